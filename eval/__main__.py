@@ -1,0 +1,37 @@
+"""`python -m eval ...`: one subcommand per module; each module adds its own parser and imports its libraries late."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+# Subcommand -> module with `configure(parser)` and `run(args) -> exit code`.
+COMMANDS = {
+    "cases": "eval.cases",
+    "score": "eval.score",
+    "compare": "eval.compare",
+    "efficiency": "eval.efficiency",
+    "table4": "eval.table4",
+    "score-benchmark": "eval.score_benchmark",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Dispatch to a subcommand; only the chosen one is imported. Exit 2 on wrong usage."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(prog="python -m eval", description=__doc__)
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="|".join(COMMANDS))
+    chosen = arguments[0] if arguments and arguments[0] in COMMANDS else None
+    for name in COMMANDS if chosen is None else [chosen]:
+        module = importlib.import_module(COMMANDS[name])
+        subparser = subparsers.add_parser(name, help=(module.__doc__ or "").strip().splitlines()[0])
+        module.configure(subparser)
+        subparser.set_defaults(run=module.run)
+    args = parser.parse_args(arguments)
+    return int(args.run(args))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,7 @@
+"""`python -m gfscreen`."""
+
+import sys
+
+from gfscreen.cli import main
+
+sys.exit(main())

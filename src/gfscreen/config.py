@@ -1,0 +1,188 @@
+"""The plan: everything that decides how a scan is prepared and screened. Frozen, and read from JSON beside the weights.
+
+Training, inference and evaluation all read the same plan, so that a network never meets data prepared differently from
+what it was trained on. Unknown keys are errors: a misspelt setting must not be ignored.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from gfscreen.errors import UsageError, WeightsError
+
+PLAN_FILE = "plan.json"
+PLAN_FORMAT = 1
+PRESETS = ("paper", "fast")
+
+RegionName = Literal["chest", "abdomen"]
+
+
+@dataclass(frozen=True)
+class HUWindow:
+    """An interval of Hounsfield units that is mapped linearly to [0, 1]; values beyond it are clipped."""
+
+    low_hu: float
+    high_hu: float
+
+    def __post_init__(self) -> None:
+        if not self.low_hu < self.high_hu:
+            raise ValueError(f"HU window: low_hu must be below high_hu, got [{self.low_hu}, {self.high_hu}]")
+
+
+@dataclass(frozen=True)
+class HUWindows:
+    """The HU window of each region (FLARE report of the method)."""
+
+    chest: HUWindow = HUWindow(-900.0, 650.0)
+    abdomen: HUWindow = HUWindow(-175.0, 250.0)
+
+    def of(self, region: RegionName) -> HUWindow:
+        """Window of one region."""
+        return self.chest if region == "chest" else self.abdomen
+
+
+@dataclass(frozen=True)
+class GlanceConfig:
+    """3D ResNet that classifies a sub-volume as suspicious or not.
+
+    `stage_channels` are the widths of the four stages, `first_stride` the stride of the first convolution in x, y, z.
+    `shortcut` and `bias_downsample` are MONAI's names for the form of the residual connection.
+    """
+
+    architecture: Literal["resnet10", "resnet18", "resnet34"] = "resnet18"
+    stage_channels: tuple[int, ...] = (64, 128, 256, 512)
+    first_stride: tuple[int, ...] = (1, 1, 1)
+    shortcut: Literal["A", "B"] = "A"
+    bias_downsample: bool = True
+    pooling: Literal["max", "avg"] = "max"
+
+
+@dataclass(frozen=True)
+class FocusConfig:
+    """SwinUNETR that outlines the lesions of a sub-volume.
+
+    `patch_merging`: order of the eight neighbours in Swin's down-sampling: `monai` as since MONAI 1.5, `legacy` as
+    before it, which every checkpoint of the published code was trained with.
+    """
+
+    feature_size: int = 48
+    depths: tuple[int, ...] = (2, 2, 2, 2)
+    num_heads: tuple[int, ...] = (3, 6, 12, 24)
+    use_v2: bool = True
+    patch_merging: Literal["legacy", "monai"] = "monai"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a scan is prepared, which sub-volumes are looked at, and which networks look at them.
+
+    foreground: `body` screens sub-volumes that contain body, found by a real body mask; `hu_floor` is the published
+        rule: the box of all voxels above the lower end of the HU window, table included.
+    gate: Focus runs where the Glance probability of "lesion" is above this.
+    weights: `trained` or `untrained`; shown wherever results are shown.
+    """
+
+    preset: str = "paper"
+    weights: Literal["trained", "untrained"] = "untrained"
+    spacing_mm: tuple[float, ...] = (1.0, 1.0, 3.0)
+    sub_volume_voxels: tuple[int, ...] = (96, 96, 64)
+    overlap: float = 0.25
+    gate: float = 0.9
+    foreground: Literal["body", "hu_floor"] = "body"
+    hu_windows: HUWindows = field(default_factory=HUWindows)
+    glance: GlanceConfig = field(default_factory=GlanceConfig)
+    focus: FocusConfig = field(default_factory=FocusConfig)
+
+    def __post_init__(self) -> None:
+        if len(self.spacing_mm) != 3 or min(self.spacing_mm) <= 0:
+            raise ValueError(f"spacing_mm must be three positive lengths, got {self.spacing_mm}")
+        if len(self.sub_volume_voxels) != 3 or any(n < 32 or n % 32 for n in self.sub_volume_voxels):
+            raise ValueError(
+                f"sub_volume_voxels must be three multiples of 32 (SwinUNETR), got {self.sub_volume_voxels}"
+            )
+        if not 0.0 <= self.overlap < 1.0:
+            raise ValueError(f"overlap must be at least 0 and below 1, got {self.overlap}")
+        if not 0.0 <= self.gate <= 1.0:
+            raise ValueError(f"gate must be a probability in [0, 1], got {self.gate}")
+
+
+def _build(kind: Any, value: Any, where: str) -> Any:
+    """Build a (nested) frozen dataclass, tuple or plain value from JSON. Raises ValueError that says where."""
+    origin = typing.get_origin(kind)
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        if not isinstance(value, dict):
+            raise ValueError(f"{where}: expected an object, got {value!r}")
+        hints = typing.get_type_hints(kind)
+        unknown = sorted(set(value) - set(hints))
+        if unknown:
+            raise ValueError(f"{where}: unknown key {unknown[0]!r}; known keys are {', '.join(sorted(hints))}")
+        return kind(**{key: _build(hints[key], item, f"{where}.{key}") for key, item in value.items()})
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise ValueError(f"{where}: expected a list, got {value!r}")
+        return tuple(_build(typing.get_args(kind)[0], item, where) for item in value)
+    if origin is Literal:
+        if value not in typing.get_args(kind):
+            raise ValueError(f"{where}: expected one of {', '.join(map(str, typing.get_args(kind)))}, got {value!r}")
+        return value
+    if origin in (typing.Union, types.UnionType):
+        if value is None:
+            return None
+        return _build(next(arg for arg in typing.get_args(kind) if arg is not type(None)), value, where)
+    if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise ValueError(f"{where}: expected {kind.__name__}, got {value!r}")
+    return value
+
+
+def from_json(kind: Any, value: Any, where: str) -> Any:
+    """Build the frozen dataclass `kind` from parsed JSON. Raises ValueError naming the key for any mismatch."""
+    return _build(kind, value, where)
+
+
+def plan_to_json(plan: Plan) -> dict[str, Any]:
+    """The plan as plain JSON values, with the format number."""
+    return {"format": PLAN_FORMAT, **json.loads(json.dumps(dataclasses.asdict(plan)))}
+
+
+def plan_from_json(data: Any, source: str) -> Plan:
+    """Parse a plan; `source` is named in errors. Raises WeightsError."""
+    try:
+        if not isinstance(data, dict) or data.get("format") != PLAN_FORMAT:
+            found = data.get("format") if isinstance(data, dict) else data
+            raise ValueError(f"plan: format must be {PLAN_FORMAT}, got {found!r}")
+        plan = from_json(Plan, {key: item for key, item in data.items() if key != "format"}, "plan")
+    except (ValueError, TypeError) as error:
+        raise WeightsError(f"{source}: {error}; correct the file or export the weights again") from error
+    assert isinstance(plan, Plan)
+    return plan
+
+
+def read_plan(folder: Path) -> Plan:
+    """Read `plan.json` of a weights folder. Raises WeightsError naming the file."""
+    path = folder / PLAN_FILE
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise WeightsError(
+            f"{path}: no plan found; --weights must name a folder made by train, convert or init"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path}: not readable as JSON ({error}); restore the file") from error
+    return plan_from_json(data, str(path))
+
+
+def preset_plan(name: str) -> Plan:
+    """The plan of a shipped preset, `paper` (exactly as published) or `fast`. Raises UsageError."""
+    if name not in PRESETS:
+        raise UsageError(f"preset {name!r} does not exist; choose one of {', '.join(PRESETS)}")
+    text = resources.files("gfscreen").joinpath(f"presets/{name}.json").read_text(encoding="utf-8")
+    return plan_from_json(json.loads(text), f"preset {name}")

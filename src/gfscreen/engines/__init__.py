@@ -1,0 +1,1 @@
+"""Inference engines behind one protocol: torch (CUDA, CPU) and OpenVINO (CPU)."""

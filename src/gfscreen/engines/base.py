@@ -1,0 +1,41 @@
+"""What every engine offers, whatever runs beneath it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """Name (`torch`, `openvino`), device (`cpu`, `cuda:0`), precision, and why it was chosen."""
+
+    name: str
+    device: str
+    precision: str
+    reason: str
+
+
+class Engine(Protocol):
+    """Runs both networks on batches of sub-volumes, float32 (n, x, y, z) with the HU window applied, in [0, 1]."""
+
+    info: EngineInfo
+    glance_batch: int
+    focus_batch: int
+
+    def glance(self, batch: FloatArray) -> FloatArray:
+        """Probability of "lesion" per sub-volume, float32 (n,)."""
+        ...
+
+    def focus(self, batch: FloatArray) -> FloatArray:
+        """Lesion probability per voxel, float32 (n, x, y, z)."""
+        ...
+
+    def peak_gpu_mb(self) -> float | None:
+        """Peak GPU memory of this process in MiB since the last call; None without a GPU."""
+        ...

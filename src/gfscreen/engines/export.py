@@ -1,0 +1,71 @@
+"""Exports a weights folder to OpenVINO IR, once, at image build or on first use; needs torch and MONAI."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import warnings
+from pathlib import Path
+
+from gfscreen.engines.openvino import EXPORT_FOLDER, FOCUS_MODEL, GLANCE_MODEL
+from gfscreen.errors import EngineError
+from gfscreen.models.manifest import FOCUS_FILE, GLANCE_FILE, MANIFEST_FILE, read_manifest, write_manifest
+
+logger = logging.getLogger(__name__)
+
+
+def is_current(export: Path, weights: Path) -> bool:
+    """True if `export` holds an export of exactly these weights."""
+    if not (export / MANIFEST_FILE).is_file():
+        return False
+    return read_manifest(export).info.get("weights_digest") == read_manifest(weights).digest
+
+
+def export_openvino(weights: Path, target: Path) -> Path:
+    """Write `target`/{glance,focus}.{xml,bin} and a manifest that names the weights they were made from.
+
+    Files appear under their final names only when all of them are complete. Raises WeightsError, EngineError.
+    """
+    try:
+        import openvino
+        import torch
+
+        from gfscreen.models.focus import FocusProbability
+        from gfscreen.models.glance import GlanceProbability
+        from gfscreen.models.weights import load_networks, stored_precision
+    except ImportError as error:
+        raise EngineError(
+            f"{weights}: no OpenVINO export found and none can be made here ({error}); "
+            "run `python -m gfscreen export` where torch, MONAI and OpenVINO are installed"
+        ) from error
+    plan, glance, focus = load_networks(weights)
+    example = torch.rand(1, 1, *plan.sub_volume_voxels)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    logger.info("exporting %s to OpenVINO in %s, once", weights, target)
+    with tempfile.TemporaryDirectory(prefix=".gfscreen-export-", dir=target.parent) as scratch:
+        folder = Path(scratch)
+        for network, stored, name in (
+            (GlanceProbability(glance), GLANCE_FILE, GLANCE_MODEL),
+            (FocusProbability(focus), FOCUS_FILE, FOCUS_MODEL),
+        ):
+            network.eval()
+            with torch.inference_mode(), warnings.catch_warnings():
+                # MONAI asks for sizes while it is traced; exports have one size, so these may become constants.
+                warnings.filterwarnings("ignore", message="Converting a tensor")
+                model = openvino.convert_model(network, example_input=example, input=[list(example.shape)])
+            # Weights that are stored in half precision lose nothing by it; the arithmetic stays the engine's choice.
+            compress = stored_precision(weights / stored) == "float16"
+            openvino.save_model(model, folder / name, compress_to_fp16=compress)
+        target.mkdir(exist_ok=True)
+        (target / MANIFEST_FILE).unlink(missing_ok=True)
+        names = sorted(path.name for path in folder.iterdir())
+        for name in names:
+            (folder / name).replace(target / name)
+    info = {"weights_digest": read_manifest(weights).digest, "openvino": openvino.__version__.split("-")[0]}
+    write_manifest(target, names, info)
+    return target
+
+
+def default_export(weights: Path) -> Path:
+    """Where the export of a weights folder lies."""
+    return weights / EXPORT_FOLDER

@@ -1,0 +1,67 @@
+"""Focus: SwinUNETR v2, which outlines the lesions of one sub-volume.
+
+The network is MONAI's. Only the order of the neighbours in patch merging is chosen here: MONAI 1.5 changed it silently,
+and a checkpoint trained before gives a different mask, without an error, if it is run with the new order.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from monai.networks.nets.swin_unetr import PatchMergingV2, SwinUNETR
+from torch import Tensor, nn
+
+from gfscreen.config import FocusConfig
+
+LESION_CLASS = 1
+
+# Offsets (x, y, z) of the eight neighbours that are concatenated, in MONAI's order before 1.5. Two of them stand twice
+# and two corners are never read: a slip of the original that trained weights depend on.
+LEGACY_MERGING_OFFSETS = ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 0, 1), (0, 1, 0), (0, 0, 1), (1, 1, 1))
+
+
+class LegacyPatchMerging(PatchMergingV2):  # type: ignore[misc]  # MONAI is untyped
+    """Patch merging in MONAI's order before 1.5; input (N, X, Y, Z, C), output (N, X/2, Y/2, Z/2, 2C)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Concatenate every second voxel at the eight legacy offsets, normalise, reduce."""
+        _, size_x, size_y, size_z, _ = x.shape
+        if size_x % 2 or size_y % 2 or size_z % 2:
+            x = nn.functional.pad(x, (0, 0, 0, size_z % 2, 0, size_y % 2, 0, size_x % 2))
+        merged = torch.cat([x[:, i::2, j::2, k::2, :] for i, j, k in LEGACY_MERGING_OFFSETS], dim=-1)
+        reduced: Tensor = self.reduction(self.norm(merged))
+        return reduced
+
+
+def build_focus(config: FocusConfig, *, use_checkpoint: bool = False) -> nn.Module:
+    """SwinUNETR with 1 input and 2 output channels: (N, 1, X, Y, Z) in [0, 1] -> logits (N, 2, X, Y, Z).
+
+    X, Y, Z must be multiples of 32. `use_checkpoint` trades time for memory in training.
+    """
+    downsample: Any = LegacyPatchMerging if config.patch_merging == "legacy" else "merging"
+    network = SwinUNETR(
+        in_channels=1,
+        out_channels=2,
+        feature_size=config.feature_size,
+        depths=config.depths,
+        num_heads=config.num_heads,
+        use_v2=config.use_v2,
+        downsample=downsample,
+        use_checkpoint=use_checkpoint,
+        spatial_dims=3,
+    )
+    assert isinstance(network, nn.Module)
+    return network
+
+
+class FocusProbability(nn.Module):
+    """Focus followed by softmax: lesion probability per voxel, (N, X, Y, Z) float32. This is what engines run."""
+
+    def __init__(self, focus: nn.Module) -> None:
+        super().__init__()
+        self.focus = focus
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Lesion probability (N, X, Y, Z) of sub-volumes (N, 1, X, Y, Z)."""
+        return torch.softmax(self.focus(x).float(), dim=1)[:, LESION_CLASS]

@@ -1,0 +1,10 @@
+"""A scan and its geometry: read, repair, write. The only place where file axes and patient frames meet.
+
+Arrays are indexed (i, j, k) along the axes of the file; affines map voxel indices to RAS+ millimetres, as NIfTI does.
+"""
+
+from gfscreen.volume.files import read_volume, write_mask
+from gfscreen.volume.geometry import Geometry, Volume
+from gfscreen.volume.inputs import Case, find_cases
+
+__all__ = ["Case", "Geometry", "Volume", "find_cases", "read_volume", "write_mask"]

@@ -1,0 +1,103 @@
+"""Where voxels lie in the patient: affine, spacing, orientation, and the repair of cosines that are not orthonormal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gfscreen.errors import InputError
+
+# Cosines are stored in float32 and often printed with few digits; a larger deviation is a sheared or damaged frame.
+ORTHONORMAL_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Geometry of a scan.
+
+    shape: voxels along the file's axes (i, j, k). affine_ras_mm: (4, 4), voxel index -> RAS+ mm, as the file says.
+    nifti_header: the header exactly as found (348 or 540 bytes), to be written back with the mask; None if the scan did
+    not come as NIfTI.
+    """
+
+    shape: tuple[int, int, int]
+    affine_ras_mm: NDArray[np.float64]
+    nifti_header: bytes | None = None
+
+    @cached_property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Distance of neighbouring voxels along i, j, k."""
+        i, j, k = np.linalg.norm(self.affine_ras_mm[:3, :3], axis=0)
+        return float(i), float(j), float(k)
+
+    @cached_property
+    def cosines_deviation(self) -> float:
+        """Largest deviation of the direction cosines' Gram matrix from the identity; 0 for a proper frame."""
+        cosines = self.affine_ras_mm[:3, :3] / np.asarray(self.spacing_mm)
+        return float(np.abs(cosines.T @ cosines - np.eye(3)).max())
+
+    @cached_property
+    def direction_ras(self) -> NDArray[np.float64]:
+        """Orthonormal direction cosines (3, 3), columns along i, j, k: the nearest rotation (or reflection), by SVD."""
+        u, _, vt = np.linalg.svd(self.affine_ras_mm[:3, :3] / np.asarray(self.spacing_mm))
+        direction: NDArray[np.float64] = u @ vt
+        return direction
+
+    @cached_property
+    def ras_axes(self) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
+        """File axis that runs closest to each of R, A, S, and whether it runs against it.
+
+        `axes[0]` is the file axis for left-right, `flips[0]` is True if it runs from right to left. A one-to-one
+        assignment, by the largest remaining cosine; a 45 degree tie goes to the lower axis.
+        """
+        cosines = np.abs(self.direction_ras)
+        axes = [-1, -1, -1]
+        # Rounding makes ties reproducible whatever the SVD's last digits are.
+        order = np.argsort(-np.round(cosines, 6), axis=None, kind="stable")
+        for index in order:
+            ras, file_axis = divmod(int(index), 3)
+            if axes[ras] < 0 and file_axis not in axes:
+                axes[ras] = file_axis
+        flips = [bool(self.direction_ras[ras, axes[ras]] < 0) for ras in range(3)]
+        return (axes[0], axes[1], axes[2]), (flips[0], flips[1], flips[2])
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A scan in memory: `hu` int16 (i, j, k) in Hounsfield units, its geometry, and what was odd about it."""
+
+    hu: NDArray[np.int16]
+    geometry: Geometry
+    source: Path
+    warnings: tuple[str, ...] = field(default=())
+
+
+def check_affine(affine: NDArray[np.float64], source: Path) -> list[str]:
+    """Raise InputError for an affine that places no volume in space; return warnings for one that is repaired."""
+    if not np.isfinite(affine).all():
+        raise InputError(
+            f"{source.name}: expected finite geometry, the affine holds NaN or infinity; repair the header"
+        )
+    columns = affine[:3, :3]
+    spacing = np.linalg.norm(columns, axis=0)
+    if spacing.min() <= 1e-6 or abs(np.linalg.det(columns / np.maximum(spacing, 1e-12))) < 1e-3:
+        raise InputError(
+            f"{source.name}: expected three independent axes with positive spacing, got spacing "
+            f"{np.round(spacing, 6).tolist()} mm; repair the header"
+        )
+    if spacing.max() > 100.0:
+        raise InputError(
+            f"{source.name}: expected a spacing of at most 100 mm, got {np.round(spacing, 3).tolist()} mm; "
+            "check the units of the header"
+        )
+    deviation = Geometry((1, 1, 1), affine).cosines_deviation
+    if deviation > ORTHONORMAL_TOLERANCE:
+        return [
+            f"direction cosines are not orthonormal (deviation {deviation:.4f}): "
+            "nearest rotation used for reading, original header kept for the mask"
+        ]
+    return []

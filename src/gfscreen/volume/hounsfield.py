@@ -1,0 +1,80 @@
+"""Stored values to Hounsfield units in int16, in bounded memory, with a word about values that cannot be HU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gfscreen.errors import InputError
+
+AIR_HU = -1024
+_INT16 = np.iinfo(np.int16)
+
+
+def to_hounsfield(
+    stored: NDArray[Any], slope: float, intercept: float, name: str
+) -> tuple[NDArray[np.int16], list[str]]:
+    """`stored` (i, j, k) of any real type -> int16 HU of the same shape and memory order, and warnings.
+
+    slope 0 or not finite means 1 and 0, as NIfTI rules. NaN becomes air, values beyond int16 are clipped.
+    Raises InputError when no voxel is finite.
+    """
+    if not np.isfinite(slope) or slope == 0.0:
+        slope, intercept = 1.0, 0.0
+    if not np.isfinite(intercept):
+        intercept = 0.0
+    plain = slope == 1.0 and intercept == 0.0
+    if plain and stored.dtype.kind in "iu" and stored.dtype.itemsize <= 2 and stored.dtype != np.dtype(np.uint16):
+        native = stored if stored.dtype.isnative else stored.astype(stored.dtype.newbyteorder("="))
+        return native.astype(np.int16, copy=False), value_warnings(native)
+    hu = np.empty(stored.shape, np.int16, order="F" if stored.flags.f_contiguous else "C")
+    not_finite = clipped = 0
+    for k in range(stored.shape[2]):
+        values = stored[:, :, k].astype(np.float64)
+        if not plain:
+            values = values * slope + intercept
+        finite = np.isfinite(values)
+        if not finite.all():
+            not_finite += int(values.size - finite.sum())
+            values = np.where(np.isnan(values), AIR_HU, values)
+        beyond = (values < _INT16.min) | (values > _INT16.max)
+        clipped += int((beyond & finite).sum())
+        hu[:, :, k] = np.rint(np.clip(values, _INT16.min, _INT16.max))
+    if not_finite == stored.size:
+        raise InputError(f"{name}: expected CT values, every voxel is NaN or infinite; export the scan again")
+    warnings = []
+    if not_finite:
+        warnings.append(f"{not_finite} voxels are NaN or infinite: NaN taken as air ({AIR_HU} HU)")
+    if clipped:
+        warnings.append(f"{clipped} voxels beyond [{_INT16.min}, {_INT16.max}] HU were clipped")
+    if stored.dtype.kind == "f" and plain and _is_unit_range(stored):
+        return hu, [
+            *warnings,
+            "values lie in 0..1, which is not HU: expected air near -1000; the mask is not to be trusted",
+        ]
+    return hu, [*warnings, *value_warnings(hu)]
+
+
+def _is_unit_range(stored: NDArray[Any]) -> bool:
+    low, high = np.nanmin(stored), np.nanmax(stored)
+    return bool(low >= 0.0 and 0.0 < high <= 1.5)
+
+
+def value_warnings(hu: NDArray[Any]) -> list[str]:
+    """Warnings for values that are unlikely to be HU, judged by the extremes of every fourth slice."""
+    sample = hu[:, :, ::4]
+    low, high = int(sample.min()), int(sample.max())
+    if low == high:
+        return [f"every voxel is {low}: nothing to screen"]
+    if low >= 0 and high <= 1:
+        return [f"values are {low}..{high}, which is not HU: expected air near -1000; the mask is not to be trusted"]
+    if low >= 0 and high > 1000:
+        return [
+            f"values are {low}..{high}, which looks like stored 0..4095 values and not HU: expected air near -1000; "
+            "apply the rescale intercept (often -1024)"
+        ]
+    if low >= 0:
+        return [f"values are {low}..{high}, which is not HU of a whole CT: expected air near -1000"]
+    return []

@@ -1,0 +1,155 @@
+"""MetaImage (.mha), NRRD (.nrrd) and DICOM series, through SimpleITK, which is imported only when one is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gfscreen.errors import InputError
+from gfscreen.volume.geometry import Geometry, Volume, check_affine
+from gfscreen.volume.hounsfield import to_hounsfield
+from gfscreen.volume.memory import check_memory
+
+_HEADER_BYTES = 1 << 16
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+# A slice gap that differs by more than this part of the usual gap is a missing or repeated slice.
+_GAP_TOLERANCE = 0.5
+
+
+def _reader(path: Path) -> Any:
+    import SimpleITK as sitk  # noqa: N813 - the field's usual name
+
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    return reader
+
+
+def _reason(error: RuntimeError) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+def _refuse_detached_data(path: Path) -> None:
+    """A header may point to another file; only data inside the file itself is read."""
+    with path.open("rb") as stream:
+        head = stream.read(_HEADER_BYTES)
+    if path.suffix.lower() == ".mha":
+        lines = [line for line in head.split(b"\n") if line.strip().lower().startswith(b"elementdatafile")]
+        if not lines:
+            raise InputError(f"{path.name}: expected a MetaImage header with ElementDataFile; is it a CT volume?")
+        if lines[0].split(b"=")[-1].strip().upper() != b"LOCAL":
+            raise InputError(f"{path.name}: its data lie in another file; save it as one .mha or .nii.gz file")
+        return
+    if not head.startswith(b"NRRD"):
+        raise InputError(f"{path.name}: expected a NRRD file, it starts with {head[:4]!r}; is it a CT volume?")
+    header = head.split(b"\n\n")[0].replace(b"\r", b"").lower()
+    if any(line.startswith((b"data file:", b"datafile:")) for line in header.split(b"\n")):
+        raise InputError(f"{path.name}: its data lie in another file; save it as one .nrrd or .nii.gz file")
+
+
+def _to_volume(image: Any, source: Path, warnings: list[str]) -> Volume:
+    import SimpleITK as sitk  # noqa: N813
+
+    size = image.GetSize()
+    affine = np.eye(4)
+    affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * np.asarray(image.GetSpacing())
+    affine[:3, 3] = image.GetOrigin()
+    affine = _LPS_TO_RAS @ affine
+    warnings = warnings + check_affine(affine, source)
+    # SimpleITK's arrays are (k, j, i) in C order: transposed, they are (i, j, k) in Fortran order without a copy.
+    stored = sitk.GetArrayViewFromImage(image).transpose(2, 1, 0)
+    hu, value_notes = to_hounsfield(stored, 1.0, 0.0, source.name)
+    hu = np.asfortranarray(hu) if hu.base is None else hu.copy(order="F")
+    return Volume(hu, Geometry((size[0], size[1], size[2]), affine), source, tuple(warnings + value_notes))
+
+
+def _check_information(reader: Any, source: Path) -> None:
+    """Refuse by the header: dimensions, colours, memory."""
+    size = tuple(int(n) for n in reader.GetSize())
+    if len(size) != 3 or min(size) < 1:
+        remedy = "split the time axis first" if len(size) > 3 else "stack the slices to a volume first"
+        raise InputError(f"{source.name}: expected a 3D volume, got shape {size}; {remedy}")
+    if reader.GetNumberOfComponents() != 1:
+        raise InputError(
+            f"{source.name}: expected one value per voxel, got {reader.GetNumberOfComponents()}; "
+            "export the CT, not a picture"
+        )
+    spacing = tuple(float(abs(s)) for s in reader.GetSpacing())
+    check_memory(source.name, (size[0], size[1], size[2]), (spacing[0], spacing[1], spacing[2]), 4)
+
+
+def read_itk(path: Path) -> Volume:
+    """Read a .mha or .nrrd scan. Raises InputError."""
+    _refuse_detached_data(path)
+    reader = _reader(path)
+    try:
+        reader.ReadImageInformation()
+        _check_information(reader, path)
+        image = reader.Execute()
+    except RuntimeError as error:
+        raise InputError(f"{path.name}: truncated or damaged ({_reason(error)}); copy the file again") from error
+    return _to_volume(image, path, [])
+
+
+def dicom_series(folder: Path) -> dict[str, list[str]]:
+    """Series of a folder: series UID -> file names in slice order. Empty if the folder holds no DICOM images."""
+    import SimpleITK as sitk  # noqa: N813
+
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    reader = sitk.ImageSeriesReader()
+    return {uid: list(reader.GetGDCMSeriesFileNames(str(folder), uid)) for uid in reader.GetGDCMSeriesIDs(str(folder))}
+
+
+def _slice_normal_positions(files: list[str], source: Path) -> list[float]:
+    """Position of each slice along the slice normal, mm; also checks that every slice is CT."""
+    positions = []
+    for name in files:
+        reader = _reader(Path(name))
+        reader.ReadImageInformation()
+        modality = reader.GetMetaData("0008|0060").strip() if reader.HasMetaDataKey("0008|0060") else "unknown"
+        if modality != "CT":
+            raise InputError(
+                f"{source.name}: expected a CT series, got modality {modality}; name the folder of the CT series"
+            )
+        direction = np.reshape(reader.GetDirection(), (3, 3)) if len(reader.GetDirection()) == 9 else np.eye(3)
+        origin = np.asarray(reader.GetOrigin())
+        positions.append(float(direction[:, 2] @ origin) if origin.size == 3 else 0.0)
+    return positions
+
+
+def read_dicom(folder: Path) -> Volume:
+    """Read the CT series of a DICOM folder; of several series the one with most slices. Raises InputError."""
+    import SimpleITK as sitk  # noqa: N813
+
+    series = dicom_series(folder)
+    if not series:
+        raise InputError(
+            f"{folder.name}: expected a DICOM series, found none; name a folder with the files of one series"
+        )
+    uid = max(sorted(series), key=lambda key: len(series[key]))
+    files = series[uid]
+    warnings = [] if len(series) == 1 else [f"{len(series)} series found, took {uid} with {len(files)} slices"]
+    try:
+        gaps = np.abs(np.diff(_slice_normal_positions(files, folder)))
+        if gaps.size and np.abs(gaps - np.median(gaps)).max() > _GAP_TOLERANCE * max(float(np.median(gaps)), 1e-6):
+            raise InputError(
+                f"{folder.name}: expected evenly spaced slices, gaps run from {gaps.min():.2f} to {gaps.max():.2f} mm; "
+                "add the missing slices or resample the series"
+            )
+        reader = sitk.ImageSeriesReader()
+        reader.SetFileNames(files)
+        first = _reader(Path(files[0]))
+        first.ReadImageInformation()
+        columns, rows, *_ = first.GetSize()
+        check_memory(folder.name, (columns, rows, len(files)), (1.0, 1.0, 3.0), 4)
+        image = reader.Execute()
+    except RuntimeError as error:
+        raise InputError(f"{folder.name}: damaged DICOM series ({_reason(error)}); copy the files again") from error
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        raise InputError(
+            f"{folder.name}: expected a 3D series of grey values, got {image.GetSize()}; export the CT series"
+        )
+    return _to_volume(image, folder, warnings)

@@ -1,0 +1,50 @@
+"""How much memory a scan will need, and whether the machine or the container has it: asked before it is allocated."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import psutil
+
+from gfscreen.errors import InputError
+
+# Per voxel of the model grid (3 mm3): HU, label of the body, probability sum, count, and one working copy.
+_MODEL_BYTES_PER_VOXEL = 16
+_MODEL_VOXEL_MM3 = 3.0
+# Per native voxel: HU (2), the mask (1) and its encoded copies (2).
+_NATIVE_BYTES_PER_VOXEL = 5
+
+_CGROUP_FILES = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+
+
+def available_bytes() -> int:
+    """Memory that can still be used: the machine's, or the container's if that is less."""
+    available = int(psutil.virtual_memory().available)
+    for limit_file, used_file in _CGROUP_FILES:
+        # "max" in the file means no limit and is not a number.
+        with contextlib.suppress(OSError, ValueError):
+            limit = int(Path(limit_file).read_text())
+            used = int(Path(used_file).read_text())
+            available = min(available, max(limit - used, 0))
+    return available
+
+
+def needed_bytes(shape: tuple[int, int, int], spacing_mm: tuple[float, float, float], itemsize: int) -> int:
+    """Estimate of the peak while a scan is screened, without the networks."""
+    voxels = shape[0] * shape[1] * shape[2]
+    volume_mm3 = voxels * spacing_mm[0] * spacing_mm[1] * spacing_mm[2]
+    return int(voxels * (itemsize + _NATIVE_BYTES_PER_VOXEL) + volume_mm3 / _MODEL_VOXEL_MM3 * _MODEL_BYTES_PER_VOXEL)
+
+
+def check_memory(name: str, shape: tuple[int, int, int], spacing_mm: tuple[float, float, float], itemsize: int) -> None:
+    """Raise InputError if the scan cannot fit, with both figures."""
+    needed, available = needed_bytes(shape, spacing_mm, itemsize), available_bytes()
+    if needed > available:
+        raise InputError(
+            f"{name}: {shape[0]}x{shape[1]}x{shape[2]} voxels need about {needed / 2**30:.1f} GiB, "
+            f"{available / 2**30:.1f} GiB are available; give more memory or split the scan"
+        )

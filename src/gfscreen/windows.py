@@ -1,0 +1,93 @@
+"""Sub-volumes: where they lie, what a network sees of them, and how overlapping answers become one map."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gfscreen.config import HUWindow, Plan, RegionName
+from gfscreen.grid import ModelScan
+from gfscreen.region import region_of
+
+
+@dataclass(frozen=True)
+class Window:
+    """One sub-volume: start on the model grid (x, y, z; negative where the scan is smaller) and its region."""
+
+    start: tuple[int, int, int]
+    region: RegionName
+
+
+def axis_starts(length: int, size: int, overlap: float) -> list[int]:
+    """Starts along one axis: stride `size - int(size * overlap)`, the last one shifted inward to end at the border.
+
+    An axis shorter than `size` has one start, centred, at or below 0. As in the published inference code.
+    """
+    if length <= size:
+        return [-((size - length) // 2)]
+    stride = max(1, size - int(size * overlap))
+    count = -(-(length - size) // stride) + 1
+    return [min(i * stride, length - size) for i in range(count)]
+
+
+def all_starts(shape: tuple[int, int, int], size: tuple[int, ...], overlap: float) -> list[tuple[int, int, int]]:
+    """Starts of the dense sliding window over `shape` (x, y, z); z runs fastest."""
+    axes = [axis_starts(n, s, overlap) for n, s in zip(shape, size, strict=True)]
+    return [(x, y, z) for x, y, z in itertools.product(*axes)]
+
+
+def _clip(start: tuple[int, int, int], size: tuple[int, ...], shape: tuple[int, ...]) -> tuple[slice, slice, slice]:
+    x, y, z = (slice(max(0, a), min(n, a + s)) for a, s, n in zip(start, size, shape, strict=True))
+    return x, y, z
+
+
+def plan_windows(scan: ModelScan, plan: Plan, overlap: float) -> list[Window]:
+    """The sub-volumes to glance at, each with its region; those without body are left out if the plan says so."""
+    size = plan.sub_volume_voxels
+    return [
+        Window(start, region_of(scan.chest, start[2], size[2]))
+        for start in all_starts(scan.grid.shape, size, overlap)
+        if plan.foreground != "body" or scan.body[_clip(start, size, scan.body.shape)].any()
+    ]
+
+
+def apply_hu_window(hu: NDArray[np.int16], window: HUWindow) -> NDArray[np.float32]:
+    """HU -> float32 in [0, 1], linear within the window, clipped beyond it."""
+    scaled = (hu.astype(np.float32) - np.float32(window.low_hu)) / np.float32(window.high_hu - window.low_hu)
+    return np.clip(scaled, 0.0, 1.0, out=scaled)
+
+
+def gather(
+    hu: NDArray[np.int16], start: tuple[int, int, int], size: tuple[int, ...], window: HUWindow
+) -> NDArray[np.float32]:
+    """One sub-volume (x, y, z) of `size`, float32 in [0, 1]; where it leaves the scan it is 0, the window's floor."""
+    inside = _clip(start, size, hu.shape)
+    if all(s.stop - s.start == n for s, n in zip(inside, size, strict=True)):
+        return apply_hu_window(hu[inside], window)
+    patch = np.zeros(size, np.float32)
+    target = tuple(slice(s.start - a, s.stop - a) for s, a in zip(inside, start, strict=True))
+    patch[target] = apply_hu_window(hu[inside], window)
+    return patch
+
+
+class Stitcher:
+    """Averages overlapping probability maps in place; voxels that no sub-volume covers stay 0, background."""
+
+    def __init__(self, shape: tuple[int, int, int], size: tuple[int, ...]) -> None:
+        self._sum = np.zeros(shape, np.float32)
+        self._count = np.zeros(shape, np.uint16)
+        self._size = size
+
+    def add(self, start: tuple[int, int, int], probability: NDArray[np.float32]) -> None:
+        """Add one sub-volume's lesion probability (x, y, z); what lies outside the scan is dropped."""
+        inside = _clip(start, self._size, self._sum.shape)
+        part = tuple(slice(s.start - a, s.stop - a) for s, a in zip(inside, start, strict=True))
+        self._sum[inside] += probability[part]
+        self._count[inside] += 1
+
+    def finish(self) -> NDArray[np.float32]:
+        """Mean lesion probability (x, y, z). The stitcher is spent afterwards."""
+        return np.divide(self._sum, self._count, out=self._sum, where=self._count > 0)

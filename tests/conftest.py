@@ -1,0 +1,30 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+REQUIRE_SHARED = os.environ.get("GFSCREEN_REQUIRE_SHARED") == "1"
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """Folder with real CT and reference values. Skips where it is absent; with GFSCREEN_REQUIRE_SHARED=1 it fails."""
+    if not SHARED.is_dir():
+        message = "needs ../shared (real CT and reference values), which is not here"
+        if REQUIRE_SHARED:
+            pytest.fail(message)
+        pytest.skip(message)
+    return SHARED
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test that reads ../shared says so with its marker, and the other way round."""
+    uses = "shared_dir" in getattr(item, "fixturenames", ())
+    marked = item.get_closest_marker("shared") is not None
+    if uses != marked:
+        pytest.fail(f"{item.nodeid}: fixture shared_dir and marker `shared` go together")
