@@ -10,6 +10,7 @@ from collections.abc import Sequence
 # Subcommand -> module with `configure(parser)` and `run(args) -> exit code`.
 COMMANDS = {
     "cases": "eval.cases",
+    "picture": "eval.picture",
     "score": "eval.score",
     "compare": "eval.compare",
     "efficiency": "eval.efficiency",

@@ -46,10 +46,11 @@ class ModelGrid:
 class ModelScan:
     """A scan on the model grid.
 
-    hu: int16 (x, y, z), without any HU window. body: bool, same shape. chest: bool (z,), region of each axial slice.
+    hu: float32 (x, y, z), without any HU window; rounded to whole HU, it would shift Glance probabilities by up to
+    0.004 against the published preprocessing. body: bool, same shape. chest: bool (z,), region of each axial slice.
     """
 
-    hu: NDArray[np.int16]
+    hu: NDArray[np.float32]
     body: NDArray[np.bool_]
     chest: NDArray[np.bool_]
     grid: ModelGrid
@@ -101,14 +102,14 @@ def _native_range(model: tuple[int, int], ratio: float, size: int) -> tuple[int,
 
 
 def sample_to_grid(native: NDArray[np.generic], grid: ModelGrid, *, nearest: bool = False) -> NDArray[np.generic]:
-    """Bring a native array in RAS order (x, y, z) onto the model grid, linear (int16 out) or nearest (type kept)."""
+    """Bring a native array in RAS order (x, y, z) onto the model grid, linear (float32 out) or nearest (uint8 out)."""
     ratio = tuple(t / s for t, s in zip(grid.spacing_mm, grid.native_mm, strict=True))
     ranges = [_native_range(b, r, n) for b, r, n in zip(grid.box, ratio, grid.native_shape, strict=True)]
     part = native[tuple(slice(*r) for r in ranges)]
     origin = tuple(b[0] * r - n[0] for b, r, n in zip(grid.box, ratio, ranges, strict=True))
     if nearest:
         return _resample(part, origin, ratio, grid.shape, sitk.sitkNearestNeighbor, sitk.sitkUInt8, None)
-    return _resample(part, origin, ratio, grid.shape, sitk.sitkLinear, sitk.sitkInt16, None)
+    return _resample(part, origin, ratio, grid.shape, sitk.sitkLinear, sitk.sitkFloat32, None)
 
 
 def _coarse_to_model_index(count: int, box: tuple[int, int], ratio: float, step: int) -> NDArray[np.intp]:
@@ -133,7 +134,7 @@ def _body_box(overview: Overview, ratio: tuple[float, ...], full: tuple[int, int
     return box[0], box[1], box[2]
 
 
-def _above_floor_box(hu: NDArray[np.int16], floor_hu: float) -> Box:
+def _above_floor_box(hu: NDArray[np.float32], floor_hu: float) -> Box:
     """Box of all voxels above the HU window's floor: the published foreground. The whole grid if there are none."""
     above = hu > floor_hu
     box = []
@@ -164,9 +165,9 @@ def to_model(volume: Volume, plan: Plan, region: str = "auto") -> ModelScan:
     native = ras_view(volume.hu, volume)
     if plan.foreground == "body":
         grid = _with_box(whole, _body_box(overview, ratio, whole.full_shape))
-        hu = sample_to_grid(native, grid).astype(np.int16, copy=False)
+        hu = sample_to_grid(native, grid).astype(np.float32, copy=False)
     else:
-        everything = sample_to_grid(native, whole).astype(np.int16, copy=False)
+        everything = sample_to_grid(native, whole).astype(np.float32, copy=False)
         floor_hu = plan.hu_windows.of("chest" if decision.chest.any() else "abdomen").low_hu
         grid = _with_box(whole, _above_floor_box(everything, floor_hu))
         hu = everything[tuple(slice(*b) for b in grid.box)]

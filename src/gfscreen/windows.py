@@ -54,14 +54,14 @@ def plan_windows(scan: ModelScan, plan: Plan, overlap: float) -> list[Window]:
     ]
 
 
-def apply_hu_window(hu: NDArray[np.int16], window: HUWindow) -> NDArray[np.float32]:
+def apply_hu_window(hu: NDArray[np.int16] | NDArray[np.float32], window: HUWindow) -> NDArray[np.float32]:
     """HU -> float32 in [0, 1], linear within the window, clipped beyond it."""
     scaled = (hu.astype(np.float32) - np.float32(window.low_hu)) / np.float32(window.high_hu - window.low_hu)
     return np.clip(scaled, 0.0, 1.0, out=scaled)
 
 
 def gather(
-    hu: NDArray[np.int16], start: tuple[int, int, int], size: tuple[int, ...], window: HUWindow
+    hu: NDArray[np.int16] | NDArray[np.float32], start: tuple[int, int, int], size: tuple[int, ...], window: HUWindow
 ) -> NDArray[np.float32]:
     """One sub-volume (x, y, z) of `size`, float32 in [0, 1]; where it leaves the scan it is 0, the window's floor."""
     inside = _clip(start, size, hu.shape)
