@@ -50,8 +50,8 @@ def export_openvino(weights: Path, target: Path) -> Path:
         ):
             network.eval()
             with torch.inference_mode(), warnings.catch_warnings():
-                # MONAI asks for sizes while it is traced; exports have one size, so these may become constants.
-                warnings.filterwarnings("ignore", message="Converting a tensor")
+                # Tracing warns that sizes become constants, which is what a fixed size means, and of its own age.
+                warnings.simplefilter("ignore")
                 model = openvino.convert_model(network, example_input=example, input=[list(example.shape)])
             # Weights that are stored in half precision lose nothing by it; the arithmetic stays the engine's choice.
             compress = stored_precision(weights / stored) == "float16"
