@@ -1,0 +1,102 @@
+# `make` lists what there is. Everything made lies in .venv/ and demo/, neither of which git sees.
+
+PYTHON3 ?= python3
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+READY := $(VENV)/.ready
+# PyTorch's own index of CPU builds, asked where the configured package sources have none.
+TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+export TORCH_CPU_INDEX
+
+# The shipped weights, or untrained ones until there are any.
+WEIGHTS ?= $(if $(wildcard weights/manifest.json),weights,demo/weights)
+
+IMAGE ?= gfscreen:latest
+CUDA_IMAGE ?= gfscreen-cuda:latest
+BASE ?= python:3.11-slim-bookworm
+EXPORT_BASE ?= $(BASE)
+CUDA_BASE ?= pytorch/pytorch:2.7.1-cuda11.8-cudnn9-runtime
+DOCKER_BUILD_ARGS ?=
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/gfscreen/version.py)
+REVISION = $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+BUILD = docker build --build-arg EXPORT_BASE=$(EXPORT_BASE) --build-arg WEIGHTS=$(WEIGHTS) \
+	--build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) --build-arg TORCH_CPU_INDEX=$(TORCH_CPU_INDEX)
+
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(READY) ## build .venv: the product, the harness and the tools; PyTorch's CPU build where there is no NVIDIA driver
+
+$(READY): requirements-dev.txt pyproject.toml scripts/install_torch.sh
+	@$(PYTHON3) -c 'import sys; sys.exit("setup: Python 3.11 or newer is needed, found " + sys.version.split()[0] \
+		+ "; set PYTHON3=...") if sys.version_info < (3, 11) else None'
+	test -x $(PYTHON) || $(PYTHON3) -m venv $(VENV)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.txt
+	sh scripts/install_torch.sh $(PYTHON)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: demo
+demo: setup $(WEIGHTS)/openvino/manifest.json ## screen sample CTs end to end; leaves masks, a report and a picture in demo/
+	@rm -rf demo/cases demo/masks demo/report.json demo/overlay.png
+	$(PYTHON) -m eval cases -o demo/cases
+	$(PYTHON) -m gfscreen predict -i demo/cases/images -o demo/masks --weights $(WEIGHTS) --report demo/report.json
+	@case=$$(ls demo/masks | sed -n 's/\.nii\.gz$$//p' | head -n 1) && set -x && \
+	$(PYTHON) -m eval picture --image "demo/cases/images/$${case}_0000.nii.gz" --mask "demo/masks/$$case.nii.gz" \
+		--truth "demo/cases/labels/$$case.nii.gz" -o demo/overlay.png
+	@echo "masks: demo/masks/   report: demo/report.json   picture: demo/overlay.png"
+
+demo/weights/manifest.json: | $(READY)
+	@echo "no trained weights in weights/: making UNTRAINED ones in demo/weights, good for trying out and timing only"
+	$(PYTHON) -m gfscreen init --preset fast --seed 0 -o demo/weights
+
+$(WEIGHTS)/openvino/manifest.json: $(WEIGHTS)/manifest.json | $(READY)
+	$(PYTHON) -m gfscreen export --weights $(WEIGHTS)
+
+.PHONY: test
+test: setup ## the tests, without the container's
+	$(PYTHON) -m pytest -m "not container" $(PYTEST_ARGS)
+
+.PHONY: lint
+lint: setup ## ruff, shellcheck, hadolint
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/shellcheck -s sh predict.sh scripts/*.sh
+	$(VENV)/bin/shellcheck -s bash .ci/run
+	$(VENV)/bin/hadolint Dockerfile
+
+.PHONY: types
+types: setup ## mypy --strict
+	$(VENV)/bin/mypy
+
+.PHONY: image
+image: $(WEIGHTS)/manifest.json ## the CPU image; BASE=, EXPORT_BASE=, IMAGE=, WEIGHTS=, DOCKER_BUILD_ARGS= as needed
+	$(BUILD) --build-arg BASE=$(BASE) --target cpu --tag $(IMAGE) $(DOCKER_BUILD_ARGS) .
+
+.PHONY: image-cuda
+image-cuda: $(WEIGHTS)/manifest.json ## the CUDA image; CUDA_BASE=, EXPORT_BASE=, CUDA_IMAGE=, WEIGHTS=, DOCKER_BUILD_ARGS=
+	$(BUILD) --build-arg CUDA_BASE=$(CUDA_BASE) --target cuda --tag $(CUDA_IMAGE) $(DOCKER_BUILD_ARGS) .
+
+.PHONY: archive
+archive: image ## the image as the organisers want it: NAME.tar.gz, named as the image is before its colon
+	docker save $(IMAGE) | gzip > $(firstword $(subst :, ,$(notdir $(IMAGE)))).tar.gz
+
+.PHONY: container-test
+container-test: setup ## run the built IMAGE on sample CTs, as the organisers do and locked down
+	GFSCREEN_IMAGE=$(IMAGE) $(PYTHON) -m pytest -m container tests/container $(PYTEST_ARGS)
+
+.PHONY: requirements
+requirements: setup ## lock requirements*.txt anew from pyproject.toml
+	$(PYTHON) scripts/lock_requirements.py
+
+.PHONY: clean
+clean: ## remove the demo and all caches; .venv stays
+	rm -rf demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src eval tests scripts -type d -name __pycache__ -prune -exec rm -rf {} +
