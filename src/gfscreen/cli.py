@@ -202,6 +202,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as error:
         logger.error("%s", error)
         return EXIT_USAGE
-    except GFScreenError as error:
+    except (GFScreenError, OSError) as error:
         logger.error("%s", error)
         return EXIT_FAILED

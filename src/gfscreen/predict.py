@@ -134,6 +134,8 @@ def _screen_case(
 ) -> None:
     if case.problem is not None:
         raise InputError(case.problem)
+    if _same_file(options.output / case.mask_name, case.path):
+        raise InputError(f"{case.path.name}: its mask would overwrite the scan itself; choose another output folder")
     with _timed(report, "read"):
         volume = read_volume(case.path)
     for warning in volume.warnings:
@@ -153,6 +155,13 @@ def _screen_case(
             unread,
             result.windows_unglanced,
         )
+
+
+def _same_file(a: Path, b: Path) -> bool:
+    try:
+        return a.samefile(b)
+    except OSError:
+        return False
 
 
 @contextmanager

@@ -21,8 +21,9 @@ from gfscreen.overview import Overview
 LUNG_SHARE = 0.12
 # Shorter stretches of lung than this are bowel gas or noise.
 MIN_LUNG_EXTENT_MM = 25.0
-# A scan is called chest-abdomen if each part has this length and this share of the scan.
-MIN_PART_MM = 100.0
+# A scan is called chest-abdomen if each part has this length and this share of the scan. A chest CT reaches about
+# 100 mm below the lungs, an abdominal one about 60 mm above their lower end.
+MIN_PART_MM = 150.0
 MIN_PART_SHARE = 0.25
 
 

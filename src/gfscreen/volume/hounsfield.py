@@ -67,6 +67,8 @@ def value_warnings(hu: NDArray[Any]) -> list[str]:
     sample = hu[:, :, ::4]
     low, high = int(sample.min()), int(sample.max())
     if low == high:
+        low, high = int(hu.min()), int(hu.max())
+    if low == high:
         return [f"every voxel is {low}: nothing to screen"]
     if low >= 0 and high <= 1:
         return [f"values are {low}..{high}, which is not HU: expected air near -1000; the mask is not to be trusted"]

@@ -7,6 +7,7 @@ truncated files, header dimensions that the file does not hold, and decompressio
 from __future__ import annotations
 
 import io
+import math
 import zlib
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -123,8 +124,8 @@ def read_nifti(path: Path) -> Volume:
             shape = _check_shape(header, path)
             affine, warnings = _affine(header, path)
             dtype = header.get_data_dtype()
-            data_bytes = int(np.prod(shape, dtype=np.int64)) * int(dtype.itemsize)
-            offset = max(int(header["vox_offset"]), int(header["sizeof_hdr"]))
+            data_bytes = math.prod(shape) * int(dtype.itemsize)
+            offset = _voxel_offset(header, path)
             _check_size(path, gzipped, offset, data_bytes, shape)
             spacing = np.linalg.norm(affine[:3, :3], axis=0)
             check_memory(path.name, shape, (spacing[0], spacing[1], spacing[2]), int(dtype.itemsize))
@@ -136,6 +137,14 @@ def read_nifti(path: Path) -> Volume:
     hu, value_notes = to_hounsfield(stored, float(header["scl_slope"]), float(header["scl_inter"]), path.name)
     geometry = Geometry(shape, affine, bytes(header.binaryblock))
     return Volume(hu, geometry, path, tuple(warnings + value_notes))
+
+
+def _voxel_offset(header: Any, path: Path) -> int:
+    """Byte at which the voxels begin; what lies inside the header, 0 above all, means right behind it."""
+    offset = float(header["vox_offset"])
+    if not np.isfinite(offset):
+        raise InputError(f"{path.name}: expected an offset of the voxels, the header says {offset}; repair vox_offset")
+    return max(int(offset), int(header["sizeof_hdr"]))
 
 
 def _check_size(path: Path, gzipped: bool, offset: int, data_bytes: int, shape: tuple[int, ...]) -> None:

@@ -1,0 +1,83 @@
+"""Deadlines, by a clock that moves when it is told to."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import pytest
+
+from gfscreen.budget import Allowance, Budget, process_age_s, write_reserve_s
+from tests.helpers import FakeClock
+
+
+class TestBudget:
+    def test_elapsed_and_remaining(self):
+        clock = FakeClock()
+        budget = Budget(45.0, clock=clock)
+        clock.now_s += 12
+        assert (budget.elapsed_s(), budget.remaining_s()) == (12.0, 33.0)
+
+    def test_what_was_spent_before_counts(self):
+        budget = Budget(45.0, spent_s=5.0, clock=FakeClock())
+        assert (budget.elapsed_s(), budget.remaining_s()) == (5.0, 40.0)
+
+    def test_past_the_deadline_it_is_negative(self):
+        clock = FakeClock()
+        budget = Budget(1.0, clock=clock)
+        clock.now_s += 3
+        assert budget.remaining_s() == -2.0
+
+    def test_without_limit_it_never_ends(self):
+        clock = FakeClock()
+        budget = Budget(clock=clock)
+        clock.now_s += 1e9
+        assert budget.remaining_s() == math.inf
+
+    def test_interpreter_start_counts(self):
+        first = process_age_s()
+        assert first > 0.0
+        time.sleep(0.05)
+        assert process_age_s() - first == pytest.approx(0.05, abs=0.1)
+
+    def test_reserve_grows_with_the_scan(self):
+        # 512 x 512 x 554 voxels: 1.5 s + 145e6 * 20 ns = 4.4 s.
+        assert write_reserve_s(512 * 512 * 554) == pytest.approx(4.4, abs=0.05)
+        assert write_reserve_s(0) == 1.5
+
+
+class TestAllowance:
+    def steps(self, durations: list[float], allowed_s: float) -> int:
+        """How many steps of these durations are allowed."""
+        clock = FakeClock()
+        allowance = Allowance(Budget(clock=clock), allowed_s)
+        done = 0
+        for duration in durations:
+            if not allowance.another():
+                break
+            clock.now_s += duration
+            done += 1
+        return done
+
+    @pytest.mark.parametrize(
+        ("duration", "allowed", "steps"),
+        [
+            (1.0, 5.0, 5),  # the fifth ends exactly at 5
+            (1.0, 4.9, 4),
+            (2.0, 5.0, 2),
+            (10.0, 5.0, 1),  # the first cannot be foreseen
+            (1.0, 0.0, 1),
+            (1.0, -0.1, 0),
+            (0.0, 1.0, 99),
+        ],
+    )
+    def test_steps_that_fit(self, duration, allowed, steps):
+        assert self.steps([duration] * 99, allowed) == steps
+
+    def test_the_slowest_step_so_far_is_what_the_next_may_take(self):
+        # After 1 + 3 = 4 s another 3 s would end at 7 > 6.5, although the steps before were faster.
+        assert self.steps([1.0, 3.0, 1.0, 1.0], 6.5) == 2
+        assert self.steps([1.0, 3.0, 1.0, 1.0], 8.0) == 4
+
+    def test_no_limit(self):
+        assert self.steps([1e6] * 50, math.inf) == 50

@@ -1,0 +1,170 @@
+"""The plan as data: what is not known or does not fit is an error that says where."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gfscreen.config import (
+    PRESETS,
+    FocusConfig,
+    GlanceConfig,
+    HUWindow,
+    HUWindows,
+    Plan,
+    from_json,
+    plan_from_json,
+    plan_to_json,
+    preset_plan,
+    read_plan,
+)
+from gfscreen.errors import UsageError, WeightsError
+
+
+def changed(**values: Any) -> dict[str, Any]:
+    """The default plan as JSON with some keys replaced; a dotted name reaches into an object."""
+    data = plan_to_json(Plan())
+    for name, value in values.items():
+        *path, last = name.split("__")
+        place = data
+        for key in path:
+            place = place[key]
+        place[last] = value
+    return data
+
+
+class TestRoundTrip:
+    @pytest.mark.parametrize(
+        "plan",
+        [
+            Plan(),
+            Plan(
+                preset="own",
+                weights="trained",
+                spacing_mm=(1.5, 1.5, 2.0),
+                sub_volume_voxels=(64, 96, 32),
+                overlap=0.0,
+                gate=1.0,
+                foreground="hu_floor",
+                hu_windows=HUWindows(HUWindow(-1000.0, 400.0), HUWindow(-100.0, 300.0)),
+                glance=GlanceConfig("resnet10", (8, 16, 32, 64), (2, 2, 1), "B", False, "avg"),
+                focus=FocusConfig(12, (1, 1, 2, 2), (2, 2, 4, 4), False, "legacy"),
+            ),
+        ],
+    )
+    def test_through_a_file(self, plan, tmp_path):
+        (tmp_path / "plan.json").write_text(json.dumps(plan_to_json(plan)))
+        assert read_plan(tmp_path) == plan
+
+    def test_whole_numbers_are_read_as_lengths(self):
+        plan = plan_from_json(changed(spacing_mm=[1, 1, 3], gate=1), "a")
+        assert plan.spacing_mm == (1.0, 1.0, 3.0)
+        assert isinstance(plan.gate, float)
+
+    def test_missing_keys_take_their_defaults(self):
+        assert plan_from_json({"format": 1, "gate": 0.3}, "a") == Plan(gate=0.3)
+
+    def test_plans_are_frozen(self):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            Plan().gate = 0.5
+
+
+class TestMistakes:
+    @pytest.mark.parametrize(
+        ("data", "said"),
+        [
+            (changed(overlapp=0.5), "plan: unknown key 'overlapp'; known keys are .*overlap"),
+            (changed(glance__pool="max"), "plan.glance: unknown key 'pool'"),
+            (changed(hu_windows__chest__low=1), "plan.hu_windows.chest: unknown key 'low'"),
+            (changed(gate="high"), "plan.gate: expected float, got 'high'"),
+            (changed(gate=True), "plan.gate: expected float, got True"),
+            (changed(gate=1.5), "gate must be a probability"),
+            (changed(gate=float("nan")), "gate must be a probability"),
+            (changed(overlap=1.0), "overlap must be at least 0 and below 1"),
+            (changed(overlap=-0.1), "overlap must be at least 0 and below 1"),
+            (changed(spacing_mm=[1.0, 1.0]), "spacing_mm must be three positive lengths"),
+            (changed(spacing_mm=[1.0, 0.0, 3.0]), "spacing_mm must be three positive lengths"),
+            (changed(spacing_mm=1.0), "plan.spacing_mm: expected a list"),
+            (changed(sub_volume_voxels=[96, 96, 50]), "three multiples of 32"),
+            (changed(sub_volume_voxels=[96.0, 96, 64]), "plan.sub_volume_voxels: expected int, got 96.0"),
+            (changed(sub_volume_voxels=[0, 96, 64]), "three multiples of 32"),
+            (changed(hu_windows__chest__low_hu=700.0), "low_hu must be below high_hu"),
+            (changed(foreground="all"), "plan.foreground: expected one of body, hu_floor, got 'all'"),
+            (changed(focus__patch_merging="old"), "plan.focus.patch_merging: expected one of legacy, monai"),
+            (changed(focus__use_v2=1), "plan.focus.use_v2: expected bool, got 1"),
+            (changed(focus__feature_size=48.5), "plan.focus.feature_size: expected int"),
+            (changed(glance="resnet18"), "plan.glance: expected an object"),
+            (changed(format=2), "format must be 1, got 2"),
+            ({}, "format must be 1, got None"),
+            ([], r"format must be 1, got \[\]"),
+        ],
+    )
+    def test_is_named_with_its_place(self, data, said):
+        with pytest.raises(WeightsError, match=rf"^some/plan.json: .*{said}") as caught:
+            plan_from_json(data, "some/plan.json")
+        assert "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"null"])
+    def test_file_that_is_no_json(self, tmp_path, content):
+        (tmp_path / "plan.json").write_bytes(content)
+        with pytest.raises(WeightsError, match=r"plan.json: "):
+            read_plan(tmp_path)
+
+    def test_no_file(self, tmp_path):
+        with pytest.raises(WeightsError, match=r"plan.json: no plan found; --weights must name"):
+            read_plan(tmp_path)
+
+    def test_optional_values(self):
+        @dataclasses.dataclass(frozen=True)
+        class WithOption:
+            limit: float | None = None
+
+        # The annotation is a string here, resolved by name in this module: float needs none.
+        assert from_json(WithOption, {"limit": None}, "x") == WithOption(None)
+        assert from_json(WithOption, {"limit": 3}, "x") == WithOption(3.0)
+
+
+class TestPresets:
+    def test_paper_is_the_published_method(self):
+        plan = preset_plan("paper")
+        assert (plan.spacing_mm, plan.sub_volume_voxels, plan.overlap, plan.gate) == (
+            (1.0, 1.0, 3.0),
+            (96, 96, 64),
+            0.25,
+            0.9,
+        )
+        assert plan.hu_windows == HUWindows(HUWindow(-900.0, 650.0), HUWindow(-175.0, 250.0))
+        assert (plan.glance.architecture, plan.glance.pooling, plan.glance.first_stride) == (
+            "resnet18",
+            "max",
+            (1, 1, 1),
+        )
+        assert plan.glance.stage_channels == (64, 128, 256, 512)
+        assert (plan.focus.feature_size, plan.focus.use_v2) == (48, True)
+        assert plan.focus.depths == (2, 2, 2, 2)
+        assert plan.focus.num_heads == (3, 6, 12, 24)
+
+    @pytest.mark.parametrize("name", PRESETS)
+    def test_every_preset_names_itself_and_is_untrained(self, name):
+        plan = preset_plan(name)
+        assert (plan.preset, plan.weights) == (name, "untrained")
+
+    def test_preset_files_and_the_list_agree(self):
+        import gfscreen
+
+        files = (Path(gfscreen.__file__).parent / "presets").glob("*.json")
+        assert sorted(path.stem for path in files) == sorted(PRESETS)
+
+    def test_a_preset_that_does_not_exist(self):
+        with pytest.raises(UsageError, match="preset 'slow' does not exist; choose one of paper, fast"):
+            preset_plan("slow")
+
+
+def test_hu_window_of_a_region():
+    windows = HUWindows()
+    assert windows.of("chest") is windows.chest
+    assert windows.of("abdomen") is windows.abdomen

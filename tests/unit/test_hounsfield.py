@@ -1,0 +1,112 @@
+"""Stored values to HU, and the words about values that cannot be HU."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gfscreen.errors import InputError
+from gfscreen.volume.hounsfield import to_hounsfield
+
+SHAPE = (3, 4, 5)
+
+
+def filled(value: float, dtype: str = "float32", **voxels: float) -> np.ndarray:
+    """All voxels `value`; `first`, `last` set the corners. Five slices: the words rest on every fourth."""
+    array = np.full(SHAPE, value, dtype, order="F")
+    array[0, 0, 0] = voxels.get("first", value)
+    array[-1, -1, -1] = voxels.get("last", value)
+    return array
+
+
+class TestConversion:
+    @pytest.mark.parametrize(
+        ("value", "hu"), [(-1000.4, -1000), (40.5, 40), (41.5, 42), (-0.5, 0), (1e9, 32767), (-1e9, -32768)]
+    )
+    def test_rounds_to_the_nearest_and_clips(self, value, hu):
+        result, _ = to_hounsfield(filled(-1000, "float64", last=value), 1.0, 0.0, "a")
+        assert result.dtype == np.int16
+        assert result[-1, -1, -1] == hu
+
+    def test_clipping_is_counted(self):
+        _, warnings = to_hounsfield(filled(-1000, "int32", first=40000, last=-40000), 1.0, 0.0, "a")
+        assert "2 voxels beyond [-32768, 32767] HU were clipped" in warnings
+
+    @pytest.mark.parametrize("order", ["F", "C"])
+    def test_memory_order_is_kept(self, order):
+        stored = np.asarray(filled(-1000), order=order)
+        result, _ = to_hounsfield(stored, 2.0, 0.0, "a")
+        assert result.flags.f_contiguous == (order == "F")
+
+    def test_int16_is_not_copied(self):
+        stored = filled(-1000, "int16")
+        assert np.shares_memory(to_hounsfield(stored, 1.0, 0.0, "a")[0], stored)
+
+    @pytest.mark.parametrize(("slope", "intercept"), [(1.0, np.nan), (0.0, 7.0), (np.inf, 7.0), (np.nan, np.nan)])
+    def test_scaling_that_is_none(self, slope, intercept):
+        assert (to_hounsfield(filled(-1000), slope, intercept, "a")[0] == -1000).all()
+
+
+class TestNotFinite:
+    def test_islands_of_nan_become_air(self):
+        stored = filled(40)
+        stored[1, 1:3, 2] = np.nan
+        result, warnings = to_hounsfield(stored, 1.0, 0.0, "a")
+        assert result[1, 1:3, 2].tolist() == [-1024, -1024]
+        assert (result == 40).sum() == stored.size - 2
+        assert "2 voxels are NaN or infinite: NaN taken as air (-1024 HU)" in warnings
+
+    def test_infinities_are_the_ends_of_the_scale(self):
+        result, warnings = to_hounsfield(filled(40, first=np.inf, last=-np.inf), 1.0, 0.0, "a")
+        assert (result[0, 0, 0], result[-1, -1, -1]) == (32767, -32768)
+        assert any(warning.startswith("2 voxels are NaN or infinite") for warning in warnings)
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+    @pytest.mark.parametrize("slope", [1.0, 2.0])
+    def test_no_finite_voxel_at_all(self, value, slope):
+        with pytest.raises(InputError, match=r"^a.nii: expected CT values, every voxel is NaN"):
+            to_hounsfield(filled(value), slope, 0.0, "a.nii")
+
+
+class TestNotHounsfield:
+    @pytest.mark.parametrize("dtype", ["int16", "uint16", "int32", "float32", "float64"])
+    def test_stored_values_without_intercept(self, dtype):
+        _, warnings = to_hounsfield(filled(1000, dtype, first=0, last=4095), 1.0, 0.0, "a")
+        assert len(warnings) == 1
+        assert "0..4095 values and not HU" in warnings[0]
+        assert "intercept" in warnings[0]
+
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    def test_unit_range(self, dtype):
+        _, warnings = to_hounsfield(filled(0.3, dtype, first=0, last=1), 1.0, 0.0, "a")
+        assert len(warnings) == 1
+        assert "0..1, which is not HU" in warnings[0]
+
+    def test_unit_range_by_scaling(self):
+        # 0..4095 with slope 1/4095.
+        _, warnings = to_hounsfield(filled(1000, "int16", first=0, last=4095), 1 / 4095, 0.0, "a")
+        assert any("0..1, which is not HU" in warning for warning in warnings)
+
+    def test_a_mask_is_not_ct(self):
+        _, warnings = to_hounsfield(filled(0, "uint8", first=1), 1.0, 0.0, "a")
+        assert any("0..1, which is not HU" in warning for warning in warnings)
+
+    def test_eight_bit_picture(self):
+        _, warnings = to_hounsfield(filled(100, "uint8", first=0, last=255), 1.0, 0.0, "a")
+        assert any("0..255, which is not HU" in warning for warning in warnings)
+
+    def test_constant(self):
+        _, warnings = to_hounsfield(filled(40), 1.0, 0.0, "a")
+        assert warnings == ["every voxel is 40: nothing to screen"]
+
+    def test_one_voxel_between_the_sampled_slices_is_enough_not_to_be_constant(self):
+        stored = filled(-1000, "int16")
+        stored[1, 1, 1] = 40
+        assert to_hounsfield(stored, 1.0, 0.0, "a")[1] == []
+
+    @pytest.mark.parametrize("dtype", ["int16", "float32"])
+    def test_a_ct_is_not_warned_about(self, dtype):
+        assert to_hounsfield(filled(40, dtype, first=-1024, last=3071), 1.0, 0.0, "a")[1] == []
+
+    def test_stored_values_with_their_intercept_are_ct(self):
+        assert to_hounsfield(filled(1000, "uint16", first=0, last=4095), 1.0, -1024.0, "a")[1] == []

@@ -1,0 +1,180 @@
+"""What a run imports: only what it runs. Each check in a fresh interpreter."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import gfscreen
+from gfscreen.config import Plan, plan_to_json
+from gfscreen.models.manifest import read_manifest, write_manifest
+from tests.helpers import LESION_HU, TINY_PLAN, read_mask, write_nifti
+
+PACKAGE = Path(gfscreen.__file__).parent
+HEAVY = {"torch", "monai", "matplotlib", "openvino", "safetensors", "tensorboard", "pandas", "sklearn"}
+NEVER_IN_PREDICT = {"eval", "gfscreen.training"}
+
+
+def imported(code: str, *, cwd: Path | None = None) -> set[str]:
+    """Names in sys.modules after running `code` in a fresh interpreter without site hooks of the test session."""
+    script = f"import sys\n{code}\nsys.stderr.write('MODULES ' + ' '.join(sys.modules))"
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=environment, cwd=cwd, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stderr.rpartition("MODULES ")[2].split())
+
+
+def assert_light(modules: set[str], allowed: set[str] = frozenset()) -> None:
+    loaded = {name.split(".")[0] for name in modules} & (HEAVY - allowed)
+    assert not loaded, f"imported {sorted(loaded)}"
+    assert not modules & NEVER_IN_PREDICT
+
+
+class TestNothingHeavy:
+    @pytest.mark.parametrize("module", ["gfscreen", "gfscreen.cli", "gfscreen.predict", "gfscreen.screening"])
+    def test_on_import(self, module):
+        assert_light(imported(f"import {module}"))
+
+    def test_the_command_line_itself_imports_nothing_of_the_method(self):
+        modules = imported("import gfscreen.cli; gfscreen.cli.build_parser()")
+        assert not {name.split(".")[0] for name in modules} & {"numpy", "SimpleITK", "scipy", "nibabel"}
+
+    def test_version(self):
+        assert_light(imported("import gfscreen; assert gfscreen.__version__"))
+
+    def test_info(self, tmp_path):
+        modules = imported(f"from gfscreen.cli import main; main(['info', '--json', '--weights', {str(tmp_path)!r}])")
+        assert_light(modules)
+
+    def test_predict_with_an_engine_of_ones(self, tmp_path):
+        """A whole run, from the command line to the mask, with an engine that needs nothing."""
+        (tmp_path / "weights").mkdir()
+        (tmp_path / "weights" / "plan.json").write_text(json.dumps(plan_to_json(TINY_PLAN)))
+        (tmp_path / "in").mkdir()
+        write_nifti(tmp_path / "in" / "a_0000.nii.gz", np.full((36, 32, 30), 40, np.int16))
+        code = f"""
+import numpy as np
+import gfscreen.predict
+from gfscreen.engines.base import EngineInfo
+class Ones:
+    info = EngineInfo("ones", "cpu", "fp32", "")
+    glance_batch = focus_batch = 1
+    def glance(self, batch): return np.ones(len(batch), np.float32)
+    def focus(self, batch): return np.ones_like(batch)
+    def peak_gpu_mb(self): return None
+gfscreen.predict.load_engine = lambda *_, **__: Ones()
+from gfscreen.cli import main
+folder = {str(tmp_path)!r}
+assert main(["-q", "predict", "-i", folder + "/in", "-o", folder + "/out", "--weights", folder + "/weights",
+             "--report", folder + "/report.json"]) == 0
+"""
+        assert_light(imported(code, cwd=tmp_path))
+        assert read_mask(tmp_path / "out" / "a.nii.gz").all()
+
+
+class TestOpenVINOWithoutTorch:
+    """The whole product as in the CPU image: real OpenVINO networks (of one operation), and no torch."""
+
+    @pytest.fixture
+    def weights(self, tmp_path: Path) -> Path:
+        openvino = pytest.importorskip("openvino")
+        from openvino import opset13 as ops
+
+        weights = tmp_path / "weights"
+        (weights / "openvino").mkdir(parents=True)
+        plan = Plan(spacing_mm=(4.0, 4.0, 4.0), sub_volume_voxels=(32, 32, 32), gate=0.5)
+        (weights / "plan.json").write_text(json.dumps(plan_to_json(plan)))
+        write_manifest(weights, ["plan.json"], {})
+        x = ops.parameter([1, 1, 32, 32, 32], np.float32)
+        # 200 HU is 0.88 in the abdomen's window, tissue 0.51: stretched so that 0.75 becomes one half.
+        stretched = ops.clamp(ops.multiply(ops.subtract(x, np.float32(0.7)), np.float32(10.0)), 0.0, 1.0)
+        glance = openvino.Model([ops.reduce_max(stretched, [1, 2, 3, 4])], [x])
+        openvino.save_model(glance, weights / "openvino" / "glance.xml")
+        y = ops.parameter([1, 1, 32, 32, 32], np.float32)
+        stretched = ops.clamp(ops.multiply(ops.subtract(y, np.float32(0.7)), np.float32(10.0)), 0.0, 1.0)
+        openvino.save_model(openvino.Model([ops.squeeze(stretched, [1])], [y]), weights / "openvino" / "focus.xml")
+        names = [path.name for path in (weights / "openvino").iterdir()]
+        write_manifest(weights / "openvino", names, {"weights_digest": read_manifest(weights).digest})
+        return weights
+
+    def test_predict(self, tmp_path, weights):
+        hu = np.full((36, 32, 30), 40, np.int16)
+        hu[10:20, 10:20, 10:20] = LESION_HU
+        (tmp_path / "in").mkdir()
+        write_nifti(tmp_path / "in" / "a_0000.nii.gz", hu, np.diag([4.0, 4.0, 4.0, 1.0]))
+        arguments = ["-q", "predict", "-i", "in", "-o", "out", "--weights", str(weights), "--device", "cpu"]
+        modules = imported(f"from gfscreen.cli import main; assert main({arguments!r}) == 0", cwd=tmp_path)
+        assert_light(modules, allowed={"openvino"})
+        assert "openvino" in modules
+        np.testing.assert_array_equal(read_mask(tmp_path / "out" / "a.nii.gz"), hu == LESION_HU)
+
+
+class TestSources:
+    """By the source: holds for imports inside functions as well."""
+
+    @staticmethod
+    def imports(path: Path) -> set[str]:
+        found: set[str] = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        return found
+
+    def test_the_product_never_imports_the_harness(self):
+        for path in PACKAGE.rglob("*.py"):
+            harness = {name for name in self.imports(path) if name.split(".")[0] == "eval"}
+            assert not harness, f"{path.relative_to(PACKAGE)}: {harness}"
+
+    def test_only_training_and_the_command_line_import_training(self):
+        for path in PACKAGE.rglob("*.py"):
+            relative = path.relative_to(PACKAGE)
+            if relative.parts[0] == "training" or relative.name == "cli.py":
+                continue
+            assert not any(name.startswith("gfscreen.training") for name in self.imports(path)), relative
+
+    def test_imports_run_one_way(self):
+        """volume knows nothing of the method; the method nothing of the command line; engines nothing of screening."""
+        layers = {
+            "volume": {
+                "grid",
+                "region",
+                "windows",
+                "screening",
+                "engines",
+                "models",
+                "predict",
+                "report",
+                "cli",
+                "overview",
+            },
+            "engines": {"grid", "region", "windows", "screening", "predict", "report", "cli", "overview", "volume"},
+            "models": {"grid", "region", "windows", "screening", "predict", "report", "cli", "engines", "volume"},
+            "grid.py": {"windows", "screening", "engines", "predict", "report", "cli"},
+            "windows.py": {"screening", "engines", "predict", "report", "cli"},
+            "screening.py": {"predict", "report", "cli"},
+        }
+        for layer, forbidden in layers.items():
+            place = PACKAGE / layer
+            for path in [place] if place.is_file() else place.rglob("*.py"):
+                used = {name.split(".")[1] for name in self.imports(path) if name.startswith("gfscreen.")}
+                assert not used & forbidden, f"{path.relative_to(PACKAGE)} imports {sorted(used & forbidden)}"
+
+    def test_no_prints_no_asserts_on_input_and_no_star_imports(self):
+        for path in PACKAGE.rglob("*.py"):
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            for node in ast.walk(tree):
+                if isinstance(node, ast.ImportFrom):
+                    assert all(alias.name != "*" for alias in node.names), path
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                    assert node.func.id != "print", path
