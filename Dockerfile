@@ -93,7 +93,7 @@ RUN python -m pip install --no-cache-dir --no-compile --no-deps --require-hashes
 
 
 FROM ${CUDA_BASE} AS cuda
-# USER has no entry in /etc/passwd under `--user uid:gid`; torch asks for a name.
+# USER: torch asks for a name, and under `--user uid:gid` /etc/passwd has none.
 ENV PYTHONPATH=/opt/gfscreen:/workspace/src PYTHONDONTWRITEBYTECODE=1 PYTHONNOUSERSITE=1 \
     HOME=/tmp XDG_CACHE_HOME=/tmp/.cache USER=gfscreen
 WORKDIR /workspace

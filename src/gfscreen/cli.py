@@ -172,8 +172,18 @@ def _init(args: argparse.Namespace) -> int:
     return 0
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser], chosen: bool) -> None:
+    parser = commands.add_parser("train", help="train both networks on your data")
+    if chosen:
+        # Only then: the predict path imports nothing of training.
+        from gfscreen.training import cli as training
+
+        training.configure(parser)
+        parser.set_defaults(run=training.run)
+
+
+def build_parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """The command line; the arguments of `train` are there only if `argv` calls it."""
     parser = argparse.ArgumentParser(prog="gfscreen", description="Pan-cancer screening in CT: glance, then focus.")
     parser.add_argument("--version", action="version", version=f"gfscreen {__version__}")
     parser.add_argument("-q", "--quiet", action="store_true", help="errors only")
@@ -181,6 +191,8 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (_add_predict, _add_info, _add_convert, _add_export, _add_init):
         add(commands)
+    command = next((argument for argument in argv if not argument.startswith("-")), None)
+    _add_train(commands, chosen=command == "train")
     return parser
 
 
@@ -195,7 +207,8 @@ def _configure_logging(quiet: bool, verbose: bool) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code. Errors are one line on stderr."""
-    args = build_parser().parse_args(argv)
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    args = build_parser(arguments).parse_args(arguments)
     _configure_logging(args.quiet, args.verbose)
     try:
         return int(args.run(args))

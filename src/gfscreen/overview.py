@@ -81,7 +81,8 @@ def coarse_hu(volume: Volume) -> tuple[NDArray[np.float32], tuple[int, int, int]
                 # Padding values far below air (-2048, -3024) are air.
                 total += np.maximum(corner[: counts[0], : counts[1], : counts[2]], -1024)
                 samples += 1
-    return total / samples, (step[0], step[1], step[2])
+    total /= samples
+    return total, (step[0], step[1], step[2])
 
 
 def _disc(radius_mm: float, spacing_mm: tuple[float, float, float]) -> NDArray[np.bool_]:

@@ -1,0 +1,1 @@
+"""Training: data, lesion insertion, objectives, loop, validation. Never imported by the predict path."""

@@ -1,0 +1,190 @@
+"""Lesions put into real scans on the model grid: nodules with their own HU into lung, grown lesions into soft tissue.
+
+Everything works on a crop in HU (x, y, z) and changes `hu` and `label` in place. A lesion never overlaps one that is
+already there. In scans that nobody annotated (label IGNORE) only the surroundings of the inserted lesion become known
+background.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from gfscreen.training.lesions import BoolArray, FloatArray, Patch
+from gfscreen.training.objectives import IGNORE
+from gfscreen.training.tissue import LUNG, SOFT
+
+KNOWN_MARGIN_MM = 8.0
+EDGE_MM = 1.5
+VESSEL_HU = -600
+TRIES = 12
+
+
+@dataclass
+class Crop:
+    """A piece of a scan: hu int16, label uint8 (0, 1, IGNORE), tissue uint8 (tissue.py), all (x, y, z)."""
+
+    hu: NDArray[np.int16]
+    label: NDArray[np.uint8]
+    tissue: NDArray[np.uint8]
+    grid_mm: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Box:
+    """Where a patch and a crop overlap: the slices of each."""
+
+    crop: tuple[slice, slice, slice]
+    patch: tuple[slice, slice, slice]
+
+
+def _overlap(crop_shape: tuple[int, ...], patch_shape: tuple[int, ...], centre: NDArray[np.int64]) -> Box:
+    start = centre - np.asarray(patch_shape) // 2
+    low = np.maximum(start, 0)
+    high = np.minimum(start + patch_shape, crop_shape)
+    inside = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    of_patch = tuple(slice(int(a), int(b)) for a, b in zip(low - start, high - start, strict=True))
+    return Box((inside[0], inside[1], inside[2]), (of_patch[0], of_patch[1], of_patch[2]))
+
+
+def _signed_distance_mm(mask: BoolArray, grid_mm: tuple[float, ...]) -> FloatArray:
+    """Distance to the mask's border in mm, negative inside; infinite where there is no mask."""
+    outside = ndimage.distance_transform_edt(~mask, sampling=grid_mm)
+    inside = ndimage.distance_transform_edt(mask, sampling=grid_mm)
+    return np.asarray(outside - inside, dtype=np.float32)
+
+
+def find_place(
+    rng: np.random.Generator, crop: Crop, patch: Patch, tissue: int, *, share_inside: float, whole: bool = True
+) -> Box | None:
+    """A random place where at least `share_inside` of the tight mask lies in `tissue`; None if none is found.
+
+    whole: the lesion's box must lie inside the crop, otherwise only its centre.
+    """
+    candidates = np.flatnonzero(crop.tissue == tissue)
+    voxels = int(patch.tight.sum())
+    if candidates.size < voxels or voxels == 0:
+        return None
+    for index in rng.choice(candidates, size=TRIES):
+        centre = np.array(np.unravel_index(int(index), crop.tissue.shape), dtype=np.int64)
+        box = _overlap(crop.hu.shape, patch.tight.shape, centre)
+        mask = patch.tight[box.patch]
+        if whole and int(mask.sum()) < voxels:
+            continue
+        if (
+            mask.sum() < max(3, 0.3 * voxels)
+            or (crop.tissue[box.crop][mask] == tissue).sum() < share_inside * mask.sum()
+        ):
+            continue
+        if (crop.label[box.crop][ndimage.binary_dilation(mask)] == 1).any():
+            continue
+        return box
+    return None
+
+
+def _mark(crop: Crop, box: Box, mask: BoolArray) -> None:
+    """Write the lesion's label; around it, voxels that were unknown become background."""
+    label = crop.label[box.crop]
+    near = ndimage.distance_transform_edt(~mask, sampling=crop.grid_mm) <= KNOWN_MARGIN_MM
+    label[near & (label == IGNORE)] = 0
+    label[mask] = 1
+
+
+def insert_nodule(rng: np.random.Generator, crop: Crop, patch: Patch) -> Box | None:
+    """Blend a real nodule into lung, at least half of it in parenchyma, so that it may lie at the pleura.
+
+    Inside the loose outline the nodule's HU stand; over EDGE_MM outside they fade into the host. The nodule's own lung
+    is shifted to the host's local level; vessels of the host are kept in the fading edge. Returns where, or None.
+    """
+    assert patch.hu is not None
+    box = find_place(rng, crop, patch, LUNG, share_inside=0.5 if rng.random() < 0.4 else 0.95)
+    if box is None:
+        return None
+    host = crop.hu[box.crop].astype(np.float32)
+    nodule, loose, tight = patch.hu[box.patch], patch.loose[box.patch], patch.tight[box.patch]
+    lung = crop.tissue[box.crop] == LUNG
+    host_level = float(np.median(host[lung])) if lung.any() else -850.0
+    around = ~tight & (nodule < -500)
+    own_level = float(np.median(nodule[around])) if around.any() else -850.0
+    # The shift is full for lung and none for soft tissue, so that the nodule keeps its own density.
+    lungness = np.clip((-300.0 - nodule) / 500.0, 0.0, 1.0)
+    nodule = nodule + lungness * (host_level - own_level)
+    distance = _signed_distance_mm(loose, crop.grid_mm)
+    alpha = np.clip(1.0 - distance / EDGE_MM, 0.0, 1.0)
+    blended = alpha * nodule + (1.0 - alpha) * host
+    blended = np.where(~tight & (host > VESSEL_HU), np.maximum(blended, host), blended)
+    crop.hu[box.crop] = np.rint(blended).astype(np.int16)
+    _mark(crop, box, tight)
+    return box
+
+
+def _texture(
+    rng: np.random.Generator, shape: tuple[int, ...], grain_mm: float, grid_mm: tuple[float, ...]
+) -> FloatArray:
+    """Smooth random field of unit standard deviation with grains of about `grain_mm`."""
+    field = rng.standard_normal(shape).astype(np.float32)
+    field = ndimage.gaussian_filter(field, [grain_mm / g for g in grid_mm], mode="wrap")
+    return np.asarray((field - field.mean()) / max(float(field.std()), 1e-6), dtype=np.float32)
+
+
+def _paint(
+    rng: np.random.Generator,
+    crop: Crop,
+    box: Box,
+    mask: BoolArray,
+    level_hu: float,
+    *,
+    noise: FloatArray,
+    edge_mm: float,
+) -> None:
+    """Replace the host's coarse structure in the mask by a lesion of about `level_hu`, with grain and a soft edge."""
+    host = crop.hu[box.crop].astype(np.float32)
+    distance = _signed_distance_mm(mask, crop.grid_mm)
+    # From 12 % to 88 % of the lesion over `edge_mm`.
+    alpha = 1.0 / (1.0 + np.exp(np.clip(4.0 * distance / edge_mm, -30, 30)))
+    inside = level_hu + rng.uniform(0, 10) * _texture(rng, mask.shape, rng.uniform(3, 8), crop.grid_mm) + noise
+    depth = -float(distance.min())
+    if depth > 6 and rng.random() < 0.5:
+        # A necrotic or cystic core.
+        core = 1.0 / (1.0 + np.exp(np.clip((distance + rng.uniform(0.35, 0.6) * depth) / 1.5, -30, 30)))
+        inside = inside - core * min(rng.uniform(10, 40), max(level_hu - 5.0, 0.0))
+    crop.hu[box.crop] = np.rint(alpha * inside + (1.0 - alpha) * host).astype(np.int16)
+    _mark(crop, box, mask)
+
+
+def insert_soft_lesion(rng: np.random.Generator, crop: Crop, patch: Patch) -> Box | None:
+    """Grow a lesion of the patch's shape in homogeneous soft tissue, darker or brighter than its surroundings.
+
+    The contrast is 18-60 HU against the local median, mostly darker as most lesions in the portal venous phase are; the
+    grain is the host's own noise, taken from above 4 mm. Returns where, or None.
+    """
+    box = find_place(rng, crop, patch, SOFT, share_inside=0.85, whole=rng.random() < 0.7)
+    if box is None:
+        return None
+    host = crop.hu[box.crop].astype(np.float32)
+    mask = patch.tight[box.patch]
+    level = float(np.median(host[mask]))
+    darker = rng.random() < (0.75 if level > 40 else 0.3)
+    contrast = rng.uniform(18, 60) * (-1.0 if darker else 1.0)
+    grain = host - ndimage.gaussian_filter(host, [2.0 / g for g in crop.grid_mm])
+    noise = np.clip(grain, -60, 60).astype(np.float32)
+    _paint(rng, crop, box, mask, max(level + contrast, -10.0), noise=noise, edge_mm=rng.uniform(1.0, 3.0))
+    return box
+
+
+def insert_lung_mass(rng: np.random.Generator, crop: Crop, patch: Patch) -> Box | None:
+    """Grow a solid mass of the patch's shape in lung; it may lean on the chest wall. Returns where, or None."""
+    box = find_place(rng, crop, patch, LUNG, share_inside=rng.choice([0.6, 0.95]), whole=rng.random() < 0.7)
+    if box is None:
+        return None
+    mask = patch.tight[box.patch] & (crop.hu[box.crop] < 150)
+    # What leans on the wall ends there: soft tissue that was already solid is not the mass.
+    mask &= (crop.tissue[box.crop] == LUNG) | (crop.hu[box.crop] < -50) | ndimage.binary_erosion(mask, iterations=2)
+    if mask.sum() < 5:
+        return None
+    noise = rng.uniform(8, 25) * _texture(rng, mask.shape, 1.0, crop.grid_mm)
+    _paint(rng, crop, box, mask, float(rng.uniform(5, 80)), noise=noise, edge_mm=rng.uniform(0.8, 2.5))
+    return box

@@ -1,0 +1,227 @@
+"""Sub-volumes to train on: real lesions, inserted lesions, and background, drawn in given shares.
+
+Every draw depends only on the random generator it is given; the loop seeds one per step, so that a resumed run sees the
+data that an uninterrupted one would have seen. Arrays are (x, y, z); networks see [0, 1] after the HU window.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gfscreen.config import Plan
+from gfscreen.errors import UsageError
+from gfscreen.region import region_of
+from gfscreen.training import lesions as bank
+from gfscreen.training.data import DataList, Scan, on_dev_side
+from gfscreen.training.insertion import Crop, insert_lung_mass, insert_nodule, insert_soft_lesion
+from gfscreen.training.lesions import FloatArray, Nodule, Shape
+from gfscreen.training.objectives import IGNORE
+from gfscreen.training.tissue import LUNG, SOFT
+from gfscreen.windows import gather
+
+LUNG_SHAPES = ("uls23_MDSC_Task06_Lung", "uls23_ULS23_DeepLesion3D", "uls23_LiTS")
+KINDS = ("real", "background", "nodules", "masses", "soft")
+TRIES = 20
+POINTS = 20_000
+MIN_HOST_LUNG_ML = 300.0
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Shares of the kinds of sub-volume; they need not add up to 1. Kinds that the data cannot give are left out.
+
+    real: around an annotated lesion. background: anywhere in an annotated scan, away from its lesions. nodules, masses,
+    soft: with inserted lesions. annotated_only: insert only where somebody annotated the rest of the scan, so that a
+    Glance sees every host with and without lesions and cannot tell them by the host.
+    """
+
+    real: float = 0.5
+    background: float = 0.5
+    nodules: float = 0.0
+    masses: float = 0.0
+    soft: float = 0.0
+    nodules_per_crop: int = 4
+    annotated_only: bool = False
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sub-volume: image float32 in [0, 1], label uint8 (0, 1, IGNORE), kind as drawn, lesions inserted."""
+
+    image: FloatArray
+    label: NDArray[np.uint8]
+    kind: str
+    inserted: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """Scans and lesions of one side of the split."""
+
+    scans: tuple[Scan, ...]
+    nodules: tuple[Nodule, ...] = ()
+    shapes: tuple[Shape, ...] = ()
+
+
+def load_lesions(data: DataList, *, dev: bool) -> tuple[tuple[Nodule, ...], tuple[Shape, ...]]:
+    """Nodules and shapes of one side: dev gets the patients whose hash says so, training all others."""
+
+    def wanted(patient: str) -> bool:
+        return on_dev_side(patient, data.dev_percent, data.keep_in_training) == dev
+
+    nodules = bank.read_nodules(data.nodules) if data.nodules else []
+    shapes = bank.read_shapes(data.shapes) if data.shapes else []
+    return tuple(n for n in nodules if wanted(n.patient)), tuple(s for s in shapes if wanted(s.patient))
+
+
+class Sampler:
+    """Draws sub-volumes of one side of the split."""
+
+    def __init__(self, source: Source, plan: Plan, mix: Mix) -> None:
+        self.source, self.plan, self.mix = source, plan, mix
+        self._annotated = [s for s in source.scans if s.annotated]
+        hosts = self._annotated if mix.annotated_only else source.scans
+        self._with_lesion = [s for s in self._annotated if len(s.lesions)]
+        voxel_ml = float(np.prod(plan.spacing_mm)) / 1000.0
+        self._points = {
+            "background": {s.name: _points(s.body & (s.label == 0)) for s in self._annotated},
+            "lung": {s.name: _points(s.tissue == LUNG, MIN_HOST_LUNG_ML / voxel_ml) for s in hosts},
+            # 30 HU of contrast are 2 % of the chest window: soft tissue lesions are only asked for in the other one.
+            "soft": {s.name: _points((s.tissue == SOFT) & ~s.chest) for s in hosts},
+        }
+        self._hosts = {
+            kind: [s for s in source.scans if len(points.get(s.name, ()))] for kind, points in self._points.items()
+        }
+        self._lung_shapes = [s for s in source.shapes if s.source in LUNG_SHAPES]
+        self.possible = {
+            "real": bool(self._with_lesion),
+            "background": bool(self._hosts["background"]),
+            "nodules": bool(self._hosts["lung"] and source.nodules),
+            "masses": bool(self._hosts["lung"] and self._lung_shapes),
+            "soft": bool(self._hosts["soft"] and source.shapes),
+        }
+        shares = np.array([getattr(mix, kind) if self.possible[kind] else 0.0 for kind in KINDS])
+        if shares.sum() <= 0:
+            raise UsageError(f"mix: none of the kinds with a share can be drawn from this data ({self.possible})")
+        self._shares = shares / shares.sum()
+
+    def draw(
+        self, rng: np.random.Generator, size: tuple[int, ...], *, kind: str | None = None, augmented: bool = True
+    ) -> Sample:
+        """One sub-volume of `size` voxels. Where nobody annotated and no lesion found a place, another one is drawn."""
+        sample, _ = self.draw_twins(rng, size, kind=kind)
+        if not augmented:
+            return sample
+        image, label = augment(rng, sample.image, sample.label)
+        return Sample(image, label, sample.kind, sample.inserted)
+
+    def draw_twins(
+        self, rng: np.random.Generator, size: tuple[int, ...], *, kind: str | None = None
+    ) -> tuple[Sample, Sample | None]:
+        """A sub-volume and, if lesions were inserted into a lesion-free one, what it was before; both not augmented."""
+        kind = kind or str(rng.choice(KINDS, p=self._shares))
+        for _ in range(TRIES):
+            scan, start = self._place(rng, kind, size)
+            crop = cut(scan, start, size, self.plan)
+            before, lesion_free = crop.hu.copy(), not crop.label.any()
+            inserted = self._insert(rng, crop, kind)
+            if inserted or (kind in ("real", "background") and (crop.label != IGNORE).any()):
+                break
+        window = self.plan.hu_windows.of(region_of(scan.chest, start[2], size[2]))
+        sample = Sample(gather(crop.hu, (0, 0, 0), size, window), crop.label, kind, inserted)
+        if not (inserted and lesion_free):
+            return sample, None
+        return sample, Sample(gather(before, (0, 0, 0), size, window), np.zeros_like(crop.label), "background", 0)
+
+    def _place(self, rng: np.random.Generator, kind: str, size: tuple[int, ...]) -> tuple[Scan, tuple[int, int, int]]:
+        """A scan and the start of a sub-volume that can hold what `kind` asks for."""
+        if kind == "real":
+            weights = np.array([s.weight for s in self._with_lesion])
+            scan = self._with_lesion[int(rng.choice(len(weights), p=weights / weights.sum()))]
+            return scan, _start_around(rng, scan.lesions[int(rng.integers(len(scan.lesions)))], size)
+        where = kind if kind in ("background", "soft") else "lung"
+        hosts = self._hosts[where]
+        weights = np.array([s.weight for s in hosts])
+        scan = hosts[int(rng.choice(len(hosts), p=weights / weights.sum()))]
+        points = self._points[where][scan.name]
+        for _ in range(TRIES):
+            start = _start_around(rng, points[int(rng.integers(len(points)))], size, jitter=0.2)
+            if kind != "background" or not (_part(scan.label, start, size) == 1).any():
+                break
+        return scan, start
+
+    def _insert(self, rng: np.random.Generator, crop: Crop, kind: str) -> int:
+        grid_mm = self.plan.spacing_mm
+        count = 0
+        if kind == "nodules":
+            for _ in range(int(rng.integers(1, self.mix.nodules_per_crop + 1))):
+                nodule = self.source.nodules[int(rng.integers(len(self.source.nodules)))]
+                count += insert_nodule(rng, crop, bank.sample_nodule(rng, nodule, grid_mm)) is not None
+        elif kind == "masses":
+            for _ in range(3):
+                shape = self._lung_shapes[int(rng.integers(len(self._lung_shapes)))]
+                if insert_lung_mass(rng, crop, bank.sample_shape(rng, shape, grid_mm)) is not None:
+                    return 1
+        elif kind == "soft":
+            for _ in range(int(rng.integers(1, 4))):
+                shape = self.source.shapes[int(rng.integers(len(self.source.shapes)))]
+                count += insert_soft_lesion(rng, crop, bank.sample_shape(rng, shape, grid_mm)) is not None
+        return count
+
+
+def _points(mask: NDArray[np.bool_], at_least: float = 1.0) -> NDArray[np.int16]:
+    """Up to POINTS voxels of the mask (n, 3), evenly over it; none if it has fewer than `at_least` voxels."""
+    flat = np.flatnonzero(mask)
+    if flat.size < at_least:
+        return np.zeros((0, 3), dtype=np.int16)
+    chosen = flat[:: max(1, flat.size // POINTS)]
+    return np.stack(np.unravel_index(chosen, mask.shape), axis=-1).astype(np.int16)
+
+
+def _start_around(
+    rng: np.random.Generator, point: NDArray[np.int16] | NDArray[np.int64], size: tuple[int, ...], jitter: float = 0.35
+) -> tuple[int, int, int]:
+    """Start of a sub-volume that holds `point`, at most `jitter` of its size from the centre."""
+    shift = rng.uniform(-jitter, jitter, size=3) * np.asarray(size)
+    x, y, z = (int(v) for v in np.rint(np.asarray(point, dtype=float) - np.asarray(size) / 2 + shift))
+    return x, y, z
+
+
+def _part(array: NDArray[np.uint8], start: tuple[int, ...], size: tuple[int, ...]) -> NDArray[np.uint8]:
+    return array[tuple(slice(max(0, a), max(0, a + n)) for a, n in zip(start, size, strict=True))]
+
+
+def cut(scan: Scan, start: tuple[int, int, int], size: tuple[int, ...], plan: Plan) -> Crop:
+    """A copy of a piece of the scan; beyond the scan it is air without label, and IGNORE where nobody annotated."""
+    hu = np.full(size, -1024, dtype=np.int16)
+    label = np.full(size, 0 if scan.annotated else IGNORE, dtype=np.uint8)
+    tissue = np.zeros(size, dtype=np.uint8)
+    low = [max(0, a) for a in start]
+    high = [min(n, a + s) for a, s, n in zip(start, size, scan.hu.shape, strict=True)]
+    if all(a < b for a, b in zip(low, high, strict=True)):
+        source = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        target = tuple(slice(a - s, b - s) for a, b, s in zip(low, high, start, strict=True))
+        hu[target], label[target], tissue[target] = scan.hu[source], scan.label[source], scan.tissue[source]
+    return Crop(hu, label, tissue, plan.spacing_mm)
+
+
+def augment(
+    rng: np.random.Generator, image: FloatArray, label: NDArray[np.uint8]
+) -> tuple[FloatArray, NDArray[np.uint8]]:
+    """Flips (each axis, 1/2), a quarter turn about z (1/2), intensity scale and shift to 0.1 (1/5), noise (1/5).
+
+    The published probabilities are 0.2, 0.2 and 0.1: with a few scans more is needed.
+    """
+    for axis in range(3):
+        if rng.random() < 0.5:
+            image, label = np.flip(image, axis), np.flip(label, axis)
+    if image.shape[0] == image.shape[1] and rng.random() < 0.5:
+        image, label = np.rot90(image), np.rot90(label)
+    if rng.random() < 0.2:
+        image = image * (1 + rng.uniform(-0.1, 0.1)) + rng.uniform(-0.1, 0.1)
+    if rng.random() < 0.2:
+        image = image + rng.uniform(0, 0.03) * rng.standard_normal(image.shape, dtype=np.float32)
+    return np.ascontiguousarray(np.clip(image, 0, 1), dtype=np.float32), np.ascontiguousarray(label)

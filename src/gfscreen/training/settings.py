@@ -1,0 +1,149 @@
+"""Settings of a training run: frozen, read from JSON, unknown keys are errors; the run keeps the resolved values."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from gfscreen.config import FocusConfig, GlanceConfig, Plan, from_json, preset_plan
+from gfscreen.errors import UsageError
+from gfscreen.training.sampling import Mix
+
+Stage = Literal["focus", "glance", "joint"]
+Gate = Literal["none", "ce", "grpo_detection", "grpo_dice"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is trained, on what, and how long.
+
+    stage: `focus` alone, `glance` against a frozen Focus, or `joint` as published. gate: what the Glance learns from.
+    steps: length of the run and of the cosine; schedule `clock` stretches the cosine over --max-minutes instead (a run
+    that is repeated then differs by the speed of the machine).
+    batch: Focus sub-volumes per pass; accumulation: passes per step. group: sub-volumes that a Glance step compares.
+    crop_voxels: size of the sub-volumes to train on; null for the plan's, which the Glance should be trained on, since
+    it answers one question about a whole sub-volume.
+    reference_every: steps between refreshes of the frozen reference policy. ce_warmup_steps: the Glance starts on
+    cross-entropy alone. pool: the glance stage draws from this many sub-volumes, whose reward was found once.
+    ema: decay of the averaged weights that are evaluated and saved, 0 for none.
+    amp: `auto` is fp16 on CUDA and off on CPU, where bf16 gave non-finite gradients in one step of four.
+    threads: 0 follows how busy the machine is. init: folder of a run whose weights to start from; init_glance: of a run
+    whose Glance to take instead.
+    """
+
+    preset: str = "paper"
+    stage: Stage = "joint"
+    gate: Gate = "grpo_detection"
+    seed: int = 0
+    steps: int = 20_000
+    schedule: Literal["steps", "clock"] = "steps"
+    batch: int = 4
+    accumulation: int = 1
+    group: int = 16
+    crop_voxels: tuple[int, ...] | None = None
+    focus_learning_rate: float = 3e-4
+    glance_learning_rate: float = 3e-4
+    weight_decay: float = 1e-5
+    warmup_steps: int = 40
+    final_rate: float = 0.0
+    clip_norm: float = 12.0
+    batch_dice: bool = False
+    dice_background: bool = True
+    lesion_prior: float = 0.5
+    reference_every: int = 40
+    ce_warmup_steps: int = 0
+    pool: int = 0
+    ema: float = 0.0
+    amp: Literal["auto", "off", "fp16"] = "auto"
+    threads: int = 0
+    mix: Mix = field(default_factory=Mix)
+    glance: GlanceConfig | None = None
+    focus: FocusConfig | None = None
+    init: str | None = None
+    init_glance: str | None = None
+    log_every: int = 10
+    checkpoint_minutes: float = 5.0
+    evaluate_minutes: float = 10.0
+    evaluation_crops: int = 40
+
+    def __post_init__(self) -> None:
+        positive = ("steps", "batch", "accumulation", "reference_every", "log_every")
+        for name in positive:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.group < 2:
+            raise ValueError(f"group must be at least 2, a group of one has no advantage; got {self.group}")
+        if self.stage == "glance" and self.gate == "none":
+            raise ValueError("stage glance with gate none trains nothing; choose gate ce, grpo_detection or grpo_dice")
+        if self.crop_voxels is not None and (
+            len(self.crop_voxels) != 3 or any(n < 32 or n % 32 for n in self.crop_voxels)
+        ):
+            raise ValueError(f"crop_voxels must be three multiples of 32 (SwinUNETR), got {self.crop_voxels}")
+        if not 0.0 <= self.ema < 1.0:
+            raise ValueError(f"ema must be in [0, 1), got {self.ema}")
+        if not 0.0 < self.lesion_prior <= 0.5:
+            raise ValueError(f"lesion_prior must be in (0, 0.5], got {self.lesion_prior}")
+
+    @property
+    def plan(self) -> Plan:
+        """The preset's plan with this run's networks."""
+        plan = preset_plan(self.preset)
+        return dataclasses.replace(
+            plan, weights="trained", glance=self.glance or plan.glance, focus=self.focus or plan.focus
+        )
+
+    @property
+    def voxels(self) -> tuple[int, ...]:
+        """Size of the sub-volumes that are drawn."""
+        return self.crop_voxels or self.plan.sub_volume_voxels
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        result: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return result
+
+
+# What differs from the paper's settings above when a preset is named without a settings file: small crops, a higher
+# rate and averaged weights, for two cores.
+PRESET_SETTINGS: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "fast": {
+        "preset": "fast",
+        "batch": 2,
+        "group": 8,
+        "crop_voxels": [64, 64, 32],
+        "focus_learning_rate": 8e-4,
+        "batch_dice": True,
+        "dice_background": False,
+        "lesion_prior": 0.02,
+        "clip_norm": 2.0,
+        "ema": 0.99,
+    },
+}
+
+
+def settings_from(preset: str | None, path: Path | None) -> Settings:
+    """The settings of a preset, with the keys of a JSON file on top. Raises UsageError naming file and key."""
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            loaded = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{path}: not readable as JSON ({error}); give a settings file") from error
+        if not isinstance(loaded, dict):
+            raise UsageError(f"{path}: expected an object, got {type(loaded).__name__}; give a settings file")
+        values = loaded
+    name = preset or values.get("preset", "paper")
+    if name not in PRESET_SETTINGS:
+        raise UsageError(f"preset {name!r} does not exist; choose one of {', '.join(PRESET_SETTINGS)}")
+    if preset and values.get("preset", preset) != preset:
+        raise UsageError(f"{path}: is for preset {values['preset']!r}, the command says {preset!r}; name one of them")
+    try:
+        result = from_json(Settings, {**PRESET_SETTINGS[name], **values}, "settings")
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"{path or name}: {error}; correct the settings") from error
+    assert isinstance(result, Settings)
+    return result

@@ -1,0 +1,257 @@
+"""Lists and their errors, the split by patient, the cache on the model grid, sampling, preparation of originals."""
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from gfscreen.config import preset_plan
+from gfscreen.errors import InputError, UsageError
+from gfscreen.training import prepare as preparation
+from gfscreen.training import registry
+from gfscreen.training.data import load_scan, on_dev_side, prepare_scan, read_list
+from gfscreen.training.objectives import IGNORE
+from gfscreen.training.sampling import Mix, Sampler, Source
+from gfscreen.training.settings import settings_from
+
+SHAPE, SPACING = (120, 100, 40), (1.5, 1.5, 3.0)
+PLAN = preset_plan("fast")
+
+
+def body_hu():
+    """An ellipse of soft tissue in air, with a brighter lesion of 12 x 12 x 5 voxels."""
+    hu = np.full(SHAPE, -1000, np.int16)
+    i, j = np.indices(SHAPE[:2])
+    hu[((i - 60) / 50) ** 2 + ((j - 50) / 40) ** 2 <= 1] = 60
+    hu[70:82, 50:62, 18:23] = 120
+    return hu
+
+
+def write(path, array, affine=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    affine = np.diag([-SPACING[0], -SPACING[1], SPACING[2], 1.0]) if affine is None else affine
+    nib.save(nib.Nifti1Image(array, affine), path)
+
+
+def label_array():
+    label = np.zeros(SHAPE, np.uint8)
+    label[70:82, 50:62, 18:23] = 1
+    return label
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two cases and their list; the second is the validation side."""
+    for name in ("A", "B"):
+        write(tmp_path / f"imagesTr/{name}_0000.nii.gz", body_hu())
+        write(tmp_path / f"labelsTr/{name}.nii.gz", label_array())
+    item = [{"image": f"imagesTr/{n}_0000.nii.gz", "label": f"labelsTr/{n}.nii.gz"} for n in ("A", "B")]
+    (tmp_path / "list.json").write_text(json.dumps({"training": item[:1], "validation": item[1:]}))
+    return tmp_path
+
+
+def change(folder, **keys):
+    path = folder / "list.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **keys}))
+    return path
+
+
+class TestList:
+    def test_reads(self, folder):
+        data = read_list(folder / "list.json")
+        assert [e.name for e in data.training] == ["A"]
+        assert [e.patient for e in data.validation] == ["B"]
+
+    def test_missing_file_is_named(self, folder):
+        (folder / "labelsTr/A.nii.gz").unlink()
+        with pytest.raises(InputError, match=r"training\[0\].*A\.nii\.gz.*does not exist"):
+            read_list(folder / "list.json")
+
+    def test_other_shape(self, folder):
+        write(folder / "labelsTr/A.nii.gz", label_array()[:-1])
+        with pytest.raises(InputError, match=r"expected the image's shape \(120, 100, 40\), got \(119, 100, 40\)"):
+            read_list(folder / "list.json")
+
+    def test_other_place(self, folder):
+        affine = np.diag([-SPACING[0], -SPACING[1], SPACING[2], 1.0])
+        affine[2, 3] = 30
+        write(folder / "labelsTr/A.nii.gz", label_array(), affine)
+        with pytest.raises(InputError, match=r"lies 30\.0 mm away"):
+            read_list(folder / "list.json")
+
+    def test_empty_label_folder(self, folder):
+        (folder / "labelsTr/A.nii.gz").unlink()
+        (folder / "labelsTr/B.nii.gz").unlink()
+        path = change(folder, training=[{"image": "imagesTr/A_0000.nii.gz"}], validation=[])
+        with pytest.raises(InputError, match=r"no training scan has a label .*is empty"):
+            read_list(path)
+
+    def test_patient_on_both_sides(self, folder):
+        entry = {"image": "imagesTr/A_0000.nii.gz", "label": "labelsTr/A.nii.gz", "patient": "P"}
+        path = change(folder, training=[entry], validation=[{**entry, "image": "imagesTr/B_0000.nii.gz"}])
+        with pytest.raises(InputError, match="patient P is in training and in validation"):
+            read_list(path)
+
+    def test_unknown_label_value(self, folder):
+        write(folder / "labelsTr/A.nii.gz", label_array() * 7)
+        data = read_list(folder / "list.json")
+        with pytest.raises(InputError, match="label value 7 is unknown; known are 0, 1"):
+            prepare_scan(data.training[0], PLAN)
+
+    def test_no_list(self, tmp_path):
+        with pytest.raises(InputError, match="not readable as a data list"):
+            read_list(tmp_path / "none.json")
+
+
+class TestCache:
+    def test_model_grid_and_label(self, folder):
+        scan = prepare_scan(read_list(folder / "list.json").training[0], PLAN)
+        # 12 x 12 x 5 voxels of 6.75 mm3 are 4860 mm3; the model grid has 3 mm3.
+        assert (scan.label == 1).sum() * 3 == pytest.approx(4860, rel=0.1)
+        assert np.median(scan.hu[scan.label == 1]) == pytest.approx(120, abs=2)
+        assert len(scan.lesions) == (scan.label == 1).sum()
+        assert not scan.chest.any()
+
+    def test_second_reading_comes_from_the_cache(self, folder, tmp_path):
+        entry = read_list(folder / "list.json").training[0]
+        first = load_scan(entry, PLAN, tmp_path / "cache")
+        (cached,) = (tmp_path / "cache").glob("*.npz")
+        stamp = cached.stat().st_mtime_ns
+        second = load_scan(entry, PLAN, tmp_path / "cache")
+        assert cached.stat().st_mtime_ns == stamp
+        for key in ("hu", "label", "tissue", "body", "chest", "lesions"):
+            assert (getattr(first, key) == getattr(second, key)).all()
+
+    def test_changed_label_is_prepared_again(self, folder, tmp_path):
+        entry = read_list(folder / "list.json").training[0]
+        load_scan(entry, PLAN, tmp_path / "cache")
+        write(folder / "labelsTr/A.nii.gz", np.zeros(SHAPE, np.uint8))
+        assert len(load_scan(entry, PLAN, tmp_path / "cache").lesions) == 0
+
+    def test_unannotated_scan_is_unknown(self, folder):
+        path = change(folder, training=[*json.loads((folder / "list.json").read_text())["training"]],
+                      validation=[{"image": "imagesTr/B_0000.nii.gz", "label": None}])  # fmt: skip
+        scan = prepare_scan(read_list(path).validation[0], PLAN)
+        assert (scan.label == IGNORE).all()
+        assert not scan.annotated
+
+
+class TestSplit:
+    def test_depends_on_the_patient_alone(self):
+        assert on_dev_side("LIDC-IDRI-0001", 25) == on_dev_side("LIDC-IDRI-0001", 25)
+
+    def test_share(self):
+        share = np.mean([on_dev_side(f"LIDC-IDRI-{i:04d}", 25) for i in range(1000)])
+        assert share == pytest.approx(0.25, abs=0.04)
+
+    def test_kept_patient(self):
+        wanted = next(f"P{i}" for i in range(100) if on_dev_side(f"P{i}", 25))
+        assert not on_dev_side(wanted, 25, (wanted,))
+
+
+class TestSampling:
+    @pytest.fixture
+    def source(self, folder):
+        return Source((prepare_scan(read_list(folder / "list.json").training[0], PLAN),))
+
+    def test_real_holds_lesion_and_background_does_not(self, source):
+        sampler = Sampler(source, PLAN, Mix())
+        for seed in range(6):
+            rng = np.random.default_rng(seed)
+            real, background = (sampler.draw(rng, (32, 32, 32), kind=k) for k in ("real", "background"))
+            assert (real.label == 1).any()
+            assert not (background.label == 1).any()
+            assert real.image.min() >= 0
+            assert real.image.max() <= 1
+
+    def test_drawn_by_the_generator_alone(self, source):
+        one, two = (Sampler(source, PLAN, Mix()).draw(np.random.default_rng(3), (32, 32, 32)) for _ in range(2))
+        assert (one.image == two.image).all()
+        assert (one.label == two.label).all()
+
+    def test_image_and_label_move_together(self, source):
+        sampler = Sampler(source, PLAN, Mix(real=1, background=0))
+        for seed in range(8):
+            sample = sampler.draw(np.random.default_rng(seed), (64, 64, 32))
+            if not (sample.label == 0).any():
+                continue
+            inside, outside = sample.image[sample.label == 1], sample.image[sample.label == 0]
+            assert np.median(inside) > np.median(outside)
+
+    def test_kinds_that_cannot_be_drawn(self, source):
+        with pytest.raises(UsageError, match="none of the kinds"):
+            Sampler(source, PLAN, Mix(real=0, background=0, nodules=1))
+
+
+class TestRegistry:
+    def test_sixteen_and_seven(self):
+        roles = [item.role for item in registry.DATA_SETS]
+        assert (roles.count("training"), roles.count("external")) == (16, 7)
+        assert len({item.key for item in registry.DATA_SETS}) == 23
+
+    def test_values_do_not_clash(self):
+        for item in registry.DATA_SETS:
+            assert not set(item.lesion_values) & set(item.other_values)
+            assert item.link.startswith("http")
+
+
+class TestPrepare:
+    def test_decathlon_original_becomes_a_list_that_reads(self, tmp_path):
+        source = tmp_path / "Task03"
+        write(source / "imagesTr/liver_0.nii.gz", body_hu())
+        write(source / "labelsTr/liver_0.nii.gz", label_array() * 2 + (body_hu() == 60))
+        assert preparation.main(["msd03", "--from", str(source), "-o", str(tmp_path / "out")]) == 0
+        data = json.loads((tmp_path / "out/dataset.json").read_text())
+        entry = (data["training"] + data["validation"])[0]
+        label = np.asanyarray(nib.load(tmp_path / "out" / entry["label"]).dataobj)
+        assert (label == label_array()).all()
+        assert (tmp_path / "out" / entry["image"]).exists()
+
+    def test_healthy_scans_get_empty_labels(self, tmp_path):
+        write(tmp_path / "scans/h1.nii.gz", body_hu())
+        out = str(tmp_path / "out")
+        assert preparation.main(["healthy", "--from", str(tmp_path / "scans"), "-o", out, "--lesion-free"]) == 0
+        assert not np.asanyarray(nib.load(tmp_path / "out/labelsTr/healthy_h1.nii.gz").dataobj).any()
+
+    @pytest.mark.parametrize(
+        ("arguments", "code", "words"),
+        [
+            (["nothing", "--from", ".", "-o", "x"], 2, "no such data set; known are msd03"),
+            (["msd03"], 2, "--from and -o are needed"),
+            (["lidc", "--from", ".", "-o", "x"], 1, "comes as DICOM"),
+            (["msd03", "--from", "absent", "-o", "x"], 1, "no such folder"),
+        ],
+    )
+    def test_errors(self, arguments, code, words, tmp_path, monkeypatch, caplog):
+        monkeypatch.chdir(tmp_path)
+        assert preparation.main(arguments) == code
+        assert words in caplog.text
+
+
+class TestSettings:
+    def test_presets(self):
+        assert settings_from("paper", None).group == 16
+        assert settings_from("fast", None).plan.preset == "fast"
+
+    def test_file_over_preset(self, tmp_path):
+        path = tmp_path / "s.json"
+        path.write_text('{"preset": "fast", "batch": 3, "mix": {"real": 1.0}}')
+        settings = settings_from(None, path)
+        assert (settings.batch, settings.mix.real, settings.ema) == (3, 1.0, 0.99)
+
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            ('{"bach": 3}', "unknown key 'bach'"),
+            ('{"group": 1}', "group must be at least 2"),
+            ('{"crop_voxels": [48, 64, 32]}', "multiples of 32"),
+            ('{"preset": "paper"}', "is for preset 'paper'"),
+            ("[", "not readable as JSON"),
+        ],
+    )
+    def test_errors(self, text, words, tmp_path):
+        path = tmp_path / "s.json"
+        path.write_text(text)
+        with pytest.raises(UsageError, match=words):
+            settings_from("fast", path)

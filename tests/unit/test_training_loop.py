@@ -1,0 +1,285 @@
+"""The loop on a painted scan with tiny networks: every stage and gate, resume, full disk, two processes, the clock."""
+
+import argparse
+import dataclasses
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from gfscreen import files
+from gfscreen.config import FocusConfig, GlanceConfig
+from gfscreen.errors import OutputError, UsageError, WeightsError
+from gfscreen.models.weights import load_networks
+from gfscreen.training import cli, loop, state
+from gfscreen.training.data import read_list
+from gfscreen.training.distributed import World
+from gfscreen.training.evaluate import score_crop
+from gfscreen.training.sampling import Sample
+from gfscreen.training.settings import Settings
+
+ALONE = World(0, 1, torch.device("cpu"))
+TINY = Settings(
+    preset="fast",
+    stage="focus",
+    steps=2,
+    batch=1,
+    group=4,
+    crop_voxels=(64, 32, 32),
+    glance=GlanceConfig("resnet10", (4, 4, 8, 8), (2, 2, 2)),
+    focus=FocusConfig(feature_size=12, depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1)),
+    threads=1,
+    ema=0.9,
+    evaluation_crops=0,
+    log_every=1,
+)
+
+
+@pytest.fixture(scope="module")
+def data_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    i, j = np.indices((100, 90))
+    hu = np.full((100, 90, 44), -1000, np.int16)
+    hu[((i - 50) / 45) ** 2 + ((j - 45) / 40) ** 2 <= 1] = 60
+    hu[40:60, 40:60, 15:25] = 140
+    label = (hu == 140).astype(np.uint8)
+    affine = np.diag([-1.0, -1.0, 3.0, 1.0])
+    for name, array in (("imagesTr/A_0000", hu), ("labelsTr/A", label)):
+        (folder / name).parent.mkdir(exist_ok=True)
+        nib.save(nib.Nifti1Image(array, affine), folder / f"{name}.nii.gz")
+    entry = {"image": "imagesTr/A_0000.nii.gz", "label": "labelsTr/A.nii.gz"}
+    (folder / "list.json").write_text(json.dumps({"training": [entry]}))
+    return folder
+
+
+def job(data_folder, folder, **keys):
+    return loop.Job(read_list(data_folder / "list.json"), data_folder / "cache", folder, **keys)
+
+
+def tensors(folder):
+    data = state.read_checkpoint(folder / state.CHECKPOINT_FILE)
+    found = {}
+    for part in ("focus", "glance", "focus_average"):
+        found |= {f"{part}.{name}": value for name, value in data[part].items()}
+    return found
+
+
+def assert_equal(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+def journal(folder):
+    return [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
+
+
+class TestStages:
+    @pytest.mark.parametrize(
+        ("stage", "gate"),
+        [("focus", "none"), ("joint", "none"), ("joint", "ce"), ("joint", "grpo_detection"), ("joint", "grpo_dice"),
+         ("glance", "grpo_detection")],
+    )  # fmt: skip
+    def test_trains_what_it_should_and_writes_weights(self, stage, gate, data_folder, tmp_path):
+        settings = dataclasses.replace(TINY, stage=stage, gate=gate, steps=1, group=3, batch=2, pool=4)
+        before = loop.build_run(settings, ALONE) if torch.manual_seed(settings.seed) else None
+        start = {"glance": before.glance.state_dict(), "focus": before.focus.state_dict()}
+        weights = loop.train(settings, job(data_folder, tmp_path / "run"), ALONE)
+        plan, _, _ = load_networks(weights)
+        assert plan.weights == "trained"
+        assert plan.focus == TINY.focus
+        after = tensors(tmp_path / "run")
+        moved = {
+            part: any(not torch.equal(value, after[f"{part}.{name}"]) for name, value in start[part].items())
+            for part in ("focus", "glance")
+        }
+        assert moved == {"focus": stage != "glance", "glance": stage != "focus" and gate != "none"}
+        (report,) = journal(tmp_path / "run")
+        assert report["seconds_per_step"] > 0
+        if moved["glance"]:
+            assert {
+                "reward_mean",
+                "reward_std",
+                "kl",
+                "clip_fraction",
+                "entropy",
+                "glance_recall",
+                "glance_kept",
+            } <= set(report)
+            assert report["clip_fraction"] == 0  # right after a refresh every ratio is 1
+
+    def test_one_lesion_can_be_learnt(self, data_folder, tmp_path):
+        settings = dataclasses.replace(
+            TINY, steps=10, focus_learning_rate=3e-3, warmup_steps=1, lesion_prior=0.1, dice_background=False
+        )
+        loop.train(settings, job(data_folder, tmp_path / "run"), ALONE)
+        losses = [line["focus_loss"] for line in journal(tmp_path / "run")]
+        assert np.mean(losses[-3:]) < np.mean(losses[:3])
+
+    def test_stops_by_the_clock(self, data_folder, tmp_path):
+        settings = dataclasses.replace(TINY, steps=10_000, schedule="clock")
+        loop.train(settings, job(data_folder, tmp_path / "run", minutes=0.5 / 60), ALONE)
+        steps = state.read_checkpoint(tmp_path / "run" / "checkpoint.pt")["step"]
+        assert 1 <= steps < 100
+
+
+class TestResume:
+    @pytest.mark.parametrize("stage", ["focus", "joint"])
+    def test_equals_an_uninterrupted_run(self, stage, data_folder, tmp_path):
+        settings = dataclasses.replace(TINY, stage=stage, steps=3, group=2, reference_every=2)
+        loop.train(settings, job(data_folder, tmp_path / "whole"), ALONE)
+        # A clock that is already over stops the first part after one step.
+        original = loop.progress
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(loop, "progress", lambda s, r, m: 1.0 if r.step >= 1 else original(s, r, m))
+            loop.train(settings, job(data_folder, tmp_path / "parts"), ALONE)
+        torch.manual_seed(99)
+        loop.train(settings, job(data_folder, tmp_path / "parts", resume=True), ALONE)
+        assert_equal(tensors(tmp_path / "whole"), tensors(tmp_path / "parts"))
+        assert [line["step"] for line in journal(tmp_path / "parts")] == [1, 2, 3]
+
+    def test_other_settings_are_refused(self, data_folder, tmp_path):
+        loop.train(dataclasses.replace(TINY, steps=1), job(data_folder, tmp_path / "run"), ALONE)
+        other = dataclasses.replace(TINY, focus_learning_rate=0.5)
+        with pytest.raises(WeightsError, match=r"was made with focus_learning_rate 0\.0003, the settings say 0\.5"):
+            loop.train(other, job(data_folder, tmp_path / "run", resume=True), ALONE)
+
+    def test_checkpoint_of_another_preset_is_refused(self, data_folder, tmp_path):
+        loop.train(dataclasses.replace(TINY, steps=1), job(data_folder, tmp_path / "run"), ALONE)
+        with pytest.raises(WeightsError, match="was made with preset 'fast'"):
+            loop.train(
+                dataclasses.replace(TINY, preset="paper"), job(data_folder, tmp_path / "run", resume=True), ALONE
+            )
+
+    def test_nothing_to_resume(self, data_folder, tmp_path):
+        with pytest.raises(WeightsError, match="no checkpoint to resume from"):
+            loop.train(TINY, job(data_folder, tmp_path, resume=True), ALONE)
+
+    def test_glance_starts_from_a_focus_run(self, data_folder, tmp_path):
+        loop.train(dataclasses.replace(TINY, steps=1), job(data_folder, tmp_path / "focus"), ALONE)
+        settings = dataclasses.replace(TINY, stage="glance", steps=1, pool=4, init=str(tmp_path / "focus"))
+        run = loop.build_run(settings, ALONE)
+        trained = tensors(tmp_path / "focus")
+        for name, value in run.focus.state_dict().items():
+            assert torch.equal(value, trained[f"focus_average.{name}"])
+
+
+class TestCheckpoint:
+    def test_full_disk_keeps_the_old_one(self, data_folder, tmp_path, monkeypatch):
+        folder = tmp_path / "run"
+        loop.train(dataclasses.replace(TINY, steps=1), job(data_folder, folder), ALONE)
+        before = (folder / state.CHECKPOINT_FILE).read_bytes()
+
+        def full(descriptor):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(files.os, "fsync", full)
+        run = loop.build_run(TINY, ALONE)
+        with pytest.raises(OutputError, match=r"No space left.*previous checkpoint stands"):
+            state.save_checkpoint(folder, run, TINY)
+        assert (folder / state.CHECKPOINT_FILE).read_bytes() == before
+        assert not list(folder.glob("*.tmp"))
+        loop.keep(job(data_folder, folder), run, TINY)  # only warns
+
+    def test_damaged(self, tmp_path):
+        (tmp_path / "checkpoint.pt").write_bytes(b"nothing")
+        with pytest.raises(WeightsError, match="not a readable checkpoint"):
+            state.read_checkpoint(tmp_path / "checkpoint.pt")
+
+    def test_average_forgets_the_start(self):
+        network = torch.nn.Linear(1, 1)
+        average = state.Average(network, 0.99)
+        with torch.no_grad():
+            network.weight.fill_(5.0)
+        for _ in range(60):
+            average.update(network)
+        assert float(average.network.weight) == pytest.approx(5.0, abs=0.05)
+
+
+def test_lesion_prior():
+    focus = loop.build_run(dataclasses.replace(TINY, lesion_prior=0.02), ALONE).focus
+    bias = dict(focus.named_parameters())["out.conv.conv.bias"]
+    assert float(torch.softmax(bias.detach(), 0)[1]) == pytest.approx(0.02)
+
+
+def test_rates():
+    settings = dataclasses.replace(TINY, steps=100, warmup_steps=10, focus_learning_rate=1.0)
+    run = loop.build_run(settings, ALONE)
+    rates = []
+    for run.step in (0, 9, 50, 99):
+        rates.append(loop.set_rates(settings, run, 0.0)["focus_rate"])
+    # 1/10 of the cosine's start; 1 x cos part at 9 %; half; nearly nothing.
+    assert rates == pytest.approx([0.1, 0.980, 0.5, 0.0002], abs=1e-3)
+
+
+def test_score_of_a_crop():
+    label = np.zeros((20, 20, 20), np.uint8)
+    label[5:7, 5:7, 5:7] = 1
+    predicted = np.zeros(label.shape, bool)
+    predicted[5:7, 5:7, 5] = True  # 4 of 8 voxels
+    predicted[19, 19, 19] = True  # one far away
+    score = score_crop(predicted, Sample(np.zeros(label.shape, np.float32), label, "real", 0), (1.0, 1.0, 3.0))
+    assert score.touched
+    assert score.dice == pytest.approx(2 * 4 / (5 + 8))
+    assert score.dice_near == pytest.approx(2 * 4 / (4 + 8))
+    assert score.false_positive_ml == pytest.approx(0.003)
+
+
+class TestCommand:
+    def arguments(self, *words):
+        parser = argparse.ArgumentParser()
+        cli.configure(parser)
+        return parser.parse_args([str(w) for w in words])
+
+    def settings_file(self, tmp_path, **keys):
+        path = tmp_path / "settings.json"
+        path.write_text(json.dumps({**TINY.to_json(), **keys}))
+        return path
+
+    def test_trains_and_resumes(self, data_folder, tmp_path, monkeypatch):
+        monkeypatch.setenv("MALLOC_TOP_PAD_", "1")  # stay in this process
+        config, out = self.settings_file(tmp_path), tmp_path / "run"
+        words = ("--config", config, "--data", data_folder / "list.json", "-o", out, "--cache", data_folder / "cache")
+        assert cli.run(self.arguments(*words, "--steps", 1)) == 0
+        assert cli.run(self.arguments(*words, "--steps", 2, "--resume")) == 0
+        assert state.read_checkpoint(out / "checkpoint.pt")["step"] == 2
+        assert json.loads((out / "settings.json").read_text())["stage"] == "focus"
+        with pytest.raises(UsageError, match="holds a checkpoint already"):
+            cli.run(self.arguments(*words))
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [(("--max-minutes", "0"), "must be above 0"), (("--steps", "0"), "must be at least 1")],
+    )
+    def test_wrong_usage(self, words, message, data_folder, tmp_path):
+        basic = ("--preset", "fast", "--data", data_folder / "list.json", "-o", tmp_path / "run")
+        with pytest.raises(UsageError, match=message):
+            cli.run(self.arguments(*basic, *words))
+
+    @pytest.mark.slow
+    def test_two_processes_agree(self, data_folder, tmp_path):
+        """Two gloo processes of one sub-volume each end with the same weights, and write once."""
+        config = self.settings_file(tmp_path, stage="joint", steps=2, group=2)
+        script = tmp_path / "run.py"
+        script.write_text(
+            "import argparse, sys\nfrom gfscreen.training import cli\n"
+            "parser = argparse.ArgumentParser(); cli.configure(parser); sys.exit(cli.run(parser.parse_args()))\n"
+        )
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_TOP_PAD_": "1", "PYTHONWARNINGS": "ignore"}
+        command = [
+            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script),
+            "--config", str(config), "--data", str(data_folder / "list.json"), "-o", str(tmp_path / "run"),
+            "--cache", str(data_folder / "cache"), "--device", "cpu",
+        ]  # fmt: skip
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert [line["step"] for line in journal(tmp_path / "run")] == [1, 2]
+        load_networks(tmp_path / "run" / "weights")
+        assert Path(tmp_path / "run" / "checkpoint.pt").is_file()
