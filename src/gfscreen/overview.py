@@ -136,9 +136,11 @@ def find_lungs(
     """Lung parenchyma: large connected parts in the lung's HU range with tissue on at least three sides.
 
     Foam pads have the HU of lung but tissue on one side only; the gap between arm and chest has it on two; bowel gas is
-    darker or smaller.
+    darker or smaller. In a scan without any tissue (a crop inside the lung) the HU range alone decides.
     """
-    candidates = (coarse > LUNG_HU[0]) & (coarse < LUNG_HU[1]) & (enclosing_sides(tissue) >= MIN_LUNG_SIDES)
+    candidates = (coarse > LUNG_HU[0]) & (coarse < LUNG_HU[1])
+    if tissue.any():
+        candidates &= enclosing_sides(tissue) >= MIN_LUNG_SIDES
     labels, count = ndimage.label(_open(candidates, _disc(LUNG_OPENING_MM, spacing_mm)))
     if count == 0:
         return np.zeros(coarse.shape, bool)
@@ -149,12 +151,16 @@ def find_lungs(
 
 
 def look(volume: Volume) -> Overview:
-    """Body and lungs of a scan. An empty scan (air only) gives an empty body."""
+    """Body and lungs of a scan. Air only gives an empty body; without a solid body the whole scan is taken for it."""
     coarse, step = coarse_hu(volume)
     native = ras_spacing(volume)
     spacing_mm = (native[0] * step[0], native[1] * step[1], native[2] * step[2])
     tissue = find_tissue(coarse, spacing_mm)
     lungs = find_lungs(coarse, tissue, spacing_mm)
+    if not tissue.any():
+        # A crop inside the lung, or nothing but thin parts: whatever holds lung or tissue is looked at as a whole.
+        holds_something = bool(lungs.any() or (coarse > TISSUE_HU).any())
+        return Overview(step, spacing_mm, np.full(coarse.shape, holds_something), lungs)
     body = tissue | lungs
     for z in range(body.shape[2]):
         body[:, :, z] = ndimage.binary_fill_holes(body[:, :, z])

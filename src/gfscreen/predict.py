@@ -136,6 +136,7 @@ def _screen_case(
         raise InputError(case.problem)
     if _same_file(options.output / case.mask_name, case.path):
         raise InputError(f"{case.path.name}: its mask would overwrite the scan itself; choose another output folder")
+    remove_stale_mask(options.output / case.mask_name)
     with _timed(report, "read"):
         volume = read_volume(case.path)
     for warning in volume.warnings:
@@ -155,6 +156,14 @@ def _screen_case(
             unread,
             result.windows_unglanced,
         )
+
+
+def remove_stale_mask(path: Path) -> None:
+    """Remove the mask of an earlier run: if this case fails now, an old mask must not pass for its result."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be replaced ({error.strerror or error}); check its permissions") from error
 
 
 def _same_file(a: Path, b: Path) -> bool:

@@ -107,6 +107,13 @@ class TestWholeOrNotAtAll:
         assert target.read_bytes() == b"old"
         assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
+    def test_what_a_living_run_is_writing_is_no_leftover(self, tmp_path, monkeypatch):
+        removed = []
+        monkeypatch.setattr("gfscreen.files.os.fsync", lambda _: removed.extend(remove_leftovers(tmp_path)))
+        write_atomically(tmp_path / "a.nii.gz", b"mask")
+        assert removed == []
+        assert [path.name for path in tmp_path.iterdir()] == ["a.nii.gz"]
+
     def test_leftovers_of_a_killed_run_are_removed_and_nothing_else(self, tmp_path):
         names = [".gfscreen-ab12.tmp", "a.nii.gz", ".hidden", "x.tmp", ".gfscreen-export-1"]
         for name in names:

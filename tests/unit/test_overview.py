@@ -188,5 +188,16 @@ class TestLook:
         assert not overview.body.any()
         assert not overview.lungs.any()
 
+    def test_a_crop_inside_the_lung_is_looked_at_as_a_whole(self):
+        # Nothing in it is 24 mm thick, but 80 x 80 x 30 mm = 192 ml of it are lung.
+        overview = look(self.volume(np.full((20, 20, 6), LUNG_HU, np.float32)))
+        assert overview.body.all()
+        assert overview.lungs.all()
+
+    def test_a_scan_of_thin_parts_only_is_looked_at_as_a_whole(self):
+        coarse = np.full((20, 20, 6), AIR_HU, np.float32)
+        coarse[8:11, 8:11] = TISSUE_HU  # a finger, 12 mm thick
+        assert look(self.volume(coarse)).body.all()
+
     def test_solid_block_is_all_body(self):
         assert look(self.volume(np.full((20, 20, 6), 40, np.float32))).body.all()

@@ -334,6 +334,13 @@ class TestFolders:
         (run.output / ".gfscreen-x1y2.tmp").write_bytes(b"half a mask")
         assert run().written == ["a.nii.gz"]
 
+    def test_a_mask_of_an_earlier_run_does_not_pass_for_that_of_a_failed_case(self, run):
+        good(run.inputs, "a_0000.nii.gz")
+        truncated_gzip(run.inputs / "b_0000.nii.gz")
+        run.output.mkdir()
+        (run.output / "b.nii.gz").write_bytes(b"old")
+        assert run().written == ["a.nii.gz"]
+
     def test_an_existing_mask_is_replaced(self, run):
         good(run.inputs, "a_0000.nii.gz")
         run.output.mkdir()
