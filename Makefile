@@ -1,4 +1,4 @@
-# `make` lists what there is. Everything made lies in .venv/ and demo/, neither of which git sees.
+# `make` lists what there is. Everything made lies in .venv/, demo/ and bench/, none of which git sees.
 
 PYTHON3 ?= python3
 VENV := .venv
@@ -23,6 +23,7 @@ BUILD = docker build --build-arg EXPORT_BASE=$(EXPORT_BASE) --build-arg WEIGHTS=
 	--build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) --build-arg TORCH_CPU_INDEX=$(TORCH_CPU_INDEX)
 
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -91,6 +92,10 @@ archive: image ## the image as the organisers want it: NAME.tar.gz, named as the
 .PHONY: container-test
 container-test: setup ## run the built IMAGE on sample CTs, as the organisers do and locked down
 	GFSCREEN_IMAGE=$(IMAGE) $(PYTHON) -m pytest -m container tests/container $(PYTEST_ARGS)
+
+.PHONY: bench
+bench: setup $(WEIGHTS)/openvino/manifest.json ## the organisers' efficiency table (Table 4), into bench/; BENCH_ARGS="--image NAME" for a container
+	GFSCREEN_WEIGHTS=$(WEIGHTS) $(PYTHON) -m eval table4 -o bench $(BENCH_ARGS)
 
 .PHONY: requirements
 requirements: setup ## lock requirements*.txt anew from pyproject.toml

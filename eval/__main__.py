@@ -15,6 +15,7 @@ COMMANDS = {
     "compare": "eval.compare",
     "efficiency": "eval.efficiency",
     "table4": "eval.table4",
+    "report": "eval.report",
     "score-benchmark": "eval.score_benchmark",
 }
 

@@ -70,7 +70,7 @@ def plane_of(array: NDArray[Any], plane: Plane, centre: tuple[int, int, int]) ->
     return image
 
 
-def _draw(
+def draw_plane(
     axes: Any, image: NDArray[Any], masks: dict[str, NDArray[Any]], plane: Plane, mm: tuple[float, ...], w: HUWindow
 ) -> None:
     aspect = mm[plane.up] / mm[plane.across]
@@ -110,7 +110,7 @@ def render(volume: Volume, prediction: NDArray[Any], truth: NDArray[Any] | None,
     figure, panels = plt.subplots(1, 3, figsize=(13, 4.8), facecolor=_FACE)
     for axes, plane in zip(panels, PLANES, strict=True):
         sections = {colour: plane_of(mask, plane, centre) for colour, mask in masks.items()}
-        _draw(axes, plane_of(hu, plane, centre), sections, plane, mm, window)
+        draw_plane(axes, plane_of(hu, plane, centre), sections, plane, mm, window)
         axes.set_title(plane.name, color="white", fontsize=10)
     legend = "red: found" + (", green: truth" if truth is not None else "")
     figure.suptitle(f"{title}   HU [{window.low_hu:.0f}, {window.high_hu:.0f}]   {legend}", color="white", fontsize=11)

@@ -1,0 +1,144 @@
+"""The cases to show: which ones, and their scan and masks in RAS order, one case in memory at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eval.efficiency.runner import find_cases
+from eval.masks import SUFFIX, Mask, MaskError, geometry_problem, list_masks, read_mask
+from eval.report.inputs import UsageError, case_name
+from gfscreen.config import HUWindow, HUWindows
+from gfscreen.overview import Overview, look, ras_spacing, ras_view
+from gfscreen.region import RegionSplit, split
+from gfscreen.volume import Volume, read_volume
+
+
+@dataclass(frozen=True)
+class CaseFiles:
+    """Files of a case; a mask that was not given is None."""
+
+    name: str
+    image: Path
+    prediction: Path | None
+    truth: Path | None
+
+
+@dataclass(frozen=True)
+class LoadedCase:
+    """A case in memory. Arrays are RAS views (x, y, z); masks are bool on the scan's grid, None if not to be had.
+
+    `affine_ras_mm`: 4x4, index of these arrays to RAS mm. `problems`: what could not be used, one line each.
+    """
+
+    name: str
+    hu: NDArray[np.int16]
+    prediction: NDArray[np.bool_] | None
+    truth: NDArray[np.bool_] | None
+    spacing_mm: tuple[float, float, float]
+    affine_ras_mm: NDArray[np.float64]
+    overview: Overview
+    region: RegionSplit
+    problems: tuple[str, ...]
+
+    @property
+    def of_interest(self) -> NDArray[np.bool_]:
+        """The truth if it holds anything, else the prediction, else an empty mask."""
+        for mask in (self.truth, self.prediction):
+            if mask is not None and mask.any():
+                return mask
+        return np.zeros(self.hu.shape, bool)
+
+    def window(self, z: int) -> tuple[str, HUWindow]:
+        """`chest` or `abdomen` and the HU window of axial slice `z`."""
+        coarse = min(z // self.overview.step_voxels[2], self.overview.body.shape[2] - 1)
+        region = "chest" if self.region.chest[coarse] else "abdomen"
+        return region, HUWindows().of("chest" if region == "chest" else "abdomen")
+
+
+def list_cases(images: Path | None, pred: Path | None, gt: Path | None) -> list[CaseFiles]:
+    """All cases that have a scan, by name; empty without a folder of scans. Raises UsageError."""
+    for folder in (images, pred, gt):
+        if folder is not None and not folder.is_dir():
+            raise UsageError(f"{folder}: not a folder; name an existing one or leave the option out")
+    if images is None:
+        return []
+    scans = find_cases(images)
+    if not scans:
+        raise UsageError(f"{images}: no scan X_0000{SUFFIX}; --images must name a folder of scans")
+    predictions = {} if pred is None else list_masks(pred)
+    truths = {} if gt is None else list_masks(gt)
+    names = [case_name(scan.name) for scan in scans]
+    masks = [(predictions.get(f"{name}{SUFFIX}"), truths.get(f"{name}{SUFFIX}")) for name in names]
+    return [CaseFiles(name, scan, *found) for name, scan, found in zip(names, scans, masks, strict=True)]
+
+
+def choose_cases(
+    cases: Sequence[CaseFiles], wanted: str | None, count: int, rows: Mapping[str, Mapping[str, str]]
+) -> tuple[list[CaseFiles], str]:
+    """The cases to show and how they were chosen, in words.
+
+    Named ones in the order given; else `count` evenly spaced over all, from the lowest DSC to the highest, or by name
+    where there are no scores. Raises UsageError for an unknown name.
+    """
+    if wanted is not None:
+        by_name = {case.name: case for case in cases}
+        names = [case_name(word.strip()) for word in wanted.split(",") if word.strip()]
+        unknown = [name for name in names if name not in by_name]
+        if unknown or not names:
+            raise UsageError(f"--cases: no scan for {unknown or wanted!r}; there are {', '.join(by_name) or 'none'}")
+        return [by_name[name] for name in names], "as named by the user"
+    scored = [case for case in cases if case.name in rows]
+    pool = sorted(scored, key=lambda c: float(rows[c.name]["Lesion_DSC"])) if scored else list(cases)
+    order = "DSC, lowest to highest" if scored else "name"
+    if len(pool) <= count:
+        return pool, f"all {len(pool)} with a scan, by {order}"
+    places = sorted({round(float(place)) for place in np.linspace(0, len(pool) - 1, count)})
+    return [pool[i] for i in places], f"{len(places)} of {len(pool)}, evenly spaced by {order}"
+
+
+def load_case(files: CaseFiles) -> LoadedCase:
+    """Read a case. A mask that cannot be used becomes a problem; a scan that cannot be read raises InputError."""
+    volume = read_volume(files.image)
+    problems: list[str] = []
+    masks: list[NDArray[np.bool_] | None] = []
+    for kind, path in (("prediction", files.prediction), ("truth", files.truth)):
+        mask, problem = (None, None) if path is None else _read_mask(path, volume)
+        if problem is not None:
+            problems.append(f"{kind} {problem}")
+        masks.append(None if mask is None else ras_view(mask, volume).astype(bool))
+    overview = look(volume)
+    hu: Any = ras_view(volume.hu, volume)
+    affine = ras_affine(volume)
+    return LoadedCase(
+        files.name, hu, masks[0], masks[1], ras_spacing(volume), affine, overview, split(overview), tuple(problems)
+    )
+
+
+def _read_mask(path: Path, volume: Volume) -> tuple[NDArray[np.uint8] | None, str | None]:
+    try:
+        mask = read_mask(path)
+    except MaskError as error:
+        return None, str(error)
+    grid = Mask(
+        np.broadcast_to(np.uint8(0), volume.geometry.shape), volume.geometry.spacing_mm, volume.geometry.affine_ras_mm
+    )
+    problem = geometry_problem(grid, mask, path.name)
+    return (mask.voxels, None) if problem is None else (None, problem.replace("the ground truth", "the scan"))
+
+
+def ras_affine(volume: Volume) -> NDArray[np.float64]:
+    """4x4 from the index of `ras_view` to RAS mm."""
+    axes, flips = volume.geometry.ras_axes
+    to_file = np.zeros((4, 4))
+    to_file[3, 3] = 1.0
+    for ras, (axis, flip) in enumerate(zip(axes, flips, strict=True)):
+        to_file[axis, ras] = -1.0 if flip else 1.0
+        to_file[axis, 3] = volume.geometry.shape[axis] - 1 if flip else 0
+    affine: NDArray[np.float64] = volume.geometry.affine_ras_mm @ to_file
+    return affine

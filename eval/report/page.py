@@ -1,0 +1,215 @@
+"""The page: one file that needs no other and asks no network, held to that by a content security policy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from eval.report.cards import cards, cards_html
+from eval.report.curve import GatePoint, at_gate
+from eval.report.embed import EmbeddedCase
+from eval.report.figures import Chart
+from eval.report.inputs import Efficiency, Scores
+from eval.report.markup import chart_html, code_script, montage_html, pill, table_html
+from eval.report.montage import PREDICTION, TRUTH, Montage
+from eval.report.screening import cases_by_name, facts, kept_share, stage_table, untrained
+from eval.report.viewer import viewer_html, viewer_scripts
+from eval.table4 import NOT_MEASURED
+from eval.tables import Table, number
+from gfscreen.files import write_atomically
+
+PAGE_NAME = "index.html"
+ASSETS = Path(__file__).parent / "assets"
+# Nothing may be loaded from anywhere; data: and blob: lie inside the page.
+POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; "
+    "font-src data:; connect-src data: blob:; worker-src blob:; base-uri 'none'; form-action 'none'"
+)
+_CHARTS = {
+    "scores": ("Distribution of DSC and NSD", "No score folder was given (--scores)."),
+    "lesions": ("Lesions found by size", "No lesion list was given (--scores with per_lesion.csv), or it is empty."),
+    "gate": ("Sub-volumes kept against sensitivity", "No gate curve was given (--curve)."),
+    "gpu": ("GPU memory over time", "No GPU was measured (--efficiency, on a machine with an NVIDIA GPU)."),
+    "ram": ("Memory over time", "The program's own memory was not measured (--efficiency)."),
+}
+
+
+@dataclass(frozen=True)
+class Page:
+    """All that the page shows."""
+
+    title: str
+    split: str
+    tables: Mapping[str, Table]
+    charts: Mapping[str, Chart | None]
+    scores: Scores | None
+    efficiency: Efficiency | None
+    product: Mapping[str, Any] | None
+    curve: Sequence[GatePoint]
+    montages: Sequence[Montage]
+    embedded: Sequence[EmbeddedCase]
+    chosen: str
+    problems: Sequence[str]
+
+    @property
+    def missing(self) -> list[str]:
+        """What was not measured, in words."""
+        found = [_CHARTS[key][0].lower() for key, chart in self.charts.items() if chart is None]
+        found += [c.name for c in self._cards() if c.value is None]
+        return found + ([] if self.embedded else ["viewer"])
+
+    def _cards(self) -> list[Any]:
+        summary = None if self.scores is None else self.scores.summary
+        return cards(summary, self.efficiency, kept_share(self.product))
+
+
+def write_page(path: Path, page: Page) -> int:
+    """Write the page, whole or not at all; its size in bytes."""
+    data = render(page).encode("utf-8")
+    write_atomically(path, data)
+    return len(data)
+
+
+def render(page: Page) -> str:
+    """The page as HTML."""
+    sections = [
+        ("summary", "Summary", _summary(page)),
+        ("accuracy", "Accuracy", table_html(page.tables["table3"]) + _chart(page, "scores")),
+        ("detection", "Detection", _detection(page)),
+        ("efficiency", "Efficiency", _efficiency(page)),
+        ("viewer", "Viewer", viewer_html(page.embedded, page.chosen)),
+        ("overlays", "Overlays", _overlays(page)),
+        ("cases", "Cases", _cases(page)),
+    ]
+    nav = "".join(f'<a href="#{key}">{name}</a>' for key, name, _ in sections)
+    body = "".join(f'<section id="{key}"><h2>{name}</h2>{html}</section>' for key, name, html in sections)
+    head = (
+        '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta http-equiv="Content-Security-Policy" content="{escape(POLICY, quote=True)}">'
+        '<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,">'
+        f"<title>{escape(page.title)}</title><style>{_asset('page.css')}</style>"
+    )
+    top = (
+        f'<header><div class="wrap"><div class="brand">{escape(page.title)}</div><nav>{nav}</nav>'
+        '<button id="theme" type="button" aria-label="light or dark">◐</button></div></header>'
+    )
+    scripts = code_script(_asset("page.js"), "page.js") + viewer_scripts(page.embedded)
+    body = f'{top}<main class="wrap">{body}</main>{scripts}'
+    return f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>\n'
+
+
+def _asset(name: str) -> str:
+    return (ASSETS / name).read_text(encoding="utf-8")
+
+
+def _chart(page: Page, key: str) -> str:
+    title, why_not = _CHARTS[key]
+    return chart_html(page.charts.get(key), title, why_not)
+
+
+def _summary(page: Page) -> str:
+    parts = []
+    if untrained(page.product):
+        parts.append(
+            '<p class="banner bad"><b>Untrained weights.</b> The product reports weights that were never trained: '
+            "time and memory count, accuracy means nothing.</p>"
+        )
+    if page.problems:
+        items = "".join(f"<li>{escape(problem)}</li>" for problem in page.problems)
+        parts.append(f'<div class="banner warn"><b>Not everything could be shown.</b><ul>{items}</ul></div>')
+    parts.append(cards_html(page._cards()))
+    known = facts(page.product)
+    if known:
+        items = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in known)
+        parts.append(f'<dl class="facts">{items}</dl>')
+    else:
+        parts.append(
+            f'<p class="note">Run settings: {pill(NOT_MEASURED, "none")} no report of the product (--report).</p>'
+        )
+    return "".join(parts)
+
+
+def _detection(page: Page) -> str:
+    tables = table_html(page.tables["table2_scans"]) + table_html(page.tables["table2_lesions"])
+    gate = (page.product or {}).get("plan", {}) or {}
+    point = at_gate(page.curve, gate["gate"]) if "gate" in gate else None
+    said = ""
+    if point is not None:
+        rates = [f"{key} {100 * value:.1f} %" for key, value in _rates(point) if value is not None]
+        said = f'<p class="note">At this run\'s gate of {point.threshold:g}: {", ".join(rates)}.</p>'
+    return f'{tables}<div class="pair">{_chart(page, "lesions")}{_chart(page, "gate")}</div>{said}'
+
+
+def _rates(point: GatePoint) -> list[tuple[str, float | None]]:
+    return [("kept", point.kept_share), ("sensitivity", point.sensitivity), ("specificity", point.specificity)]
+
+
+def _efficiency(page: Page) -> str:
+    stages = stage_table(page.product)
+    charts = f'<div class="pair">{_chart(page, "gpu")}{_chart(page, "ram")}</div>'
+    return table_html(page.tables["table4"]) + charts + ("" if stages is None else table_html(stages))
+
+
+def _overlays(page: Page) -> str:
+    if not page.montages:
+        return f'<p class="absent">{pill(NOT_MEASURED, "none")} No scans were given (--images).</p>'
+    legend = (
+        f'<p class="note">Cases: {escape(page.chosen)}. Outlines: '
+        f'<span class="key" style="--c:{PREDICTION}">prediction</span> '
+        f'<span class="key" style="--c:{TRUTH}">truth</span>. '
+        "Letters: R right, L left, A front, P back, H head, F feet; slices counted from R, P and F.</p>"
+    )
+    return legend + "".join(montage_html(montage) for montage in page.montages)
+
+
+def _cases(page: Page) -> str:
+    """One row per case that any input names."""
+    rows = {} if page.scores is None else page.scores.rows
+    product = cases_by_name(page.product)
+    names = list(rows) + [name for name in product if name not in rows]
+    if not names:
+        return f'<p class="absent">{pill(NOT_MEASURED, "none")} Neither scores nor a product report were given.</p>'
+    columns = (
+        "Case",
+        "Type",
+        "DSC",
+        "NSD",
+        "Scan",
+        "Lesions found",
+        "Volume (ml)",
+        "Predicted (ml)",
+        "Kept",
+        "Time (s)",
+        "Status",
+    )
+    lines = tuple(_case_row(name, rows.get(name, {}), product.get(name, {})) for name in names)
+    notes = ("Kept: sub-volumes that Glance gave to Focus. Time: the product's own, without start and loading.",)
+    table = Table(f"{len(names)} cases", columns, lines, align="llrrcrrrrrl", notes=notes)
+    return f'<div class="tall">{table_html(table)}</div>'
+
+
+def _case_row(name: str, row: Mapping[str, str], said: Mapping[str, Any]) -> tuple[str | None, ...]:
+    found = f"{row['lesions_detected']} / {row['lesions']}" if row.get("lesions") else None
+    kept, total = said.get("windows_kept"), said.get("windows_total")
+    states = [s for s in (row.get("status"), said.get("status")) if s]
+    worse = [s for s in states if s != "ok"]  # scoring and product each have their word
+    return (
+        name,
+        row.get("type") or None,
+        number(_float(row.get("Lesion_DSC")), 3),
+        number(_float(row.get("Lesion_NSD")), 3),
+        row.get("scan_detection") or None,
+        found,
+        number(_float(row.get("lesion_volume_ml")), 1),
+        number(_float(row.get("predicted_volume_ml")), 1),
+        None if kept is None or not total else f"{kept} / {total}",
+        number((said.get("seconds") or {}).get("total"), 1),
+        ", ".join(dict.fromkeys(worse or states)) or None,
+    )
+
+
+def _float(text: str | None) -> float | None:
+    return float(text) if text else None
