@@ -376,6 +376,15 @@ def test_a_daemon_left_in_the_group_is_ended(scan, tmp_path):
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie"
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C raises, also where the tests were started in the background and a shell has set it to be ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_ends_the_case_and_says_so(scan, tmp_path):
     threads = threading.active_count()
     timer = threading.Timer(0.8, os.kill, (os.getpid(), signal.SIGINT))
