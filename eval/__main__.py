@@ -13,6 +13,8 @@ COMMANDS = {
     "picture": "eval.picture",
     "score": "eval.score",
     "compare": "eval.compare",
+    "gates": "eval.gates",
+    "nodules": "eval.nodules",
     "efficiency": "eval.efficiency",
     "table4": "eval.table4",
     "report": "eval.report",
