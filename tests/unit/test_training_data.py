@@ -63,6 +63,21 @@ class TestList:
         assert [e.name for e in data.training] == ["A"]
         assert [e.patient for e in data.validation] == ["B"]
 
+    def test_folder_with_a_list(self, folder):
+        (folder / "list.json").rename(folder / "dataset.json")
+        assert [e.name for e in read_list(folder).validation] == ["B"]
+
+    def test_folder_without_a_list_trains_on_all(self, folder):
+        (folder / "imagesTr").rename(folder / "images")
+        (folder / "labelsTr").rename(folder / "labels")
+        data = read_list(folder)
+        assert [e.patient for e in data.training] == ["A", "B"]
+        assert data.validation == ()
+
+    def test_folder_with_neither(self, tmp_path):
+        with pytest.raises(InputError, match=r"neither dataset\.json nor images/X_0000\.nii\.gz"):
+            read_list(tmp_path)
+
     def test_missing_file_is_named(self, folder):
         (folder / "labelsTr/A.nii.gz").unlink()
         with pytest.raises(InputError, match=r"training\[0\].*A\.nii\.gz.*does not exist"):
