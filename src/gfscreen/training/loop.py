@@ -237,12 +237,17 @@ def stage_step(settings: Settings, run: Run, sampler: Sampler, world: World) -> 
         label = objectives.glance_label(labels)
         by_label = settings.gate == "ce" or step < settings.ce_warmup_steps
         with autocast():
-            logits = glance(images)
+            with run.glance.features_kept() as features:
+                logits = glance(images)
             with torch.no_grad():
                 reference = logits.detach() if by_label else run.reference.train()(images)
         cross_entropy = objectives.balanced_cross_entropy(logits, label)
+        supervised = cross_entropy
+        if settings.glance_cells:
+            where = objectives.cell_cross_entropy(run.glance.cells(features[0]), labels)
+            supervised = supervised + settings.glance_cells * where
         parts = objectives.policy_parts(logits, reference, reward)
-        loss = cross_entropy if by_label else parts.loss + objectives.CE_WEIGHT * cross_entropy
+        loss = supervised if by_label else parts.loss + objectives.CE_WEIGHT * supervised
         torch.autograd.backward(run.scaler.scale(loss))
         return judgement(logits.detach(), label, reward, parts, cross_entropy)
 
@@ -284,7 +289,7 @@ def stage_step(settings: Settings, run: Run, sampler: Sampler, world: World) -> 
         pool = Pool(settings, sampler, run.focus, reward_of(settings), world)
 
         def glance_step(step: int) -> Values:
-            return update(judge(*pool.group(draw_rng(settings, world, step)), step))
+            return update(judge(*pool.group(draw_rng(settings, world, step), step), step))
 
         return glance_step
     return focus_step if settings.stage == "focus" else joint_step

@@ -28,7 +28,9 @@ class Settings:
     it answers one question about a whole sub-volume.
     ce_hardest: share of the voxels, those with the highest cross-entropy, whose mean is the cross-entropy of the Focus.
     reference_every: steps between refreshes of the frozen reference policy. ce_warmup_steps: the Glance starts on
-    cross-entropy alone. pool: the glance stage draws from this many sub-volumes, whose reward was found once.
+    cross-entropy alone. glance_cells: weight, in units of the cross-entropy's, of a cross-entropy on where in the
+    sub-volume the lesion is. pool: the glance stage draws from this many pairs of a sub-volume with a lesion and its
+    lesion-free twin, whose reward was found once; pool_refresh: pairs that are replaced after each step.
     ema: decay of the averaged weights that are evaluated and saved, 0 for none.
     amp: `auto` is fp16 on CUDA and off on CPU. bf16 on a CPU that has it takes two thirds of the time; the deepest
     block then stays in float32 (models/focus.py).
@@ -58,7 +60,9 @@ class Settings:
     lesion_prior: float = 0.5
     reference_every: int = 40
     ce_warmup_steps: int = 0
+    glance_cells: float = 0.0
     pool: int = 0
+    pool_refresh: int = 0
     ema: float = 0.0
     amp: Literal["auto", "off", "fp16", "bf16"] = "auto"
     threads: int = 0
