@@ -163,19 +163,10 @@ class TestDiceCE:
         both = o.dice_ce(logits.repeat(2, 1, 1, 1, 1), label.repeat(2, 1, 1, 1), batch=True)
         assert float(one) == pytest.approx(float(both), abs=1e-4)
 
-    def test_hardest_voxels(self):
-        # One of 8 voxels is wrong by 40 in the logit: a cross-entropy of 40 there and 0 elsewhere, 5 on average.
-        logits = as_logits(voxels(2, 3), 40.0)
-        wrong = as_logits(voxels(2), 40.0)
-        mean, hardest = (float(o.dice_ce(wrong, voxels(2, 3), hardest=share)) for share in (1.0, 1 / 8))
-        assert hardest - mean == pytest.approx(40 - 5, abs=1e-3)
-        assert float(o.dice_ce(logits, voxels(2, 3), hardest=0.01)) < 1e-4
-
-    def test_hardest_of_the_known_voxels(self):
-        label = voxels(2, 3)
-        label[0, 5] = o.IGNORE
-        wrong = as_logits(voxels(2, 3, 5), 40.0)
-        assert float(o.dice_ce(wrong, label, hardest=0.2)) < 1e-4
+    def test_weight_of_the_cross_entropy(self):
+        # At even odds the cross-entropy is log 2 whatever the label.
+        once, thrice = (float(o.dice_ce(torch.zeros(1, 2, 8, 1, 1), voxels(2, 3), ce_weight=w)) for w in (1.0, 3.0))
+        assert thrice - once == pytest.approx(2 * math.log(2), abs=1e-4)
 
     def test_cells(self):
         # Eight voxels in four cells of two; lesion in the second, nothing known of the last.

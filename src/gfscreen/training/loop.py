@@ -9,9 +9,9 @@ Departures from the paper, and why:
 3. The reference policy is refreshed every `reference_every` steps (the paper: every epoch; there are none here). It is
    run with the batch statistics of the same group, so that right after a refresh every ratio is exactly 1.
 4. Stages may be trained apart: the Focus on small sub-volumes first, then the Glance against the frozen Focus.
-5. Averaged Focus weights, gradient clipping, one Dice over the batch, Dice of the lesion class alone, cross-entropy of
-   the hardest voxels, a starting bias towards background, inserted lesions: optional, off in the `paper` preset (but
-   for clipping at 12).
+5. Averaged Focus weights, gradient clipping, one Dice over the batch, Dice of the lesion class alone, a heavier
+   cross-entropy, a starting bias towards background, inserted lesions: optional, off in the `paper` preset (but for
+   clipping at 12).
 
 Every draw is seeded by (seed, rank, step): a resumed run sees what an uninterrupted one would have seen.
 """
@@ -225,7 +225,7 @@ def stage_step(settings: Settings, run: Run, sampler: Sampler, world: World) -> 
             labels,
             batch=settings.batch_dice,
             include_background=settings.dice_background,
-            hardest=settings.ce_hardest,
+            ce_weight=settings.ce_weight,
         )
         torch.autograd.backward(run.scaler.scale(loss / passes))
         return logits.detach(), float(loss.detach())

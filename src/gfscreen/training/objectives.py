@@ -159,29 +159,22 @@ def cell_cross_entropy(cells: Tensor, label: Tensor) -> Tensor:
 
 
 def dice_ce(
-    logits: Tensor, label: Tensor, *, batch: bool = False, include_background: bool = True, hardest: float = 1.0
+    logits: Tensor, label: Tensor, *, batch: bool = False, include_background: bool = True, ce_weight: float = 1.0
 ) -> Tensor:
     """Dice loss plus cross-entropy of voxel logits (N, 2, X, Y, Z); a scalar. Equal to MONAI's DiceCELoss.
 
     batch: one Dice over all sub-volumes instead of the mean over each; steadier where lesions are a few voxels and many
-    sub-volumes have none (departs from the paper). hardest: the cross-entropy is the mean over this share of the known
-    voxels, those where it is highest (departs from the paper): where lesions are one voxel in a thousand, the mean over
-    all hardly sees a false positive, and neither does the Dice of a prediction that is far too large. Voxels labelled
-    IGNORE take no part; without them the defaults agree with the published loss. An empty label gives Dice loss 1
-    unless nothing at all is predicted.
+    sub-volumes have none (departs from the paper). ce_weight: of the cross-entropy, 1 in the paper; where lesions are
+    one voxel in a thousand, its mean hardly sees a false positive, and neither does a Dice that is far too large.
+    Voxels labelled IGNORE take no part; without them the defaults agree with the published loss. An empty label gives
+    Dice loss 1 unless nothing at all is predicted.
     """
     logits = logits.float()
     target = label.reshape(label.shape[0], *label.shape[-3:]).long()
     valid = (target != IGNORE).to(logits.dtype)
     target = torch.where(target == LESION_CLASS, 1, 0)
     log_probability = F.log_softmax(logits, dim=1)
-    voxels = -(log_probability.gather(1, target[:, None])[:, 0] * valid).flatten()
-    known = valid.sum()
-    if hardest < 1.0:
-        count = max(1, int(hardest * float(known)))
-        cross_entropy = voxels.topk(count, sorted=False).values.mean()
-    else:
-        cross_entropy = voxels.sum() / known.clamp_min(1.0)
+    cross_entropy = -(log_probability.gather(1, target[:, None])[:, 0] * valid).sum() / valid.sum().clamp_min(1.0)
 
     probability = log_probability.exp()
     one_hot = torch.stack([1 - target, target], dim=1).to(logits.dtype)
@@ -192,4 +185,4 @@ def dice_ce(
     shared = (probability * one_hot * weight).sum(dim=axes)
     total = (probability * weight).sum(dim=axes) + (one_hot * weight).sum(dim=axes)
     dice = (2.0 * shared + DICE_SMOOTHING) / (total + DICE_SMOOTHING)
-    return (1.0 - dice).mean() + cross_entropy
+    return (1.0 - dice).mean() + ce_weight * cross_entropy

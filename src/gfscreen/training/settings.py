@@ -26,7 +26,7 @@ class Settings:
     batch: Focus sub-volumes per pass; accumulation: passes per step. group: sub-volumes that a Glance step compares.
     crop_voxels: size of the sub-volumes to train on; null for the plan's, which the Glance should be trained on, since
     it answers one question about a whole sub-volume.
-    ce_hardest: share of the voxels, those with the highest cross-entropy, whose mean is the cross-entropy of the Focus.
+    ce_weight: of the cross-entropy against the Dice in the loss of the Focus.
     reference_every: steps between refreshes of the frozen reference policy. ce_warmup_steps: the Glance starts on
     cross-entropy alone. glance_cells: weight, in units of the cross-entropy's, of a cross-entropy on where in the
     sub-volume the lesion is. pool: the glance stage draws from this many pairs of a sub-volume with a lesion and its
@@ -56,7 +56,7 @@ class Settings:
     clip_norm: float = 12.0
     batch_dice: bool = False
     dice_background: bool = True
-    ce_hardest: float = 1.0
+    ce_weight: float = 1.0
     lesion_prior: float = 0.5
     reference_every: int = 40
     ce_warmup_steps: int = 0
@@ -91,8 +91,8 @@ class Settings:
             raise ValueError(f"crop_voxels must be three multiples of 32 (SwinUNETR), got {self.crop_voxels}")
         if not 0.0 <= self.ema < 1.0:
             raise ValueError(f"ema must be in [0, 1), got {self.ema}")
-        if not 0.0 < self.ce_hardest <= 1.0:
-            raise ValueError(f"ce_hardest must be in (0, 1], got {self.ce_hardest}")
+        if self.ce_weight < 0.0:
+            raise ValueError(f"ce_weight must be 0 or more, got {self.ce_weight}")
         if not 0.0 < self.lesion_prior <= 0.5:
             raise ValueError(f"lesion_prior must be in (0, 0.5], got {self.lesion_prior}")
 
