@@ -46,6 +46,7 @@ def build_focus(config: FocusConfig, *, use_checkpoint: bool = False) -> nn.Modu
         feature_size=config.feature_size,
         depths=config.depths,
         num_heads=config.num_heads,
+        window_size=config.window_size,
         use_v2=config.use_v2,
         downsample=downsample,
         use_checkpoint=use_checkpoint,
