@@ -12,7 +12,7 @@ import pytest
 
 from gfscreen.config import FocusConfig, GlanceConfig, Plan
 from gfscreen.engines import cpus, select
-from gfscreen.engines.openvino import FOCUS_MODEL, GLANCE_MODEL, OpenVINOEngine
+from gfscreen.engines.openvino import FOCUS_MODEL, GLANCE_MODEL, OpenVINOEngine, _precision
 from gfscreen.engines.select import find_export, load_engine, resolve_device
 from gfscreen.errors import EngineError, UsageError, WeightsError
 from gfscreen.models.manifest import read_manifest, write_manifest
@@ -183,6 +183,46 @@ class TestOpenVINOEngine:
     def test_says_what_it_is(self, engine):
         assert (engine.info.name, engine.info.device, engine.info.precision) == ("openvino", "cpu", "fp32")
         assert engine.peak_gpu_mb() is None
+
+    def test_seconds_are_measured_and_scaled_by_those_of_the_export(self, engine, weights):
+        assert engine.info.glance_s > 0
+        assert engine.info.focus_s is None  # this export says nothing of seconds
+        folder = weights / "openvino"
+        seconds = {"weights_digest": read_manifest(weights).digest, "seconds": {"glance": 0.1, "focus": 0.7}}
+        write_manifest(folder, [path.name for path in folder.iterdir() if path.name != "manifest.json"], seconds)
+        info = OpenVINOEngine(folder, precision="fp32", reason="for a test").info
+        assert info.focus_s == pytest.approx(7.0 * info.glance_s)
+
+    def test_bf16_only_where_the_cpu_has_it(self, weights):
+        folder = export_folder(weights / "openvino", weights)
+
+        class Cpu:
+            def __init__(self, *names: str) -> None:
+                self.names = names
+
+            def get_property(self, *_: str) -> tuple[str, ...]:
+                return self.names
+
+        modern, older = Cpu("FP32", "BF16"), Cpu("FP32", "INT8")
+        assert [_precision(modern, wanted) for wanted in ("auto", "bf16", "fp32")] == ["bf16", "bf16", "f32"]
+        assert [_precision(older, wanted) for wanted in ("auto", "fp32")] == ["f32", "f32"]
+        with pytest.raises(UsageError, match="this CPU does not compute in bfloat16"):
+            _precision(older, "bf16")
+        import openvino
+
+        has_bf16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        expected = "bf16" if has_bf16 else "fp32"
+        assert OpenVINOEngine(folder, precision="auto", reason="r").info.precision == expected
+
+    def test_focus_that_cannot_be_compiled_is_said_when_it_is_needed(self, weights):
+        folder = export_folder(weights / "openvino", weights)
+        (folder / FOCUS_MODEL).write_text("<net></net>")
+        write_manifest(folder, [path.name for path in folder.iterdir() if path.name != "manifest.json"], {})
+        engine = OpenVINOEngine(folder, precision="fp32", reason="for a test")
+        patch = np.full((1, 32, 32, 32), 0.5, np.float32)
+        assert engine.glance(patch) == [0.5]
+        with pytest.raises(EngineError, match="OpenVINO cannot load the networks"):
+            engine.focus(patch)
 
     def test_views_of_a_larger_array(self, engine):
         batch = np.random.default_rng(0).random((1, 64, 32, 32), dtype=np.float32)[:, ::2]

@@ -13,12 +13,18 @@ FloatArray = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """Name (`torch`, `openvino`), device (`cpu`, `cuda:0`), precision, and why it was chosen."""
+    """Name (`torch`, `openvino`), device (`cpu`, `cuda:0`), precision (`fp32`, `bf16`, `fp16`), why it was chosen.
+
+    glance_s, focus_s: seconds that one sub-volume is expected to take, for a deadline to count with before any has been
+    measured; None where unknown.
+    """
 
     name: str
     device: str
     precision: str
     reason: str
+    glance_s: float | None = None
+    focus_s: float | None = None
 
 
 class Engine(Protocol):
