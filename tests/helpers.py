@@ -272,11 +272,13 @@ class FakeEngine:
     glance_s: float = 0.0
     focus_s: float = 0.0
     glanced: int = 0
+    later_rounds: int = 0
     focused: list[FloatArray] = field(default_factory=list)
 
     def glance(self, batch: FloatArray) -> FloatArray:
         self._check(batch, self.glance_batch)
         self.glanced += len(batch)
+        self.later_rounds += bool(self.focused)
         if self.clock:
             self.clock.now_s += self.glance_s
         return np.array([self.suspicion(patch) for patch in batch], np.float32)
