@@ -38,7 +38,8 @@ class TestBudget:
         first = process_age_s()
         assert first > 0.0
         time.sleep(0.05)
-        assert process_age_s() - first == pytest.approx(0.05, abs=0.1)
+        # As much as has passed; on a busy machine more.
+        assert 0.04 < process_age_s() - first < 5.0
 
     def test_reserve_grows_with_the_scan(self):
         # 512 x 512 x 554 voxels: 1.5 s + 145e6 * 20 ns = 4.4 s.
