@@ -109,7 +109,12 @@ def _run_cases(
         for number, (case, report) in enumerate(zip(cases, reports, strict=True)):
             budget = Budget(options.time_limit_s, process_age_s() if number == 0 else 0.0)
             with _reported(case, report, budget):
-                write = _screen_case(case, report, options, plan, scans, loading, budget, progress)
+                try:
+                    write = _screen_case(case, report, options, plan, scans, loading, budget, progress)
+                finally:
+                    if number == len(cases) - 1 and loading.done() and loading.exception() is None:
+                        # Before the last mask is written: a GPU is held no longer than it computes.
+                        loading.result().release()
                 if writing is not None:
                     # One mask at a time; what its writing has raised is in its own report.
                     writing.result()

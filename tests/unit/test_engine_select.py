@@ -271,6 +271,7 @@ class TestTorchEngine:
         assert (outline.shape, outline.dtype) == ((2, 64, 32, 32), np.float32)
         assert min(suspicion.min(), outline.min()) >= 0.0
         assert max(suspicion.max(), outline.max()) <= 1.0
+        engine.release()
         # One by one they are the same: nothing of a batch leaks into its neighbours.
         np.testing.assert_allclose(engine.glance(batch[1:]), suspicion[1:], atol=1e-6)
         np.testing.assert_allclose(engine.focus(batch[1:]), outline[1:], atol=1e-5)
@@ -288,7 +289,7 @@ class TestTorchEngine:
         engine.focus_batch = 4
         sizes: list[int] = []
 
-        def crowded(network: Any, batch: np.ndarray) -> np.ndarray:
+        def crowded(name: str, batch: np.ndarray) -> np.ndarray:
             sizes.append(len(batch))
             if len(batch) > 1:
                 raise torch.OutOfMemoryError("out of memory")

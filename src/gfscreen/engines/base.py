@@ -30,6 +30,7 @@ class EngineInfo:
 class Engine(Protocol):
     """Runs both networks on batches of sub-volumes, float32 (n, x, y, z) with the HU window applied, in [0, 1]."""
 
+    # All three may change from batch to batch, as an engine learns what fits.
     info: EngineInfo
     glance_batch: int
     focus_batch: int
@@ -40,6 +41,10 @@ class Engine(Protocol):
 
     def focus(self, batch: FloatArray) -> FloatArray:
         """Lesion probability per voxel, float32 (n, x, y, z)."""
+        ...
+
+    def release(self) -> None:
+        """Give memory of a GPU back once nothing more is to be computed for now; a later batch takes it again."""
         ...
 
     def peak_gpu_mb(self) -> float | None:

@@ -95,6 +95,9 @@ class OpenVINOEngine:
         """Lesion probability per voxel, (n, x, y, z). Waits until Focus is compiled; raises EngineError if it fails."""
         return self._run(self._focus.result(), batch)
 
+    def release(self) -> None:
+        """Nothing: no GPU is used."""
+
     def peak_gpu_mb(self) -> float | None:
         """None: no GPU is used."""
         return None
