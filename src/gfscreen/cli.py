@@ -71,7 +71,10 @@ def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     limits.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N", help="default: auto")
     limits.add_argument("--engine", default="auto", choices=("auto", "torch", "openvino"), help="default: auto")
     limits.add_argument(
-        "--precision", default="auto", choices=("auto", "fp32"), help="auto: half where the device computes in it"
+        "--precision",
+        default="auto",
+        choices=("auto", "bf16", "fp32"),
+        help="auto: half where the device computes in it",
     )
     limits.add_argument("--time-limit", type=_positive, metavar="S", help="seconds per case, from process start")
     limits.add_argument(

@@ -453,7 +453,8 @@ class TestReport:
         assert case["seconds"]["total"] >= sum(v for k, v in case["seconds"].items() if k != "total") - 0.01
         assert case["peak_rss_mb"] > 10
         assert case["peak_gpu_mb"] is None, "not measured is null and not 0"
-        assert result.report["engine"] == {"name": "fake", "device": "cpu", "precision": "fp32", "reason": "for a test"}
+        expected = {"name": "fake", "device": "cpu", "precision": "fp32", "reason": "for a test"}
+        assert result.report["engine"] == {**expected, "glance_s": None, "focus_s": None}
         assert result.report["settings"]["overlap"] == 0.5
         assert result.report["plan"]["preset"] == "tiny"
         assert scan.exists()

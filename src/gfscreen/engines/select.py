@@ -16,7 +16,7 @@ from gfscreen.models.manifest import FOCUS_FILE, GLANCE_FILE, read_manifest, ver
 logger = logging.getLogger(__name__)
 
 ENGINES = ("auto", "torch", "openvino")
-PRECISIONS = ("auto", "fp32")
+PRECISIONS = ("auto", "bf16", "fp32")
 
 
 def installed(package: str) -> bool:
@@ -92,6 +92,8 @@ def load_engine(
         from gfscreen.engines.openvino import OpenVINOEngine
 
         return OpenVINOEngine(find_export(weights), precision=precision, reason=reason)
+    if precision == "bf16":
+        raise UsageError("--precision bf16 is OpenVINO's, on the CPU; torch takes auto (half on CUDA) or fp32")
     from gfscreen.engines.torch import TorchEngine
 
     return TorchEngine(

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gfscreen.errors import InputError, OutputError
+from gfscreen.errors import InputError, OutputError, ScanTooLargeError
 from gfscreen.files import write_atomically
 from gfscreen.volume.geometry import Geometry, Volume
 from gfscreen.volume.inputs import volume_suffix
@@ -40,7 +40,7 @@ def read_volume(path: Path) -> Volume:
             f"{path.name}: not readable ({error.strerror or error}); check permissions and disk"
         ) from error
     except MemoryError as error:
-        raise InputError(f"{path.name}: does not fit into memory; give more memory or split the scan") from error
+        raise ScanTooLargeError(f"{path.name}: does not fit into memory; give more memory or split the scan") from error
 
 
 def write_mask(path: Path, mask: NDArray[np.uint8], geometry: Geometry) -> None:

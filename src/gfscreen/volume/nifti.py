@@ -27,6 +27,8 @@ _MAX_DEFLATE_RATIO = 1032
 _RGB_CODES = {128: "RGB", 2304: "RGBA"}
 _REAL_CODES = {2, 4, 8, 16, 64, 256, 512, 768, 1024, 1280}
 _MASK_COMPRESSION_LEVEL = 1
+_GZIP_WBITS = 31
+_PIECE_BYTES = 1 << 24
 # isal has no type stubs that mypy accepts for its error class, which is an Exception.
 _READ_ERRORS: tuple[type[Exception], ...] = (EOFError, OSError, zlib.error, cast(type[Exception], isal_zlib.error))
 
@@ -206,5 +208,9 @@ def encode_mask(mask: NDArray[np.uint8], geometry: Geometry) -> bytes:
         raise OutputError(f"mask must be uint8 of shape {geometry.shape}, got {mask.dtype} {mask.shape}")
     header = mask_header(geometry)
     no_extensions = b"\0\0\0\0"
-    content = header.binaryblock + no_extensions + mask.tobytes(order="F")
-    return bytes(igzip.compress(content, compresslevel=_MASK_COMPRESSION_LEVEL, mtime=0))
+    # Piece by piece, without a copy of the whole mask; the gzip header that zlib's format 31 writes has time 0.
+    packer = isal_zlib.compressobj(_MASK_COMPRESSION_LEVEL, wbits=_GZIP_WBITS)
+    voxels = np.asfortranarray(mask).reshape(-1, order="F")
+    pieces = [packer.compress(header.binaryblock + no_extensions)]
+    pieces += [packer.compress(voxels[i : i + _PIECE_BYTES]) for i in range(0, voxels.size, _PIECE_BYTES)]
+    return b"".join([*pieces, packer.flush()])
