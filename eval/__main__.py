@@ -17,6 +17,7 @@ COMMANDS = {
     "table4": "eval.table4",
     "report": "eval.report",
     "score-benchmark": "eval.score_benchmark",
+    "fuzz": "eval.fuzz",
 }
 
 

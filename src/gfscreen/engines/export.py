@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 import warnings
 from pathlib import Path
 
 from gfscreen.engines.openvino import EXPORT_FOLDER, FOCUS_MODEL, GLANCE_MODEL
 from gfscreen.errors import EngineError
+from gfscreen.files import remove_leftovers, scratch_folder
 from gfscreen.models.manifest import FOCUS_FILE, GLANCE_FILE, MANIFEST_FILE, read_manifest, write_manifest
 
 logger = logging.getLogger(__name__)
@@ -42,8 +42,8 @@ def export_openvino(weights: Path, target: Path) -> Path:
     example = torch.rand(1, 1, *plan.sub_volume_voxels)
     target.parent.mkdir(parents=True, exist_ok=True)
     logger.info("exporting %s to OpenVINO in %s, once", weights, target)
-    with tempfile.TemporaryDirectory(prefix=".gfscreen-export-", dir=target.parent) as scratch:
-        folder = Path(scratch)
+    remove_leftovers(target.parent)
+    with scratch_folder(target.parent, "export") as folder:
         for network, stored, name in (
             (GlanceProbability(glance), GLANCE_FILE, GLANCE_MODEL),
             (FocusProbability(focus), FOCUS_FILE, FOCUS_MODEL),
@@ -57,6 +57,7 @@ def export_openvino(weights: Path, target: Path) -> Path:
             compress = stored_precision(weights / stored) == "float16"
             openvino.save_model(model, folder / name, compress_to_fp16=compress)
         target.mkdir(exist_ok=True)
+        remove_leftovers(target)
         (target / MANIFEST_FILE).unlink(missing_ok=True)
         names = sorted(path.name for path in folder.iterdir())
         for name in names:

@@ -40,9 +40,16 @@ def needed_bytes(shape: tuple[int, int, int], spacing_mm: tuple[float, float, fl
     return int(voxels * (itemsize + _NATIVE_BYTES_PER_VOXEL) + volume_mm3 / _MODEL_VOXEL_MM3 * _MODEL_BYTES_PER_VOXEL)
 
 
-def check_memory(name: str, shape: tuple[int, int, int], spacing_mm: tuple[float, float, float], itemsize: int) -> None:
-    """Raise InputError if the scan cannot fit, with both figures."""
-    needed, available = needed_bytes(shape, spacing_mm, itemsize), available_bytes()
+def check_memory(
+    name: str,
+    shape: tuple[int, int, int],
+    spacing_mm: tuple[float, float, float],
+    itemsize: int,
+    memory_bytes: int | None = None,
+) -> None:
+    """Raise InputError if the scan cannot fit into `memory_bytes` (None: what is available now), with both figures."""
+    needed = needed_bytes(shape, spacing_mm, itemsize)
+    available = available_bytes() if memory_bytes is None else memory_bytes
     if needed > available:
         raise InputError(
             f"{name}: {shape[0]}x{shape[1]}x{shape[2]} voxels need about {needed / 2**30:.1f} GiB, "
