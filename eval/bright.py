@@ -14,6 +14,7 @@ import numpy as np
 
 from gfscreen.config import PLAN_FILE, Plan, plan_to_json
 from gfscreen.engines.base import EngineInfo, FloatArray
+from gfscreen.engines.openvino import import_openvino
 from gfscreen.models.manifest import MANIFEST_FILE, read_manifest, write_manifest
 
 THRESHOLD = 0.66
@@ -67,7 +68,7 @@ def write_bright_plan(folder: Path) -> Path:
 
 def write_bright_weights(folder: Path) -> Path:
     """A weights folder with an OpenVINO export that does the same, for runs of the command line. Needs OpenVINO."""
-    import openvino
+    openvino = import_openvino()
     from openvino import opset13 as ops
 
     write_bright_plan(folder)

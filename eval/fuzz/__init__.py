@@ -11,33 +11,40 @@ import logging
 import sys
 from pathlib import Path
 
+logger = logging.getLogger(__name__)
+
 RESULT_FILE = "fuzz.json"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Options of `python -m eval fuzz`."""
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help=f"gets {RESULT_FILE}, findings")
-    parser.add_argument("--executions", type=int, default=100_000, metavar="N", help="files to read (default 100000)")
+    parser.add_argument(
+        "--executions", type=int, default=100_000, metavar="N", help="files per engine (default 100000)"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N")
     parser.add_argument("--engine", choices=("auto", "atheris", "random"), default="auto", help="default: auto")
 
 
 def run(args: argparse.Namespace) -> int:
     """Fuzz. Exit 0: no finding; 1: findings; 2: wrong usage."""
-    from eval.fuzz.run import fuzz
+    from eval.fuzz.run import choose_engines, fuzz
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     if args.executions < 1 or args.seed < 0:
         sys.stderr.write("python -m eval fuzz: --executions must be at least 1 and --seed at least 0\n")
         return 2
     args.output.mkdir(parents=True, exist_ok=True)
-    result = fuzz(args.executions, args.seed, args.engine, args.output)
+    engines, why = choose_engines(args.engine)
+    logger.info("%s: %s", " and ".join(engines), why)
+    runs = [fuzz(args.executions, args.seed, engine, args.output) for engine in engines]
+    result = {"engine_reason": why, "runs": runs}
     (args.output / RESULT_FILE).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    sys.stdout.write(
-        f"{result['executions']} executions in {result['seconds']} s ({result['engine']}): {result['outcomes']}, "
-        f"slowest {result['slowest_s']} s, memory +{result['memory_growth_mb']} MB, "
-        f"{len(result['findings'])} findings\n"
-    )
-    for found in result["findings"]:
-        sys.stdout.write(f"{found['what']} ({found['times']} times): {found['message']} [{found['file']}]\n")
-    return 1 if result["findings"] else 0
+    for one in runs:
+        sys.stdout.write(
+            f"{one['engine']}: {one['executions']} executions in {one['seconds']} s: {one['outcomes']}, "
+            f"slowest {one['slowest_s']} s, memory +{one['memory_growth_mb']} MB, {len(one['findings'])} findings\n"
+        )
+        for found in one["findings"]:
+            sys.stdout.write(f"{found['what']} ({found['times']} times): {found['message']} [{found['file']}]\n")
+    return 1 if any(one["findings"] for one in runs) else 0

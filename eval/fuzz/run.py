@@ -25,18 +25,17 @@ SILENCE_S = 120.0
 MAX_DEATHS = 20
 
 
-def choose_engine(wanted: str) -> tuple[str, str]:
-    """(engine, why): `auto` takes Atheris where it is installed."""
+def choose_engines(wanted: str) -> tuple[list[str], str]:
+    """(engines, why): `auto` takes Atheris where it is installed, and mutations without coverage in any case."""
     if wanted != "auto":
-        return wanted, "asked for by --engine"
+        return [wanted], "asked for by --engine"
     if importlib.util.find_spec("atheris") is None:
-        return "random", "the package atheris is not installed: mutations without coverage"
-    return "atheris", "atheris is installed: guided by coverage"
+        return ["random"], "the package atheris is not installed: mutations without coverage alone"
+    return ["atheris", "random"], "atheris is installed: NIfTI guided by coverage, then all kinds without"
 
 
-def fuzz(executions: int, seed: int, engine: str, output: Path) -> dict[str, Any]:
+def fuzz(executions: int, seed: int, name: str, output: Path) -> dict[str, Any]:
     """Read `executions` damaged files; files with findings go to `output`. Returns the result as JSON values."""
-    name, why = choose_engine(engine)
     began = time.monotonic()
     total: dict[str, Any] = {"executions": 0, "outcomes": Counter(), "slowest_s": 0.0, "growth_mb": 0.0}
     findings: dict[str, dict[str, Any]] = {}
@@ -60,7 +59,6 @@ def fuzz(executions: int, seed: int, engine: str, output: Path) -> dict[str, Any
                 raise RuntimeError("the worker ended without executing anything")
     return {
         "engine": name,
-        "engine_reason": why,
         "seed": seed,
         "executions": total["executions"],
         "seconds": round(time.monotonic() - began, 1),
@@ -120,6 +118,6 @@ def _keep(findings: dict[str, dict[str, Any]], found: dict[str, Any], file: Path
     if known is not None:
         known["times"] += found["times"]
         return
-    target = output / f"finding-{len(findings)}{''.join(file.suffixes[-2:])}"
+    target = output / f"finding-{len(findings)}-{file.stem.partition('.')[0]}{''.join(file.suffixes[-2:])}"
     shutil.copyfile(file, target)
     findings[found["what"]] = {**found, "file": target.name}

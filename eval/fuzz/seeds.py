@@ -16,7 +16,6 @@ from eval.bright import LESION_HU, TISSUE_HU
 
 SHAPE = (12, 10, 8)
 AFFINE = np.array([[-4.0, 0, 0, 22], [0, 3.9, -0.6, -20], [0, 0.6, 4.9, -18], [0, 0, 0, 1]])
-SUFFIXES = (".nii.gz", ".nii", ".mha", ".nrrd")
 
 
 @dataclass(frozen=True)

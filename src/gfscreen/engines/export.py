@@ -6,7 +6,7 @@ import logging
 import warnings
 from pathlib import Path
 
-from gfscreen.engines.openvino import EXPORT_FOLDER, FOCUS_MODEL, GLANCE_MODEL
+from gfscreen.engines.openvino import EXPORT_FOLDER, FOCUS_MODEL, GLANCE_MODEL, import_openvino
 from gfscreen.errors import EngineError
 from gfscreen.files import remove_leftovers, scratch_folder
 from gfscreen.models.manifest import FOCUS_FILE, GLANCE_FILE, MANIFEST_FILE, read_manifest, write_manifest
@@ -27,7 +27,7 @@ def export_openvino(weights: Path, target: Path) -> Path:
     Files appear under their final names only when all of them are complete. Raises WeightsError, EngineError.
     """
     try:
-        import openvino
+        openvino = import_openvino()
         import torch
 
         from gfscreen.models.focus import FocusProbability

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -75,7 +75,7 @@ class _Process:
     def voxels(self, shape: tuple[int, int, int]) -> np.ndarray[Any, np.dtype[np.int16]]:
         """The voxels of the last reply, (i, j, k) in Fortran order."""
         hu = np.empty(shape, np.int16, order="F")
-        view = memoryview(hu.reshape(-1, order="F").view(np.uint8))
+        view = memoryview(cast(bytearray, hu.reshape(-1, order="F").view(np.uint8)))
         done = 0
         while done < len(view):
             done += os.preadv(self._voxels, [view[done : done + (1 << 26)]], done)
@@ -111,24 +111,37 @@ def close() -> None:
 atexit.register(close)
 
 
-def read_isolated(path: Path) -> Volume:
-    """Read a .mha or .nrrd file or a DICOM folder. Raises InputError, also where the library crashed or hung."""
+def _ask(request: dict[str, Any]) -> tuple[_Process, dict[str, Any]]:
+    """Ask the reading process, starting it if there is none. Raises _DiedError."""
     if not _processes:
         _processes.append(_Process())
     process = _processes[0]
     try:
-        reply = process.ask({"path": str(path.absolute()), "memory_bytes": available_bytes()})
-    except _DiedError as error:
-        close()
-        raise InputError(f"{path.name}: the library that reads it failed: {error}; export the scan again") from error
+        return process, process.ask(request)
     except BaseException:
+        # Stopped as well: a process that is still busy with an old request must not answer the next one with it.
         close()
         raise
-    if "shape" not in reply:
-        # After a damaged file its state is anyone's guess.
-        close()
-        if "refused" in reply:
-            raise InputError(reply["refused"])
+
+
+def read_isolated(path: Path) -> Volume:
+    """Read a .mha or .nrrd file or a DICOM folder. Raises InputError, also where the library crashed or hung.
+
+    A file on which the process died is tried once more in a fresh one: the fault may be of the file before.
+    """
+    request = {"path": str(path.absolute()), "memory_bytes": available_bytes()}
+    try:
+        process, reply = _ask(request)
+    except _DiedError:
+        try:
+            process, reply = _ask(request)
+        except _DiedError as error:
+            raise InputError(
+                f"{path.name}: the library that reads it failed: {error}; export the scan again"
+            ) from error
+    if "refused" in reply:
+        raise InputError(reply["refused"])
+    if "internal" in reply:
         raise RuntimeError(reply["internal"])
     shape = (reply["shape"][0], reply["shape"][1], reply["shape"][2])
     geometry = Geometry(shape, np.array(reply["affine"], np.float64))

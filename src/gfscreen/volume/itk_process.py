@@ -12,7 +12,7 @@ import os
 import resource
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from gfscreen.errors import InputError
 from gfscreen.volume.geometry import Volume
@@ -33,7 +33,7 @@ def _limit_memory(scan_bytes: int) -> None:
 def _send_voxels(volume: Volume, descriptor: int) -> None:
     os.ftruncate(descriptor, 0)
     os.lseek(descriptor, 0, os.SEEK_SET)
-    view = memoryview(volume.hu.reshape(-1, order="F").view("u1"))
+    view = memoryview(cast(bytearray, volume.hu.reshape(-1, order="F").view("u1")))
     while view:
         view = view[os.write(descriptor, view[: 1 << 26]) :]
 

@@ -112,7 +112,7 @@ def _disagreement(sform: NDArray[np.float64], qform: NDArray[np.float64], shape:
 
 def _affine(header: Any, path: Path, shape: tuple[int, int, int]) -> tuple[NDArray[np.float64], list[str]]:
     """RAS affine by NIfTI's order (sform, then qform, then spacing alone) and warnings."""
-    warnings = []
+    warnings: list[str] = []
     spacing = np.asarray(header["pixdim"][1:4], dtype=np.float64)
     has_sform, has_qform = int(header["sform_code"]) > 0, int(header["qform_code"]) > 0
     if not has_sform and (not np.isfinite(spacing).all() or spacing.min() <= 0):
