@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from gfscreen.config import PLAN_FILE, Plan, plan_to_json
 from gfscreen.engines.base import EngineInfo, FloatArray
 from gfscreen.grid import ModelGrid, ModelScan
+from gfscreen.options import Options
 from gfscreen.overview import Overview
-from gfscreen.predict import Options, predict
+from gfscreen.predict import predict
 from gfscreen.region import RegionSplit
 from gfscreen.screening import Settings
 from gfscreen.volume import Geometry, Volume

@@ -1,6 +1,6 @@
 """The command line: `gfscreen predict | info | convert | export | init | train`. Thin: it parses, calls, and exits.
 
-Exit codes: 0 all cases written, 1 some case failed, 2 wrong usage.
+Exit codes: 0 all cases written, 1 some case failed, 2 wrong usage, 128 + N stopped by signal N.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from gfscreen.config import PRESETS
 from gfscreen.errors import GFScreenError, UsageError
+from gfscreen.stopping import Stopped, stop_on_signals
 from gfscreen.version import __version__
 
 logger = logging.getLogger("gfscreen")
@@ -48,7 +50,8 @@ def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "predict",
         help="find and outline lesions in CT scans",
         description="Find and outline lesions. Each scan X_0000.nii.gz gives a binary mask X.nii.gz.",
-        epilog="exit codes: 0 all cases written, 1 some case failed (the others are written), 2 wrong usage",
+        epilog="exit codes: 0 all cases written, 1 some case failed (the others are written), 2 wrong usage, "
+        "128 + N stopped by signal N (143: SIGTERM, 130: Ctrl-C); what was being written is finished",
     )
     files = parser.add_argument_group("files")
     files.add_argument(
@@ -59,6 +62,14 @@ def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--weights", type=Path, metavar="DIR", help="weights folder (default: GFSCREEN_WEIGHTS or ./weights)"
     )
     files.add_argument("--report", type=Path, metavar="FILE", help="write a JSON report")
+    files.add_argument(
+        "--resume", action="store_true", help="keep masks that an earlier run finished, screen the other scans"
+    )
+    files.add_argument(
+        "--empty-mask-on-failure",
+        action="store_true",
+        help="last resort: an empty mask for a scan that was read but could not be screened; it still counts as failed",
+    )
     method = parser.add_argument_group("method (default: what the weights were made with)")
     method.add_argument(
         "--region", choices=("auto", "chest", "abdomen"), default="auto", help="HU window (default: auto)"
@@ -84,7 +95,8 @@ def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _predict(args: argparse.Namespace) -> int:
-    from gfscreen.predict import Options, default_weights, predict
+    from gfscreen.options import Options, default_weights
+    from gfscreen.predict import predict
     from gfscreen.progress import terminal_progress
     from gfscreen.screening import Settings
 
@@ -99,6 +111,8 @@ def _predict(args: argparse.Namespace) -> int:
         time_limit_s=args.time_limit,
         gpu_memory_limit_mb=args.gpu_memory_limit,
         report=args.report,
+        resume=args.resume,
+        empty_mask_on_failure=args.empty_mask_on_failure,
     )
     return predict(options, terminal_progress())
 
@@ -112,7 +126,7 @@ def _add_info(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 def _info(args: argparse.Namespace) -> int:
     from gfscreen.info import collect, describe
-    from gfscreen.predict import default_weights
+    from gfscreen.options import default_weights
 
     data = collect(args.weights or default_weights())
     sys.stdout.write((json.dumps(data, indent=2) if args.json else describe(data)) + "\n")
@@ -150,7 +164,7 @@ def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def _export(args: argparse.Namespace) -> int:
     from gfscreen.engines.export import default_export, export_openvino
-    from gfscreen.predict import default_weights
+    from gfscreen.options import default_weights
 
     weights = args.weights or default_weights()
     target = export_openvino(weights, args.output or default_export(weights))
@@ -199,10 +213,22 @@ def build_parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
     return parser
 
 
+class _OneLine(logging.Formatter):
+    """`LEVEL: message` on one line that no file name can break or colour: control characters are shown as escapes."""
+
+    def __init__(self) -> None:
+        super().__init__("%(levelname)s: %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is logging's
+        """The message alone; a traceback that follows keeps its lines."""
+        text = super().formatMessage(record)
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def _configure_logging(quiet: bool, verbose: bool) -> None:
     level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    handler.setFormatter(_OneLine())
     logger.handlers[:] = [handler]
     logger.setLevel(level)
     logger.propagate = False
@@ -214,7 +240,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser(arguments).parse_args(arguments)
     _configure_logging(args.quiet, args.verbose)
     try:
-        return int(args.run(args))
+        with stop_on_signals() if args.run is _predict else nullcontext():
+            return int(args.run(args))
+    except Stopped as stop:
+        logger.error("%s", stop)
+        return stop.exit_code
     except UsageError as error:
         logger.error("%s", error)
         return EXIT_USAGE

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Generic, TypeVar
 
 from gfscreen.errors import ScanTooLargeError
+from gfscreen.stopping import unstoppable
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -38,8 +39,9 @@ def timed(work: Callable[[], Result]) -> Timed[Result]:
 class Background(AbstractContextManager["Background"]):
     """A thread each for loading the networks, for reading and for writing.
 
-    What is running when the block is left, be it by Ctrl-C, is finished: no file is left half-written. What has not
-    begun is dropped.
+    What is being written when the block is left is finished, even if the process was told to stop: no file is left
+    half-written, and whoever is told afterwards what was written is told all. If the block ends with an error, what has
+    not begun is dropped; told to stop, it is left without waiting for what is being loaded or read.
     """
 
     def __init__(self) -> None:
@@ -47,14 +49,19 @@ class Background(AbstractContextManager["Background"]):
 
     def start(self, name: str, work: Callable[[], Result]) -> Future[Result]:
         """Begin `work` in the thread `load`, `read` or `write`, after what that thread has to do already."""
-        return self._pools[name].submit(work)
+        # Between a thread's start and its pool's knowing of it, a stop would have nobody wait for it.
+        with unstoppable():
+            return self._pools[name].submit(work)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Wait for the threads; drop what has not begun if the block ended with an error."""
+        """Wait for the threads; see the class for what is dropped."""
+        told_to_stop = error is not None and not isinstance(error, Exception)
+        with unstoppable():
+            self._pools["write"].shutdown(wait=True, cancel_futures=error is not None)
         for pool in self._pools.values():
-            pool.shutdown(wait=True, cancel_futures=error is not None)
+            pool.shutdown(wait=not told_to_stop, cancel_futures=error is not None)
 
 
 class ReadAhead(Generic[Item, Result]):

@@ -13,8 +13,9 @@ import pytest
 
 from gfscreen.budget import Budget
 from gfscreen.errors import InputError, ScanTooLargeError, UsageError
+from gfscreen.options import Options
 from gfscreen.pipeline import Background, ReadAhead
-from gfscreen.predict import Options, predict
+from gfscreen.predict import predict
 from gfscreen.volume import memory
 from tests.helpers import TISSUE_HU, FakeClock, Runner, bright_engine, constant_engine, read_mask, write_nifti
 
@@ -121,7 +122,7 @@ class TestRuns:
                 reading_b.set()
             return read_volume(path)
 
-        monkeypatch.setattr("gfscreen.predict.read_volume", read)
+        monkeypatch.setattr("gfscreen.case_run.read_volume", read)
         for name in "ab":
             scan(run.inputs, name)
         seen: list[bool] = []
@@ -141,7 +142,7 @@ class TestRuns:
                 waited.append(computing_b.wait(PATIENCE_S))
             write_mask(path, *arguments)
 
-        monkeypatch.setattr("gfscreen.predict.write_mask", write)
+        monkeypatch.setattr("gfscreen.case_run.write_mask", write)
         for name in "ab":
             scan(run.inputs, name)
         calls: list[int] = []
@@ -180,7 +181,7 @@ class TestRuns:
 
         engine = bright_engine()
         engine.suspicion = suspicion
-        monkeypatch.setattr("gfscreen.predict.write_mask", write)
+        monkeypatch.setattr("gfscreen.case_run.write_mask", write)
         result = run(engine=engine)
         assert [case["name"] for case in result.report["cases"]] == list("abcde")
         assert [case["status"] for case in result.report["cases"]] == ["ok", "failed", "failed", "failed", "ok"]
@@ -217,7 +218,7 @@ class TestDeadlineOfARun:
         return clock
 
     def slow(self, monkeypatch: pytest.MonkeyPatch, clock: FakeClock, name: str, seconds: float) -> None:
-        import gfscreen.predict as module
+        import gfscreen.case_run as module
 
         work = getattr(module, name)
 
@@ -272,7 +273,7 @@ class TestDeadlineOfARun:
 
         options = Options(run.inputs, run.output, run.weights, report=run.report, time_limit_s=1.6)
         monkeypatch.setattr("gfscreen.predict.load_engine", load)
-        monkeypatch.setattr("gfscreen.predict.write_mask", write)
+        monkeypatch.setattr("gfscreen.case_run.write_mask", write)
         monkeypatch.setattr("gfscreen.predict.process_age_s", lambda: 0.0)
         monkeypatch.setattr("gfscreen.predict.Budget", lambda limit, spent: Budget(limit if engine else None, spent))
         assert predict(options) == 0

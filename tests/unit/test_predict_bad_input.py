@@ -20,7 +20,8 @@ import SimpleITK as sitk  # noqa: N813 - the field's usual name
 from gfscreen.budget import Budget
 from gfscreen.errors import OutputError, UsageError, WeightsError
 from gfscreen.models.manifest import write_manifest
-from gfscreen.predict import Options, predict
+from gfscreen.options import Options
+from gfscreen.predict import predict
 from tests.helpers import (
     TISSUE_HU,
     FakeClock,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 import time
 import warnings
 from pathlib import Path
@@ -11,8 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from gfscreen.engines.openvino import EXPORT_FOLDER, FOCUS_MODEL, GLANCE_MODEL, SECONDS_KEY
+from gfscreen.engines.openvino import (
+    EXPORT_FOLDER,
+    FOCUS_MODEL,
+    GLANCE_MODEL,
+    SECONDS_KEY,
+    import_openvino,
+)
 from gfscreen.errors import EngineError
+from gfscreen.files import remove_leftovers, scratch_folder
 from gfscreen.models.manifest import FOCUS_FILE, GLANCE_FILE, MANIFEST_FILE, read_manifest, write_manifest
 
 logger = logging.getLogger(__name__)
@@ -31,7 +37,7 @@ def export_openvino(weights: Path, target: Path) -> Path:
     Files appear under their final names only when all of them are complete. Raises WeightsError, EngineError.
     """
     try:
-        import openvino
+        openvino = import_openvino()
         import torch
 
         from gfscreen.models.focus import FocusProbability
@@ -46,8 +52,8 @@ def export_openvino(weights: Path, target: Path) -> Path:
     example = torch.rand(1, 1, *plan.sub_volume_voxels)
     target.parent.mkdir(parents=True, exist_ok=True)
     logger.info("exporting %s to OpenVINO in %s, once", weights, target)
-    with tempfile.TemporaryDirectory(prefix=".gfscreen-export-", dir=target.parent) as scratch:
-        folder = Path(scratch)
+    remove_leftovers(target.parent)
+    with scratch_folder(target.parent, "export") as folder:
         for network, stored, name in (
             (GlanceProbability(glance), GLANCE_FILE, GLANCE_MODEL),
             (FocusProbability(focus), FOCUS_FILE, FOCUS_MODEL),
@@ -69,6 +75,7 @@ def export_openvino(weights: Path, target: Path) -> Path:
             traced.unlink()
             traced.with_suffix(".bin").unlink()
         target.mkdir(exist_ok=True)
+        remove_leftovers(target)
         (target / MANIFEST_FILE).unlink(missing_ok=True)
         names = sorted(path.name for path in folder.iterdir())
         for name in names:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -32,6 +33,18 @@ def _precision(core: Any, wanted: str) -> str:
     return "bf16" if has_bf16 and wanted != "fp32" else "f32"
 
 
+def import_openvino() -> Any:
+    """OpenVINO without its telemetry, which leaves files in the home folder and sends usage over the network.
+
+    Raises ImportError where OpenVINO is not installed.
+    """
+    # None has the import fail, for which OpenVINO is prepared; whoever has imported it before keeps it.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
+
+
 class OpenVINOEngine:
     """Runs an export made by `gfscreen export`.
 
@@ -44,7 +57,7 @@ class OpenVINOEngine:
     def __init__(self, folder: Path, *, precision: str, reason: str) -> None:
         manifest = verify(folder)
         try:
-            import openvino
+            openvino = import_openvino()
         except ImportError as error:
             raise EngineError(f"OpenVINO is not installed ({error}); pip install 'gfscreen[cpu]'") from error
         self.glance_batch = self.focus_batch = 1

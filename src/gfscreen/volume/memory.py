@@ -56,9 +56,24 @@ def needed_bytes(shape: tuple[int, int, int], spacing_mm: tuple[float, float, fl
     return int(voxels * (itemsize + _NATIVE_BYTES_PER_VOXEL) + volume_mm3 / _MODEL_VOXEL_MM3 * _MODEL_BYTES_PER_VOXEL)
 
 
-def check_memory(name: str, shape: tuple[int, int, int], spacing_mm: tuple[float, float, float], itemsize: int) -> None:
-    """Raise ScanTooLargeError if the scan cannot fit, with both figures."""
-    needed, available = needed_bytes(shape, spacing_mm, itemsize), max(0, available_bytes() - _promised)
+def unpromised_bytes() -> int:
+    """Memory that can still be used and that no other scan was promised."""
+    return max(0, available_bytes() - _promised)
+
+
+def check_memory(
+    name: str,
+    shape: tuple[int, int, int],
+    spacing_mm: tuple[float, float, float],
+    itemsize: int,
+    memory_bytes: int | None = None,
+) -> None:
+    """Raise ScanTooLargeError if the scan cannot fit into `memory_bytes`, with both figures.
+
+    memory_bytes: None for what is available now and not promised to another scan.
+    """
+    needed = needed_bytes(shape, spacing_mm, itemsize)
+    available = unpromised_bytes() if memory_bytes is None else memory_bytes
     if needed > available:
         raise ScanTooLargeError(
             f"{name}: {shape[0]}x{shape[1]}x{shape[2]} voxels need about {needed / 2**30:.1f} GiB, "
