@@ -9,23 +9,27 @@ from numpy.typing import NDArray
 
 from gfscreen.errors import InputError, OutputError
 from gfscreen.files import write_atomically
+from gfscreen.volume.dicom.source import ZIP_SUFFIX
 from gfscreen.volume.geometry import Geometry, Volume
 from gfscreen.volume.inputs import volume_suffix
 from gfscreen.volume.nifti import encode_mask, read_nifti
 
 
-def read_volume(path: Path) -> Volume:
-    """Read a NIfTI, .mha or .nrrd file, or a DICOM folder, as int16 HU (i, j, k).
+def read_volume(path: Path, series: str | None = None) -> Volume:
+    """Read a NIfTI, .mha or .nrrd file, or a DICOM folder or zip, as int16 HU (i, j, k).
 
+    series: of a DICOM study, the Series Instance UID or Series Number to read; None chooses by a rule.
     Raises InputError, in one line that names file, rule, value and remedy, for whatever cannot be read.
     """
     try:
         if path.is_dir() and volume_suffix(path) is not None:
             raise InputError(f"{path.name}: expected a file, found a folder of that name; rename it")
-        if path.is_dir():
-            from gfscreen.volume.itk import read_dicom
+        if path.is_dir() or (path.is_file() and path.suffix.lower() == ZIP_SUFFIX):
+            from gfscreen.volume.dicom.read import read_dicom
 
-            return read_dicom(path)
+            return read_dicom(path, series)
+        if series is not None:
+            raise InputError(f"{path.name}: --series chooses within a DICOM folder or zip; leave it out")
         if not path.is_file():
             raise InputError(f"{path.name}: no such file; check the path or the link")
         if path.stat().st_size == 0:
