@@ -1,4 +1,4 @@
-"""The command line: `gfscreen predict | info | convert | export | init | train`. Thin: it parses, calls, and exits.
+"""The command line: `gfscreen predict | series | seg | info | train | ...`. Thin: it parses, calls, and exits.
 
 Exit codes: 0 all cases written, 1 some case failed, 2 wrong usage.
 """
@@ -11,7 +11,9 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
+from gfscreen import dicom_commands
 from gfscreen.config import PRESETS
 from gfscreen.errors import GFScreenError, UsageError
 from gfscreen.version import __version__
@@ -20,6 +22,34 @@ logger = logging.getLogger("gfscreen")
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+# Extra that brings what a command imports beyond the core.
+EXTRAS = {"train": "train", "convert": "gpu", "export": "gpu", "init": "gpu"}
+
+PREDICT_EXAMPLES = """\
+examples:
+  gfscreen predict -i scan_0000.nii.gz -o masks                  one scan -> masks/scan.nii.gz
+  gfscreen predict -i scans -o masks --report report.json        a folder of scans, and what was found
+  gfscreen predict -i scans -o masks --time-limit 45             at most 45 s per scan
+  gfscreen predict -i study.zip -o masks --series 3 --dicom-seg segs   one DICOM series, mask and DICOM SEG
+
+exit codes: 0 all cases written, 1 some case failed (the others are written), 2 wrong usage"""
+
+MAIN_EXAMPLES = """\
+examples:
+  gfscreen predict -i scans -o masks --report report.json
+  gfscreen series -i study.zip
+  gfscreen info --json
+  gfscreen train --preset fast --data dataset.json -o runs/first --max-minutes 60
+  gfscreen completion bash > ~/.local/share/bash-completion/completions/gfscreen
+
+`gfscreen COMMAND --help` explains one command."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """One line for a mistake, like every other error, instead of the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_USAGE, f"ERROR: {message}; see {self.prog} --help\n")
 
 
 def _probability(text: str) -> float:
@@ -48,17 +78,23 @@ def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "predict",
         help="find and outline lesions in CT scans",
         description="Find and outline lesions. Each scan X_0000.nii.gz gives a binary mask X.nii.gz.",
-        epilog="exit codes: 0 all cases written, 1 some case failed (the others are written), 2 wrong usage",
+        epilog=PREDICT_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     files = parser.add_argument_group("files")
     files.add_argument(
-        "-i", "--input", type=Path, required=True, metavar="IN", help="a scan, a folder of scans, or a DICOM folder"
+        "-i", "--input", type=Path, required=True, metavar="IN", help="a scan, a folder of scans, a DICOM folder or zip"
     )
     files.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for the masks")
     files.add_argument(
         "--weights", type=Path, metavar="DIR", help="weights folder (default: GFSCREEN_WEIGHTS or ./weights)"
     )
     files.add_argument("--report", type=Path, metavar="FILE", help="write a JSON report")
+    dicom = parser.add_argument_group("DICOM")
+    dicom_commands.add_series_option(dicom)
+    dicom.add_argument(
+        "--dicom-seg", type=Path, metavar="DIR", help="also write each mask as DICOM SEG (needs the extra `dicom`)"
+    )
     method = parser.add_argument_group("method (default: what the weights were made with)")
     method.add_argument(
         "--region", choices=("auto", "chest", "abdomen"), default="auto", help="HU window (default: auto)"
@@ -83,7 +119,7 @@ def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _predict(args: argparse.Namespace) -> int:
     from gfscreen.predict import Options, default_weights, predict
     from gfscreen.progress import terminal_progress
-    from gfscreen.screening import Settings
+    from gfscreen.screening import Settings, no_progress
 
     options = Options(
         source=args.input,
@@ -96,14 +132,23 @@ def _predict(args: argparse.Namespace) -> int:
         time_limit_s=args.time_limit,
         gpu_memory_limit_mb=args.gpu_memory_limit,
         report=args.report,
+        series=args.series,
+        dicom_seg=args.dicom_seg,
     )
-    return predict(options, terminal_progress())
+    return predict(options, no_progress if args.quiet else terminal_progress())
+
+
+def _add_dicom(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    dicom_commands.configure_series(commands.add_parser("series", help="list the series of a DICOM study"))
+    dicom_commands.configure_seg(commands.add_parser("seg", help="turn a mask into a DICOM SEG of its series"))
 
 
 def _add_info(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("info", help="show weights, presets, engines and limits")
     parser.add_argument("--json", action="store_true", help="for machines")
-    parser.add_argument("--weights", type=Path, metavar="DIR")
+    parser.add_argument(
+        "--weights", type=Path, metavar="DIR", help="weights folder (default: GFSCREEN_WEIGHTS or ./weights)"
+    )
     parser.set_defaults(run=_info)
 
 
@@ -118,8 +163,8 @@ def _info(args: argparse.Namespace) -> int:
 
 def _add_convert(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("convert", help="turn a published checkpoint (.pt) into a weights folder")
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT.pt")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT.pt", help="checkpoint with both networks")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="weights folder to write")
     parser.add_argument(
         "--patch-merging",
         choices=("legacy", "monai"),
@@ -140,7 +185,9 @@ def _convert(args: argparse.Namespace) -> int:
 
 def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("export", help="export weights to OpenVINO, for CPUs and for images without torch")
-    parser.add_argument("--weights", type=Path, metavar="DIR")
+    parser.add_argument(
+        "--weights", type=Path, metavar="DIR", help="weights folder (default: GFSCREEN_WEIGHTS or ./weights)"
+    )
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="default: `openvino` in the weights folder")
     parser.set_defaults(run=_export)
 
@@ -157,9 +204,9 @@ def _export(args: argparse.Namespace) -> int:
 
 def _add_init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("init", help="make untrained weights of a preset, for tests and timing")
-    parser.add_argument("--preset", choices=PRESETS, required=True)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--preset", choices=PRESETS, required=True, help="networks and plan")
+    parser.add_argument("--seed", type=int, default=0, help="of the random weights (default: 0)")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="weights folder to write")
     parser.set_defaults(run=_init)
 
 
@@ -182,23 +229,59 @@ def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser], ch
         parser.set_defaults(run=training.run)
 
 
+def _add_completion(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("completion", help="print the completion script of a shell")
+    parser.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="whose completion")
+    parser.set_defaults(run=_completion)
+
+
+def _completion(args: argparse.Namespace) -> int:
+    try:
+        import shtab
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            "completion needs shtab, which is not installed; pip install 'gfscreen[completion]'"
+        ) from error
+
+    sys.stdout.write(shtab.complete(build_parser(["train"]), shell=args.shell) + "\n")
+    return 0
+
+
+def _add_verbosity(parser: argparse.ArgumentParser, default: bool | str) -> None:
+    group = parser.add_argument_group("messages")
+    group.add_argument("-q", "--quiet", action="store_true", default=default, help="errors only, no progress")
+    group.add_argument("-v", "--verbose", action="store_true", default=default, help="more about what is done")
+
+
 def build_parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
     """The command line; the arguments of `train` are there only if `argv` calls it."""
-    parser = argparse.ArgumentParser(prog="gfscreen", description="Pan-cancer screening in CT: glance, then focus.")
+    parser = _Parser(
+        prog="gfscreen",
+        description="Pan-cancer screening in CT: glance, then focus.",
+        epilog=MAIN_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"gfscreen {__version__}")
-    parser.add_argument("-q", "--quiet", action="store_true", help="errors only")
-    parser.add_argument("-v", "--verbose", action="store_true", help="more about what is done")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_predict, _add_info, _add_convert, _add_export, _add_init):
+    _add_verbosity(parser, False)
+    commands: argparse._SubParsersAction[Any] = parser.add_subparsers(
+        required=True, metavar="COMMAND", dest="command", title="commands"
+    )
+    for add in (_add_predict, _add_dicom, _add_info):
         add(commands)
-    command = next((argument for argument in argv if not argument.startswith("-")), None)
-    _add_train(commands, chosen=command == "train")
+    _add_train(commands, chosen=next((word for word in argv if not word.startswith("-")), None) == "train")
+    for add in (_add_convert, _add_export, _add_init, _add_completion):
+        add(commands)
+    for command in commands.choices.values():
+        # After the command as well; what is not given there must not undo what was given before it.
+        _add_verbosity(command, argparse.SUPPRESS)
     return parser
 
 
 def _configure_logging(quiet: bool, verbose: bool) -> None:
+    from gfscreen.progress import TerminalHandler
+
     level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO
-    handler = logging.StreamHandler(sys.stderr)
+    handler = TerminalHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     logger.handlers[:] = [handler]
     logger.setLevel(level)
@@ -214,6 +297,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(args.run(args))
     except UsageError as error:
         logger.error("%s", error)
+        return EXIT_USAGE
+    except ModuleNotFoundError as error:
+        if args.command not in EXTRAS or (error.name or "").startswith("gfscreen"):
+            raise
+        extra = EXTRAS[args.command]
+        logger.error("%s needs %s, which is not installed; pip install 'gfscreen[%s]'", args.command, error.name, extra)
         return EXIT_USAGE
     except (GFScreenError, OSError) as error:
         logger.error("%s", error)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gfscreen.budget import Budget, process_age_s
 from gfscreen.config import Plan, read_plan
+from gfscreen.dicom_output import check_seg_output, seg_path, write_seg_of
 from gfscreen.engines.base import Engine
 from gfscreen.engines.select import load_engine
 from gfscreen.errors import GFScreenError, InputError, OutputError, UsageError
@@ -37,6 +38,8 @@ class Options:
     time_limit_s: float | None = None
     gpu_memory_limit_mb: float | None = None
     report: Path | None = None
+    series: str | None = None
+    dicom_seg: Path | None = None
 
 
 def default_weights() -> Path:
@@ -51,6 +54,8 @@ def default_weights() -> Path:
 def predict(options: Options, progress: Progress = no_progress) -> int:
     """Screen all cases: 0 if every mask was written, 1 if some case failed. Raises UsageError before any work."""
     cases = find_cases(options.source)
+    if options.dicom_seg is not None:
+        check_seg_output(cases, options.dicom_seg)
     reports = [CaseReport(case.name) for case in cases]
     plan: Plan | None = None
     engine: Engine | None = None
@@ -137,8 +142,10 @@ def _screen_case(
     if _same_file(options.output / case.mask_name, case.path):
         raise InputError(f"{case.path.name}: its mask would overwrite the scan itself; choose another output folder")
     remove_stale_mask(options.output / case.mask_name)
+    if options.dicom_seg is not None:
+        remove_stale_mask(seg_path(case, options.dicom_seg))
     with _timed(report, "read"):
-        volume = read_volume(case.path)
+        volume = read_volume(case.path, options.series)
     for warning in volume.warnings:
         logger.warning("%s: %s", case.path.name, warning)
     result = screen(volume, plan, engine, budget, options.settings, progress)
@@ -147,6 +154,8 @@ def _screen_case(
         report.seconds[stage] = round(result.seconds[stage], 3)
     with _timed(report, "write", result.seconds["restore"]):
         write_mask(options.output / case.mask_name, result.mask, volume.geometry)
+        if options.dicom_seg is not None:
+            write_seg_of(case, result.mask, volume.geometry, options.dicom_seg, options.series, options.weights)
     report.status = "ok" if result.complete else "degraded"
     if not result.complete:
         unread = result.windows_kept - result.windows_done
