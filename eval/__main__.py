@@ -14,6 +14,8 @@ COMMANDS = {
     "check": "eval.check",
     "score": "eval.score",
     "compare": "eval.compare",
+    "gates": "eval.gates",
+    "nodules": "eval.nodules",
     "efficiency": "eval.efficiency",
     "table4": "eval.table4",
     "report": "eval.report",

@@ -70,6 +70,7 @@ class FocusConfig:
 
     `patch_merging`: order of the eight neighbours in Swin's down-sampling: `monai` as since MONAI 1.5, `legacy` as
     before it, which every checkpoint of the published code was trained with.
+    `window_size`: voxels along each axis of the windows that attention works in, 7 as published.
     """
 
     feature_size: int = 48
@@ -77,6 +78,7 @@ class FocusConfig:
     num_heads: tuple[int, ...] = (3, 6, 12, 24)
     use_v2: bool = True
     patch_merging: Literal["legacy", "monai"] = "monai"
+    window_size: int = 7
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,8 @@ def all_starts(shape: tuple[int, int, int], size: tuple[int, ...], overlap: floa
     return [(x, y, z) for x, y, z in itertools.product(*axes)]
 
 
-def _clip(start: tuple[int, int, int], size: tuple[int, ...], shape: tuple[int, ...]) -> tuple[slice, slice, slice]:
+def clipped(start: tuple[int, int, int], size: tuple[int, ...], shape: tuple[int, ...]) -> tuple[slice, slice, slice]:
+    """The part of a sub-volume that lies inside an array of `shape`."""
     x, y, z = (slice(max(0, a), min(n, a + s)) for a, s, n in zip(start, size, shape, strict=True))
     return x, y, z
 
@@ -50,7 +51,7 @@ def plan_windows(scan: ModelScan, plan: Plan, overlap: float) -> list[Window]:
     return [
         Window(start, region_of(scan.chest, start[2], size[2]))
         for start in all_starts(scan.grid.shape, size, overlap)
-        if plan.foreground != "body" or scan.body[_clip(start, size, scan.body.shape)].any()
+        if plan.foreground != "body" or scan.body[clipped(start, size, scan.body.shape)].any()
     ]
 
 
@@ -64,7 +65,7 @@ def gather(
     hu: NDArray[np.int16] | NDArray[np.float32], start: tuple[int, int, int], size: tuple[int, ...], window: HUWindow
 ) -> NDArray[np.float32]:
     """One sub-volume (x, y, z) of `size`, float32 in [0, 1]; where it leaves the scan it is 0, the window's floor."""
-    inside = _clip(start, size, hu.shape)
+    inside = clipped(start, size, hu.shape)
     if all(s.stop - s.start == n for s, n in zip(inside, size, strict=True)):
         return apply_hu_window(hu[inside], window)
     patch = np.zeros(size, np.float32)
@@ -83,7 +84,7 @@ class Stitcher:
 
     def add(self, start: tuple[int, int, int], probability: NDArray[np.float32]) -> None:
         """Add one sub-volume's lesion probability (x, y, z); what lies outside the scan is dropped."""
-        inside = _clip(start, self._size, self._sum.shape)
+        inside = clipped(start, self._size, self._sum.shape)
         part = tuple(slice(s.start - a, s.stop - a) for s, a in zip(inside, start, strict=True))
         self._sum[inside] += probability[part]
         self._count[inside] += 1

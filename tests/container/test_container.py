@@ -66,14 +66,6 @@ class TestLockedDown:
         assert_masks(inputs, outputs, names)
         assert {(outputs / name).stat().st_uid for name in names} == {1234}
 
-    def test_without_any_tmp(self, image: str, phantoms: Path, inputs: Path, outputs: Path) -> None:
-        names = put(inputs, phantoms / "abdomen_seed0_0000.nii.gz")
-        folders = ("-v", f"{inputs}:/workspace/inputs:ro", "-v", f"{outputs}:/workspace/outputs")
-        options = ("--network", "none", "--read-only", "--user", "1234:1234", "-e", "GFSCREEN_TIME_LIMIT=15", *folders)
-        done = run(image, *options)
-        assert done.returncode == 0, done.stderr
-        assert_masks(inputs, outputs, names)
-
     def test_both_stages_run_and_the_report_lies_apart_from_the_masks(
         self, image: str, phantoms: Path, inputs: Path, outputs: Path, tmp_path: Path
     ) -> None:
@@ -82,7 +74,7 @@ class TestLockedDown:
         reports.mkdir()
         reports.chmod(0o777)
         # Gate 0: Focus reads every sub-volume, as far as the time goes, whatever the weights know.
-        settings = {"GFSCREEN_GATE": "0", "GFSCREEN_TIME_LIMIT": "60"}
+        settings = {"GFSCREEN_GATE": "0", "GFSCREEN_TIME_LIMIT": "30"}
         done = run_container(image, inputs, outputs, reports=reports, locked_down=True, environment=settings)
         assert done.returncode == 0, done.stderr
         assert_masks(inputs, outputs, names)
@@ -91,36 +83,31 @@ class TestLockedDown:
         assert case["windows_kept"] > 0
         assert case["windows_done"] > 0
 
-    def test_other_folders_as_arguments(self, image: str, phantoms: Path, inputs: Path, outputs: Path) -> None:
-        names = put(inputs, phantoms / "chest_seed0_0000.nii.gz")
+    def test_other_folders_as_arguments_and_nowhere_to_write_but_there(
+        self, image: str, phantoms: Path, inputs: Path, outputs: Path
+    ) -> None:
+        names = put(inputs, phantoms / "abdomen_seed0_0000.nii.gz")
         folders = ("-v", f"{inputs}:/data/in $(id) put:ro", "-v", f"{outputs}:/data/out put")
-        command = ("sh", "predict.sh", "/data/in $(id) put", "/data/out put")
-        done = run(image, *LOCKED_DOWN, "-e", "GFSCREEN_TIME_LIMIT=15", *folders, command=command)
+        options = ("--network", "none", "--read-only", "--user", "1234:1234", "-e", "GFSCREEN_TIME_LIMIT=15", *folders)
+        done = run(image, *options, command=("sh", "predict.sh", "/data/in $(id) put", "/data/out put"))
         assert done.returncode == 0, done.stderr
         assert_masks(inputs, outputs, names)
 
 
 class TestBadInput:
-    def test_one_bad_file_does_not_stop_the_others(
-        self, image: str, phantoms: Path, inputs: Path, outputs: Path
-    ) -> None:
+    def test_bad_files_do_not_stop_the_others(self, image: str, phantoms: Path, inputs: Path, outputs: Path) -> None:
         good = put(inputs, phantoms / "abdomen_seed0_0000.nii.gz", phantoms / "chest_seed0_0000.nii.gz")
         whole = (phantoms / "chest_seed0_0000.nii.gz").read_bytes()
         (inputs / "broken_0000.nii.gz").write_bytes(whole[: len(whole) // 2])
+        (inputs / "text_0000.nii.gz").write_bytes(gzip.compress(b"not an image"))
         done = run_container(image, inputs, outputs, locked_down=True, environment=BRIEF)
         assert done.returncode == 1
         assert_masks(inputs, outputs, good)
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-        assert len(errors) == 1
+        assert len(errors) == 2
         assert "broken_0000.nii.gz" in errors[0]
-
-    def test_a_file_that_is_no_image(self, image: str, inputs: Path, outputs: Path) -> None:
-        (inputs / "text_0000.nii.gz").write_bytes(gzip.compress(b"not an image"))
-        done = run_container(image, inputs, outputs, locked_down=True)
-        assert done.returncode == 1
-        assert "text_0000.nii.gz" in done.stderr
+        assert "text_0000.nii.gz" in errors[1]
         assert "Traceback" not in done.stderr
-        assert names_in(outputs) == []
 
     def test_empty_input_folder(self, image: str, inputs: Path, outputs: Path) -> None:
         done = run_container(image, inputs, outputs, locked_down=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from monai.networks.blocks.unetr_block import UnetrBasicBlock
 from monai.networks.nets.swin_unetr import PatchMergingV2, SwinUNETR
 from torch import Tensor, nn
 
@@ -46,6 +47,7 @@ def build_focus(config: FocusConfig, *, use_checkpoint: bool = False) -> nn.Modu
         feature_size=config.feature_size,
         depths=config.depths,
         num_heads=config.num_heads,
+        window_size=config.window_size,
         use_v2=config.use_v2,
         downsample=downsample,
         use_checkpoint=use_checkpoint,
@@ -53,6 +55,25 @@ def build_focus(config: FocusConfig, *, use_checkpoint: bool = False) -> nn.Modu
     )
     assert isinstance(network, nn.Module)
     return network
+
+
+class Float32Block(UnetrBasicBlock):  # type: ignore[misc]  # MONAI is untyped
+    """A convolution block that stays in float32 under autocast."""
+
+    def forward(self, inp: Tensor) -> Tensor:
+        """The block's output in float32."""
+        with torch.autocast(inp.device.type, enabled=False):
+            result: Tensor = super().forward(inp.float())
+        return result
+
+
+def keep_deepest_float32(focus: nn.Module) -> None:
+    """Run the deepest block in float32 whatever the autocast.
+
+    On a CPU the bfloat16 gradient of its 3 x 3 x 3 convolution over a few voxels is sporadically not finite
+    (torch 2.13, one pass in about forty); the block is a few per cent of the time. Weights and their names stay.
+    """
+    focus.encoder10.__class__ = Float32Block
 
 
 class FocusProbability(nn.Module):

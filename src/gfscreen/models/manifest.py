@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from gfscreen.config import PLAN_FILE, plan_to_json, read_plan
 from gfscreen.errors import WeightsError
 from gfscreen.files import write_atomically
 
@@ -101,3 +102,11 @@ def verify(folder: Path, names: Iterable[str] | None = None) -> Manifest:
                 "restore the file"
             )
     return manifest
+
+
+def set_gate(folder: Path, gate: float) -> Manifest:
+    """Write another gate into the plan of a weights folder and the manifest anew. Raises WeightsError, ValueError."""
+    manifest = verify(folder)
+    plan = replace(read_plan(folder), gate=gate)
+    write_atomically(folder / PLAN_FILE, (json.dumps(plan_to_json(plan), indent=2) + "\n").encode())
+    return write_manifest(folder, manifest.sha256, manifest.info)

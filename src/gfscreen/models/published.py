@@ -65,18 +65,22 @@ def _glance_config(state: dict[str, Tensor], path: Path) -> GlanceConfig:
 
 
 def _focus_config(state: dict[str, Tensor], merging: Literal["legacy", "monai"]) -> FocusConfig:
-    depths, heads = [], []
+    depths, heads, window_size = [], [], 0
     for stage in range(1, 5):
         pattern = re.compile(rf"swinViT\.layers{stage}\.0\.blocks\.(\d+)\.attn\.relative_position_bias_table")
         found = [match for name in state if (match := pattern.fullmatch(name))]
         depths.append(len(found))
-        heads.append(int(state[found[0].string].shape[1]))
+        offsets, head_count = state[found[0].string].shape
+        heads.append(int(head_count))
+        # The table has a row for each of the (2w - 1)^3 offsets between two voxels of a window.
+        window_size = (round(int(offsets) ** (1 / 3)) + 1) // 2
     return FocusConfig(
         feature_size=int(state["swinViT.patch_embed.proj.weight"].shape[0]),
         depths=tuple(depths),
         num_heads=tuple(heads),
         use_v2=any(name.startswith("swinViT.layers1c.") for name in state),
         patch_merging=merging,
+        window_size=window_size,
     )
 
 

@@ -1,15 +1,19 @@
-"""Dev scans with inserted lesions as ordinary cases, for `predict` and `python -m eval`: unseen hosts and lesions.
+"""Real scans with inserted dev lesions as ordinary cases, for `predict` and `python -m eval`.
 
     python -m gfscreen.training.cases --data runs/data/shared.json --cache runs/cache -o runs/inserted --lesions 60
 
-Writes images/X_0000.nii.gz and labels/X.nii.gz on the model grid (the labels hold inserted and annotated lesions) and
-lesions.json with kind, volume and place of every inserted lesion, so that both can be scored apart. In hosts that
-nobody annotated, false positives cannot be told from unmarked lesions; lesions.json says which they are.
+Writes images/X_0000.nii.gz, labels/X.nii.gz on the model grid (inserted and annotated lesions), inserted/X.nii.gz (the
+inserted ones alone, so that both can be scored apart) and lesions.json with kind, volume and place of each. In hosts
+that nobody annotated, false positives cannot be told from unmarked lesions; lesions.json says which they are.
+
+A gate must not be chosen on the cases that it is reported on: `--hosts training --half choose` gives cases of other
+hosts and other dev lesions than `--hosts validation --half report`.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import logging
 import sys
@@ -87,12 +91,26 @@ def populate(
     return Crop(hu, label, scan.tissue, grid_mm), found
 
 
-def write_cases(data: DataList, cache: Path, target: Path, lesions: int, seed: int) -> int:
-    """Write cases until there are at least `lesions` inserted lesions; returns how many there are."""
+def half_of(patient: str) -> str:
+    """`choose` or `report`: dev lesions are halved by the hash of their patient."""
+    return ("choose", "report")[int(hashlib.sha256(f"half of {patient}".encode()).hexdigest(), 16) % 2]
+
+
+def write_cases(
+    data: DataList, cache: Path, target: Path, lesions: int, seed: int, hosts: str = "validation", half: str = "all"
+) -> int:
+    """Write cases until there are at least `lesions` inserted lesions; returns how many there are.
+
+    hosts: side of the list whose scans take the lesions. half: `choose`, `report` or `all` of the dev lesions.
+    """
     plan = preset_plan("fast")
-    scans = load_scans(data.validation, data, plan, cache)
-    banks = load_lesions(data, dev=True)
-    for folder in ("images", "labels"):
+    scans = load_scans(data.validation if hosts == "validation" else data.training, data, plan, cache)
+    nodules, shapes = load_lesions(data, dev=True)
+    banks = (
+        [n for n in nodules if half in ("all", half_of(n.patient))],
+        [s for s in shapes if half in ("all", half_of(s.patient))],
+    )
+    for folder in ("images", "labels", "inserted"):
         (target / folder).mkdir(parents=True, exist_ok=True)
     affine = np.diag([*plan.spacing_mm, 1.0])
     record: dict[str, Any] = {}
@@ -107,6 +125,8 @@ def write_cases(data: DataList, cache: Path, target: Path, lesions: int, seed: i
         label = np.where(crop.label == IGNORE, 0, crop.label).astype(np.uint8)
         nib.save(nib.Nifti1Image(crop.hu, affine), target / "images" / f"{name}_0000.nii.gz")
         nib.save(nib.Nifti1Image(label, affine), target / "labels" / f"{name}.nii.gz")
+        inserted = ((crop.label == 1) & (scan.label != 1)).astype(np.uint8)
+        nib.save(nib.Nifti1Image(inserted, affine), target / "inserted" / f"{name}.nii.gz")
         record[name] = {"host": scan.name, "annotated": scan.annotated, "lesions": found}
         total += len(found)
         log.info("%s: %d lesions in %s, %d in all", name, len(found), scan.name, total)
@@ -121,12 +141,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--cache", type=Path, required=True, help="folder of prepared scans")
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--lesions", type=int, default=60)
+    parser.add_argument("--hosts", choices=("training", "validation"), default="validation")
+    parser.add_argument("--half", choices=("choose", "report", "all"), default="all", help="of the dev lesions")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         count = write_cases(
-            read_list(arguments.data), arguments.cache, arguments.output, arguments.lesions, arguments.seed
+            read_list(arguments.data),
+            arguments.cache,
+            arguments.output,
+            arguments.lesions,
+            arguments.seed,
+            arguments.hosts,
+            arguments.half,
         )
     except GFScreenError as error:
         log.error("%s", error)

@@ -25,12 +25,16 @@ TRIES = 12
 
 @dataclass
 class Crop:
-    """A piece of a scan: hu int16, label uint8 (0, 1, IGNORE), tissue uint8 (tissue.py), all (x, y, z)."""
+    """A piece of a scan: hu int16, label uint8 (0, 1, IGNORE), tissue uint8 (tissue.py), all (x, y, z).
+
+    loose: bool, the wider outlines of inserted nodules, to report against; None if nobody asks.
+    """
 
     hu: NDArray[np.int16]
     label: NDArray[np.uint8]
     tissue: NDArray[np.uint8]
     grid_mm: tuple[float, ...]
+    loose: BoolArray | None = None
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,8 @@ def insert_nodule(rng: np.random.Generator, crop: Crop, patch: Patch) -> Box | N
     blended = np.where(~tight & (host > VESSEL_HU), np.maximum(blended, host), blended)
     crop.hu[box.crop] = np.rint(blended).astype(np.int16)
     _mark(crop, box, tight)
+    if crop.loose is not None:
+        crop.loose[box.crop] |= loose
     return box
 
 

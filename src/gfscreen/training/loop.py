@@ -30,6 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from gfscreen.errors import OutputError
+from gfscreen.models.focus import keep_deepest_float32
 from gfscreen.models.weights import build_networks, load_state, save_weights, stored_state
 from gfscreen.training import objectives
 from gfscreen.training.data import DataList, load_scans
@@ -127,6 +128,8 @@ def build_run(settings: Settings, world: World) -> Run:
     """Networks with fresh weights, or those of `init`, their optimiser, and the frozen reference policy."""
     glance, focus = build_networks(settings.plan)
     set_lesion_prior(focus, settings.lesion_prior)
+    if settings.amp == "bf16":
+        keep_deepest_float32(focus)
     if settings.init:
         glance_state, focus_state, has_glance = initial_states(Path(settings.init))
         load_state(focus, stored_state(focus_state), settings.init)
@@ -142,7 +145,8 @@ def build_run(settings: Settings, world: World) -> Run:
     if settings.stage != "focus" and settings.gate != "none":
         groups.append({"params": list(glance.parameters()), "lr": settings.glance_learning_rate, "name": "glance"})
     optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
-    scaler = torch.amp.GradScaler(world.device.type, enabled=mixed_precision(settings, world))
+    scaled = mixed_precision(settings, world) == torch.float16
+    scaler = torch.amp.GradScaler(world.device.type, enabled=scaled)
     return Run(glance, focus, reference, optimizer, scaler, Average(focus, settings.ema))
 
 
@@ -165,9 +169,11 @@ def load_samplers(settings: Settings, job: Job) -> tuple[Sampler, Sampler | None
     return sampler, Sampler(dev, plan, Mix(real=1, background=1, nodules=1, masses=1, soft=1, nodules_per_crop=1))
 
 
-def mixed_precision(settings: Settings, world: World) -> bool:
-    """True if forward passes run in fp16."""
-    return settings.amp == "fp16" or (settings.amp == "auto" and world.device.type == "cuda")
+def mixed_precision(settings: Settings, world: World) -> torch.dtype | None:
+    """The type that forward passes run in under autocast; None for float32 throughout."""
+    if settings.amp == "auto":
+        return torch.float16 if world.device.type == "cuda" else None
+    return {"off": None, "fp16": torch.float16, "bf16": torch.bfloat16}[settings.amp]
 
 
 def progress(settings: Settings, run: Run, minutes: float | None) -> float:
@@ -207,7 +213,7 @@ def stage_step(settings: Settings, run: Run, sampler: Sampler, world: World) -> 
     half = mixed_precision(settings, world)
 
     def autocast() -> torch.autocast:
-        return torch.autocast(world.device.type, dtype=torch.float16, enabled=half)
+        return torch.autocast(world.device.type, dtype=half, enabled=half is not None)
 
     def read(images: Tensor, labels: Tensor, passes: int) -> tuple[Tensor, float]:
         """One Focus pass with its share of the gradient; logits without gradient, and the loss."""

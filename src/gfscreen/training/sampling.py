@@ -49,12 +49,16 @@ class Mix:
 
 @dataclass(frozen=True)
 class Sample:
-    """One sub-volume: image float32 in [0, 1], label uint8 (0, 1, IGNORE), kind as drawn, lesions inserted."""
+    """One sub-volume: image float32 in [0, 1], label uint8 (0, 1, IGNORE), kind as drawn, lesions inserted.
+
+    loose: bool, the wider outlines of inserted nodules; None once the sub-volume is augmented.
+    """
 
     image: FloatArray
     label: NDArray[np.uint8]
     kind: str
     inserted: int
+    loose: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,7 @@ class Sampler:
             if inserted or (kind in ("real", "background") and (crop.label != IGNORE).any()):
                 break
         window = self.plan.hu_windows.of(region_of(scan.chest, start[2], size[2]))
-        sample = Sample(gather(crop.hu, (0, 0, 0), size, window), crop.label, kind, inserted)
+        sample = Sample(gather(crop.hu, (0, 0, 0), size, window), crop.label, kind, inserted, crop.loose)
         if not (inserted and lesion_free):
             return sample, None
         return sample, Sample(gather(before, (0, 0, 0), size, window), np.zeros_like(crop.label), "background", 0)
@@ -205,7 +209,7 @@ def cut(scan: Scan, start: tuple[int, int, int], size: tuple[int, ...], plan: Pl
         source = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
         target = tuple(slice(a - s, b - s) for a, b, s in zip(low, high, start, strict=True))
         hu[target], label[target], tissue[target] = scan.hu[source], scan.label[source], scan.tissue[source]
-    return Crop(hu, label, tissue, plan.spacing_mm)
+    return Crop(hu, label, tissue, plan.spacing_mm, np.zeros(size, dtype=bool))
 
 
 def augment(

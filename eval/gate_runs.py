@@ -1,0 +1,182 @@
+"""One case through the screening code with one gate: what `python -m eval gates` compares."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eval.detection import detect
+from eval.masks import read_mask
+from eval.metrics import score_pair
+from gfscreen.budget import Allowance, Budget
+from gfscreen.config import Plan, read_plan
+from gfscreen.engines.base import Engine
+from gfscreen.engines.select import load_engine
+from gfscreen.grid import sample_to_grid, to_model
+from gfscreen.models.manifest import FOCUS_FILE, read_manifest
+from gfscreen.overview import ras_view
+from gfscreen.screening import Settings, glance, no_progress, screen
+from gfscreen.volume import Volume, read_volume
+from gfscreen.windows import clipped, plan_windows
+
+DENSE = "dense"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A gate: its weights folder, engine, plan and threshold. Threshold 0 is the dense sliding window."""
+
+    name: str
+    weights: Path
+    engine: Engine
+    plan: Plan
+    gate: float
+
+
+@dataclass(frozen=True)
+class GateCase:
+    """A scan with its label, which of its lesions were inserted (None: none), and whether its host was annotated."""
+
+    name: str
+    image: Path
+    label: Path
+    inserted: Path | None
+    annotated: bool
+
+
+@dataclass(frozen=True)
+class WindowRecord:
+    """One sub-volume: its Glance probability, whether the gate kept it, and whether it holds lesion (None: unknown)."""
+
+    case: str
+    probability: float
+    kept: bool
+    lesion: bool | None
+
+
+@dataclass(frozen=True)
+class CaseRun:
+    """One case under one variant. inserted, real: lesions of each kind; *_found: those that the mask touches.
+
+    seconds: reading the scan until the mask is there, without writing it and without loading the networks.
+    """
+
+    case: str
+    variant: str
+    annotated: bool
+    dsc: float
+    nsd: float
+    inserted: int
+    inserted_found: int
+    real: int
+    real_found: int
+    real_ml: float
+    false_positive_ml: float
+    windows_total: int
+    windows_kept: int
+    seconds: float
+    seconds_glance: float
+    seconds_focus: float
+
+
+def find_gate_cases(folder: Path) -> list[GateCase]:
+    """The cases of a folder, by name. Raises ValueError if there are none or a label is missing."""
+    record_path = folder / "lesions.json"
+    record: dict[str, Any] = json.loads(record_path.read_text(encoding="utf-8")) if record_path.is_file() else {}
+    cases = []
+    for image in sorted((folder / "images").glob("*_0000.nii.gz")):
+        name = image.name.removesuffix("_0000.nii.gz")
+        label, inserted = folder / "labels" / f"{name}.nii.gz", folder / "inserted" / f"{name}.nii.gz"
+        if not label.is_file():
+            raise ValueError(f"{label}: missing; every image needs its label")
+        annotated = bool(record.get(name, {}).get("annotated", True))
+        cases.append(GateCase(name, image, label, inserted if inserted.is_file() else None, annotated))
+    if not cases:
+        raise ValueError(f"{folder}/images: no *_0000.nii.gz; name a folder with images/ and labels/")
+    return cases
+
+
+def load_variants(named: Sequence[str], engine: str, precision: str, *, dense: bool) -> list[Variant]:
+    """Variants of `NAME=WEIGHTS` or `NAME=WEIGHTS@P`. Raises ValueError if the Focus differs or a name comes twice."""
+    variants: list[Variant] = []
+    focus: set[str] = set()
+    for text in named:
+        name, _, rest = text.partition("=")
+        folder, _, gate = rest.partition("@")
+        if not name or not folder or name in {DENSE, *(v.name for v in variants)}:
+            raise ValueError(f"--gate {text}: expected NAME=WEIGHTS or NAME=WEIGHTS@P with a name of its own")
+        weights = Path(folder)
+        plan = read_plan(weights)
+        focus.add(read_manifest(weights).sha256[FOCUS_FILE])
+        loaded = load_engine(weights, device="cpu", engine=engine, precision=precision, gpu_memory_limit_mb=None)
+        variants.append(Variant(name, weights, loaded, plan, float(gate) if gate else plan.gate))
+    if len(focus) > 1:
+        raise ValueError("the weights folders hold different Focus networks: gates are compared with one Focus")
+    first = variants[0]
+    return ([Variant(DENSE, first.weights, first.engine, first.plan, 0.0)] if dense else []) + variants
+
+
+def run_case(
+    case: GateCase, variant: Variant, *, glance_only: bool = False
+) -> tuple[CaseRun | None, list[WindowRecord]]:
+    """Screen one case with one variant; the run is None if only the Glance was asked for."""
+    truth = read_mask(case.label)
+    clock = Budget(None)
+    volume = read_volume(case.image)
+    if glance_only:
+        return None, window_records(case, variant, volume, truth.voxels)
+    result = screen(volume, variant.plan, variant.engine, clock, Settings(gate=variant.gate))
+    seconds = clock.elapsed_s()
+    windows = window_records(case, variant, volume, truth.voxels)
+    score = score_pair(truth.voxels, result.mask, truth.spacing_mm)
+    inserted = read_mask(case.inserted).voxels if case.inserted else np.zeros_like(truth.voxels)
+    found_inserted = detect(inserted, result.mask, truth.spacing_mm)
+    found_real = detect(np.where(inserted > 0, 0, truth.voxels).astype(np.uint8), result.mask, truth.spacing_mm)
+    run = CaseRun(
+        case=case.name,
+        variant=variant.name,
+        annotated=case.annotated,
+        dsc=score.dsc,
+        nsd=score.nsd,
+        inserted=len(found_inserted.lesions),
+        inserted_found=sum(lesion.detected for lesion in found_inserted.lesions),
+        real=len(found_real.lesions),
+        real_found=sum(lesion.detected for lesion in found_real.lesions),
+        real_ml=sum(lesion.volume_ml for lesion in found_real.lesions),
+        false_positive_ml=detect(truth.voxels, result.mask, truth.spacing_mm).false_components_ml,
+        windows_total=result.windows_total,
+        windows_kept=result.windows_kept,
+        seconds=seconds,
+        seconds_glance=result.seconds["glance"],
+        seconds_focus=result.seconds["focus"],
+    )
+    return run, windows
+
+
+def window_records(case: GateCase, variant: Variant, volume: Volume, truth: NDArray[np.uint8]) -> list[WindowRecord]:
+    """What the variant's Glance thinks of every sub-volume and whether it holds lesion; the dense one keeps all.
+
+    truth: uint8 (i, j, k) on the scan's grid; it is brought to the model grid as for training. In a scan that nobody
+    annotated, a sub-volume without inserted lesion is of unknown content.
+    """
+    plan = variant.plan
+    scan = to_model(volume, plan)
+    windows = plan_windows(scan, plan, plan.overlap)
+    label = sample_to_grid(ras_view((truth > 0).astype(np.uint8), volume), scan.grid, nearest=True)
+    if variant.gate > 0:
+        allowance = Allowance(Budget(None), float("inf"))
+        probability = glance(scan, windows, plan, variant.engine, allowance, no_progress).probability
+    else:
+        probability = np.ones(len(windows))
+    records = []
+    for window, p in zip(windows, probability, strict=True):
+        lesion = bool(label[clipped(window.start, plan.sub_volume_voxels, label.shape)].any())
+        known = lesion or case.annotated
+        records.append(WindowRecord(case.name, float(p), bool(p > variant.gate), lesion if known else None))
+    return records
