@@ -11,9 +11,20 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from gfscreen import dicom_commands
+from gfscreen.arguments import (
+    EXIT_USAGE,
+    MAIN_EXAMPLES,
+    PREDICT_EXAMPLES,
+    OneLineParser,
+    add_verbosity,
+    completion_script,
+    positive,
+    probability,
+    share_below_one,
+)
 from gfscreen.config import PRESETS
 from gfscreen.errors import GFScreenError, UsageError
 from gfscreen.version import __version__
@@ -21,56 +32,8 @@ from gfscreen.version import __version__
 logger = logging.getLogger("gfscreen")
 
 EXIT_FAILED = 1
-EXIT_USAGE = 2
 # Extra that brings what a command imports beyond the core.
 EXTRAS = {"train": "train", "convert": "gpu", "export": "gpu", "init": "gpu"}
-
-PREDICT_EXAMPLES = """\
-examples:
-  gfscreen predict -i scan_0000.nii.gz -o masks                  one scan -> masks/scan.nii.gz
-  gfscreen predict -i scans -o masks --report report.json        a folder of scans, and what was found
-  gfscreen predict -i scans -o masks --time-limit 45             at most 45 s per scan
-  gfscreen predict -i study.zip -o masks --series 3 --dicom-seg segs   one DICOM series, mask and DICOM SEG
-
-exit codes: 0 all cases written, 1 some case failed (the others are written), 2 wrong usage"""
-
-MAIN_EXAMPLES = """\
-examples:
-  gfscreen predict -i scans -o masks --report report.json
-  gfscreen series -i study.zip
-  gfscreen info --json
-  gfscreen train --preset fast --data dataset.json -o runs/first --max-minutes 60
-  gfscreen completion bash > ~/.local/share/bash-completion/completions/gfscreen
-
-`gfscreen COMMAND --help` explains one command."""
-
-
-class _Parser(argparse.ArgumentParser):
-    """One line for a mistake, like every other error, instead of the whole usage."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(EXIT_USAGE, f"ERROR: {message}; see {self.prog} --help\n")
-
-
-def _probability(text: str) -> float:
-    value = float(text)
-    if not 0.0 <= value <= 1.0:
-        raise argparse.ArgumentTypeError(f"expected a probability from 0 to 1, got {text}")
-    return value
-
-
-def _overlap(text: str) -> float:
-    value = float(text)
-    if not 0.0 <= value < 1.0:
-        raise argparse.ArgumentTypeError(f"expected a share of at least 0 and below 1, got {text}")
-    return value
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0.0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
-    return value
 
 
 def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -99,20 +62,16 @@ def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     method.add_argument(
         "--region", choices=("auto", "chest", "abdomen"), default="auto", help="HU window (default: auto)"
     )
-    method.add_argument("--overlap", type=_overlap, metavar="F", help="overlap of neighbouring sub-volumes")
-    method.add_argument(
-        "--gate", type=_probability, metavar="P", help="focus above this; 0 is the dense sliding window"
-    )
+    method.add_argument("--overlap", type=share_below_one, metavar="F", help="overlap of neighbouring sub-volumes")
+    method.add_argument("--gate", type=probability, metavar="P", help="focus above this; 0 is the dense sliding window")
     limits = parser.add_argument_group("machine and limits")
     limits.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N", help="default: auto")
     limits.add_argument("--engine", default="auto", choices=("auto", "torch", "openvino"), help="default: auto")
     limits.add_argument(
         "--precision", default="auto", choices=("auto", "fp32"), help="auto: half where the device computes in it"
     )
-    limits.add_argument("--time-limit", type=_positive, metavar="S", help="seconds per case, from process start")
-    limits.add_argument(
-        "--gpu-memory-limit", type=_positive, metavar="MB", help="GPU memory cap, CUDA context included"
-    )
+    limits.add_argument("--time-limit", type=positive, metavar="S", help="seconds per case, from process start")
+    limits.add_argument("--gpu-memory-limit", type=positive, metavar="MB", help="GPU memory cap, CUDA context included")
     parser.set_defaults(run=_predict)
 
 
@@ -236,33 +195,20 @@ def _add_completion(commands: argparse._SubParsersAction[argparse.ArgumentParser
 
 
 def _completion(args: argparse.Namespace) -> int:
-    try:
-        import shtab
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            "completion needs shtab, which is not installed; pip install 'gfscreen[completion]'"
-        ) from error
-
-    sys.stdout.write(shtab.complete(build_parser(["train"]), shell=args.shell) + "\n")
+    sys.stdout.write(completion_script(build_parser(["train"]), args.shell) + "\n")
     return 0
-
-
-def _add_verbosity(parser: argparse.ArgumentParser, default: bool | str) -> None:
-    group = parser.add_argument_group("messages")
-    group.add_argument("-q", "--quiet", action="store_true", default=default, help="errors only, no progress")
-    group.add_argument("-v", "--verbose", action="store_true", default=default, help="more about what is done")
 
 
 def build_parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
     """The command line; the arguments of `train` are there only if `argv` calls it."""
-    parser = _Parser(
+    parser = OneLineParser(
         prog="gfscreen",
         description="Pan-cancer screening in CT: glance, then focus.",
         epilog=MAIN_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"gfscreen {__version__}")
-    _add_verbosity(parser, False)
+    add_verbosity(parser, False)
     commands: argparse._SubParsersAction[Any] = parser.add_subparsers(
         required=True, metavar="COMMAND", dest="command", title="commands"
     )
@@ -273,7 +219,7 @@ def build_parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
         add(commands)
     for command in commands.choices.values():
         # After the command as well; what is not given there must not undo what was given before it.
-        _add_verbosity(command, argparse.SUPPRESS)
+        add_verbosity(command, argparse.SUPPRESS)
     return parser
 
 

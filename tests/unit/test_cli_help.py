@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from gfscreen.cli import MAIN_EXAMPLES, PREDICT_EXAMPLES, build_parser, main
+from gfscreen.arguments import MAIN_EXAMPLES, PREDICT_EXAMPLES
+from gfscreen.cli import build_parser, main
 from gfscreen.progress import CLEAR_LINE, TerminalHandler
 from tests.helpers import untouched_logging
 
