@@ -51,6 +51,8 @@ class Series:
     positions_mm: Sequence[float] | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     left_out_tags: Sequence[str] = ()
+    # Compression of the pixels; None stores them plainly.
+    transfer_syntax: str | None = None
 
     @property
     def uid(self) -> str:
@@ -90,6 +92,8 @@ class Series:
                 setattr(data, key, value)
             for key in self.left_out_tags:
                 delattr(data, key)
+            if self.transfer_syntax is not None:
+                data.compress(self.transfer_syntax, generate_instance_uid=False)
             # 7 and the number of slices have no common factor unless it is a multiple of 7.
             data.save_as(
                 folder / f"{self.number}_{(k * 7) % slices if slices % 7 else k:03d}", enforce_file_format=True
@@ -113,14 +117,18 @@ class Series:
         return data
 
 
-def write_dose_report(folder: Path, number: int = 900, study: str = "1") -> Path:
-    """A dose report: a structured report of the same study, without pixels."""
-    data = Series(np.zeros((1, 1, 1), np.int16), number=number, study=study, sop_class=DOSE_REPORT, modality="SR")
-    dataset = data._header(0)
+def write_no_image(folder: Path, sop_class: str, name: str) -> Path:
+    """An object of the same study without pixels: a report, a structure set, a DICOMDIR."""
+    dataset = Series(np.zeros((1, 1, 1), np.int16), number=900, sop_class=sop_class, modality="OT")._header(0)
     del dataset.ImageType
     folder.mkdir(parents=True, exist_ok=True)
-    dataset.save_as(folder / f"{number}_dose", enforce_file_format=True)
-    return folder / f"{number}_dose"
+    dataset.save_as(folder / name, enforce_file_format=True)
+    return folder / name
+
+
+def write_dose_report(folder: Path) -> Path:
+    """A dose report: a structured report without pixels."""
+    return write_no_image(folder, DOSE_REPORT, "900_dose")
 
 
 def ramp(shape: tuple[int, int, int] = (6, 5, 8)) -> NDArray[np.int16]:

@@ -73,9 +73,7 @@ def completion_script(parser: argparse.ArgumentParser, shell: str) -> str:
     try:
         import shtab
     except ModuleNotFoundError as error:
-        raise UsageError(
-            "completion needs shtab, which is missing; pip install 'gfscreen[completion]'"
-        ) from error
+        raise UsageError("completion needs shtab, which is missing; pip install 'gfscreen[completion]'") from error
     commands = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
     for command in commands.choices.values():
         for action in command._actions:

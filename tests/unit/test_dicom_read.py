@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813 - the field's usual name
+from pydicom.uid import JPEGLSLossless, RLELossless
 
 from gfscreen.errors import InputError
 from gfscreen.volume import read_volume, write_mask
@@ -50,6 +51,11 @@ class TestVoxelsAndFrame:
     def test_each_slice_is_rescaled_by_its_own_header(self, tmp_path):
         Series(ramp(), extra={"RescaleIntercept": -1000}).write(tmp_path / "ct")
         np.testing.assert_array_equal(read_volume(tmp_path / "ct").hu, ramp() + 24)
+
+    @pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless])
+    def test_compressed_slices(self, tmp_path, syntax):
+        Series(ramp((16, 12, 4)), transfer_syntax=syntax).write(tmp_path / "ct")
+        np.testing.assert_array_equal(read_volume(tmp_path / "ct").hu, ramp((16, 12, 4)))
 
     def test_files_in_folders_below_and_files_of_other_kinds(self, tmp_path):
         Series(ramp()).write(tmp_path / "study" / "a" / "b")

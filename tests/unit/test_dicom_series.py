@@ -10,7 +10,7 @@ import pytest
 
 from gfscreen.errors import InputError
 from gfscreen.volume import read_volume
-from tests.dicom_series import SECONDARY_CAPTURE, Series, ramp, write_dose_report
+from tests.dicom_series import SECONDARY_CAPTURE, Series, ramp, write_no_image
 
 
 def number_of(study: Path, wanted: str | None = None) -> int:
@@ -84,12 +84,25 @@ class TestLeftOut:
         with pytest.raises(InputError, match="--series 1 cannot be screened"):
             read_volume(study, "1")
 
-    def test_a_dose_report(self, tmp_path, caplog):
+    @pytest.mark.parametrize(
+        ("sop_class", "reason"),
+        [
+            ("1.2.840.10008.5.1.4.1.1.88.67", "dose report"),
+            ("1.2.840.10008.5.1.4.1.1.88.33", "structured report"),
+            ("1.2.840.10008.5.1.4.1.1.11.1", "presentation state"),
+            ("1.2.840.10008.5.1.4.1.1.66.4", "segmentation or raw data"),
+            ("1.2.840.10008.5.1.4.1.1.481.3", "radiotherapy object"),
+            ("1.2.840.10008.5.1.4.1.1.104.1", "document"),
+            ("1.2.840.10008.1.3.10", "DICOMDIR"),
+            ("1.2.840.10008.5.1.4.1.1.999", "no image (SOP class 1.2.840.10008.5.1.4.1.1.999)"),
+        ],
+    )
+    def test_objects_without_pixels(self, tmp_path, caplog, sop_class, reason):
         study = study_of(tmp_path, filled(2))
-        write_dose_report(study)
+        write_no_image(study, sop_class, "other")
         with caplog.at_level(logging.INFO, "gfscreen"):
             assert number_of(study) == 2
-        assert "1 files left out: dose report" in caplog.text
+        assert f"1 files left out: {reason}\n" in caplog.text
 
     def test_a_localizer_within_the_series_of_the_slices(self, tmp_path):
         Series(
