@@ -45,10 +45,23 @@ def frames_in_patient(path: Path) -> tuple[Any, dict[tuple[float, ...], int]]:
     return seg, values
 
 
-def in_patient(mask: NDArray[np.uint8], series: Series) -> set[tuple[float, ...]]:
+def in_patient(mask: NDArray[np.uint8], series: Series, decimals: int = 2) -> set[tuple[float, ...]]:
     """Where the lesion voxels of a mask (i, j, k) lie, LPS, by the series' own definition."""
     lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ series.affine_ras_mm
-    return {tuple(np.round(lps[:3, :3] @ index + lps[:3, 3], 2) + 0.0) for index in np.argwhere(mask)}
+    return {tuple(np.round(lps[:3, :3] @ index + lps[:3, 3], decimals) + 0.0) for index in np.argwhere(mask)}
+
+
+def voxels_by_dcmqi(path: Path, decimals: int = 2) -> set[tuple[float, ...]]:
+    """Where the lesion voxels of a SEG lie, LPS, as DCMTK reads it."""
+    back = path.parent / "back"
+    back.mkdir()
+    command = ["segimage2itkimage", "--inputDICOM", path, "--outputDirectory", back, "-t", "nrrd"]
+    subprocess.run(command, check=True, capture_output=True)
+    image = sitk.ReadImage(str(back / "1.nrrd"))
+    return {
+        tuple(np.round(image.TransformIndexToPhysicalPoint([int(n) for n in index]), decimals) + 0.0)
+        for index in np.argwhere(sitk.GetArrayFromImage(image).transpose(2, 1, 0))
+    }
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
@@ -68,19 +81,26 @@ class TestRoundTrip:
         write_mask(tmp_path / "a.nii.gz", blob(), volume.geometry)
         mask, geometry = read_mask_for_seg(tmp_path / "a.nii.gz")
         write_seg(tmp_path / "a.seg.dcm", mask, geometry, folder)
-        (tmp_path / "back").mkdir()
-        subprocess.run(
-            ["segimage2itkimage", "--inputDICOM", "a.seg.dcm", "--outputDirectory", "back", "-t", "nrrd"],
-            cwd=tmp_path,
-            check=True,
-            capture_output=True,
-        )
-        back = sitk.ReadImage(str(tmp_path / "back" / "1.nrrd"))
-        found = {
-            tuple(np.round(back.TransformIndexToPhysicalPoint([int(n) for n in index]), 2) + 0.0)
-            for index in np.argwhere(sitk.GetArrayFromImage(back).transpose(2, 1, 0))
-        }
-        assert found == in_patient(blob(), series)
+        assert voxels_by_dcmqi(tmp_path / "a.seg.dcm") == in_patient(blob(), series)
+
+
+@pytest.mark.shared
+def test_a_real_scan_and_its_label(tmp_path, shared_dir):
+    """As a hospital would have it: the scan as DICOM, its lesion as SEG, and both as they were."""
+    scan, label = (
+        sitk.DICOMOrient(sitk.ReadImage(str(shared_dir / "data" / folder / name)), "LPS")
+        for folder, name in (("images", "IBSI_pat_3_0000.nii.gz"), ("labels", "IBSI_pat_3.nii.gz"))
+    )
+    hu, mask = (sitk.GetArrayFromImage(image).transpose(2, 1, 0) for image in (scan, label))
+    width, height, depth = scan.GetSpacing()
+    series = Series(hu, pixel_mm=(height, width), slice_mm=depth, origin_lps_mm=scan.GetOrigin())
+    folder = series.write(tmp_path / "ct")
+    volume = read_volume(folder)
+    np.testing.assert_array_equal(volume.hu, hu)
+    write_seg(tmp_path / "a.seg.dcm", mask.astype(np.uint8), volume.geometry, folder)
+    voxels = voxels_by_dcmqi(tmp_path / "a.seg.dcm", decimals=1)
+    assert len(voxels) == mask.sum() > 0
+    assert voxels == in_patient(mask, series, decimals=1)
 
 
 class TestContent:
