@@ -1,185 +1,219 @@
-"""Masks as DICOM SEG, read back by dcmqi (DCMTK) and by the definition of the frames: the same voxels."""
+"""CT series and segmentation objects in the folders of the NBIA Data Retriever, made up with pydicom.
 
-from __future__ import annotations
+The CT has 8 columns, 6 rows and 6 slices of 0.5 x 0.75 x 2 mm; its HU are 100 z + 10 row + column.
+"""
 
-import subprocess
-import zipfile
-from pathlib import Path
-from typing import Any
+import json
 
+import nibabel as nib
 import numpy as np
-import pydicom
 import pytest
-import SimpleITK as sitk  # noqa: N813 - the field's usual name
-from numpy.typing import NDArray
 
-from gfscreen.errors import InputError, OutputError, UsageError
-from gfscreen.volume import read_volume, write_mask
-from gfscreen.volume.dicom.seg import read_mask_for_seg, write_seg
-from gfscreen.volume.geometry import Geometry
-from tests.dicom_series import ORIENTATIONS, Series, ramp
+from gfscreen.training import prepare as preparation
 
-SHAPE = (6, 5, 8)
+pydicom = pytest.importorskip("pydicom", reason="comes with the extra 'data'")
+from pydicom.dataset import Dataset, FileMetaDataset  # noqa: E402
+from pydicom.sequence import Sequence  # noqa: E402
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid  # noqa: E402
+
+COLUMNS, ROWS, SLICES = 8, 6, 6
+CT_CLASS, SEG_CLASS = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.66.4"
 
 
-def blob(shape: tuple[int, ...] = SHAPE, seed: int = 0) -> NDArray[np.uint8]:
-    """Voxels at random in some of the slices: no symmetry hides a flip."""
-    mask = (np.random.default_rng(seed).random(shape) < 0.4).astype(np.uint8)
-    mask[:, :, [0, 3]] = 0
+def base(patient, modality, sop_class, series, study):
+    data = Dataset()
+    data.file_meta = FileMetaDataset()
+    data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = sop_class
+    data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = generate_uid()
+    data.PatientID, data.Modality = patient, modality
+    data.SeriesInstanceUID, data.StudyInstanceUID = series, study
+    data.Rows, data.Columns = ROWS, COLUMNS
+    data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
+    return data
+
+
+def save(data, path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data.save_as(path, enforce_file_format=True)
+
+
+def ct(folder, patient, *, direction=(1, 0, 0, 0, 1, 0)):
+    """Write a CT series; returns its UID. Origin (-10, -20, 30) mm, LPS."""
+    series, study = generate_uid(), generate_uid()
+    for z in range(SLICES):
+        data = base(patient, "CT", CT_CLASS, series, study)
+        data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 16, 15, 1
+        data.RescaleIntercept, data.RescaleSlope, data.RescaleType = "-1000", "1", "HU"
+        data.PixelSpacing, data.SliceThickness = [0.75, 0.5], 2.0
+        data.ImageOrientationPatient = list(direction)
+        data.ImagePositionPatient = [-10.0, -20.0, 30.0 + 2 * z]
+        data.InstanceNumber = z + 1
+        rows, columns = np.mgrid[:ROWS, :COLUMNS]
+        data.PixelData = (100 * z + 10 * rows + columns + 1000).astype(np.int16).tobytes()
+        save(data, folder / f"1-{z + 1:02d}.dcm")
+    return series
+
+
+def item(**values):
+    data = Dataset()
+    for key, value in values.items():
+        setattr(data, key, value)
+    return data
+
+
+def seg(path, patient, series, frames, *, names=("Nodule",), spacing=(0.75, 0.5), offset=0.0):
+    """Write a segmentation object. frames: (segment, z, mask (rows, columns)), one per frame, in any order."""
+    data = base(patient, "SEG", SEG_CLASS, generate_uid(), generate_uid())
+    data.BitsAllocated = data.BitsStored = 1
+    data.HighBit = data.PixelRepresentation = 0
+    data.SegmentationType, data.NumberOfFrames = "BINARY", len(frames)
+    data.SegmentSequence = Sequence(
+        item(SegmentNumber=i, SegmentLabel=name, SegmentDescription="") for i, name in enumerate(names, 1)
+    )
+    if series:
+        data.ReferencedSeriesSequence = Sequence([item(SeriesInstanceUID=series)])
+    data.SharedFunctionalGroupsSequence = Sequence(
+        [
+            item(
+                PixelMeasuresSequence=Sequence([item(PixelSpacing=list(spacing), SliceThickness=2.0)]),
+                PlaneOrientationSequence=Sequence([item(ImageOrientationPatient=[1, 0, 0, 0, 1, 0])]),
+            )
+        ]
+    )
+    data.PerFrameFunctionalGroupsSequence = Sequence(
+        item(
+            SegmentIdentificationSequence=Sequence([item(ReferencedSegmentNumber=segment)]),
+            PlanePositionSequence=Sequence([item(ImagePositionPatient=[-10.0, -20.0, 30.0 + 2 * z + offset])]),
+        )
+        for segment, z, _ in frames
+    )
+    bits = np.packbits(np.concatenate([mask.ravel() for *_, mask in frames]).astype(np.uint8), bitorder="little")
+    data.PixelData = bits.tobytes() + b"\0" * (len(bits.tobytes()) % 2)
+    data["PixelData"].VR = "OB"
+    save(data, path)
+
+
+def square(rows, columns):
+    mask = np.zeros((ROWS, COLUMNS), bool)
+    mask[rows, columns] = True
     return mask
 
 
-def frames_in_patient(path: Path) -> tuple[Any, dict[tuple[float, ...], int]]:
-    """Position (LPS, 0.01 mm) -> value of every voxel, from each frame's own position and the pixel module alone."""
-    seg = pydicom.dcmread(path)
-    shared = seg.SharedFunctionalGroupsSequence[0]
-    between_rows, between_columns = (float(v) for v in shared.PixelMeasuresSequence[0].PixelSpacing)
-    orientation = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, float)
-    pixels = seg.pixel_array.reshape(seg.NumberOfFrames, seg.Rows, seg.Columns)
-    values = {}
-    for frame, functional in zip(pixels, seg.PerFrameFunctionalGroupsSequence, strict=True):
-        corner = np.array(functional.PlanePositionSequence[0].ImagePositionPatient, float)
-        for row, column in np.ndindex(frame.shape):
-            place = corner + orientation[:3] * between_columns * column + orientation[3:] * between_rows * row
-            values[tuple(np.round(place, 2) + 0.0)] = int(frame[row, column])
-    return seg, values
+def run(key, source, target):
+    return preparation.main([key, "--from", str(source), "-o", str(target)])
 
 
-def in_patient(mask: NDArray[np.uint8], series: Series, decimals: int = 2) -> set[tuple[float, ...]]:
-    """Where the lesion voxels of a mask (i, j, k) lie, LPS, by the series' own definition."""
-    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ series.affine_ras_mm
-    return {tuple(np.round(lps[:3, :3] @ index + lps[:3, 3], decimals) + 0.0) for index in np.argwhere(mask)}
+def written(target, name):
+    image = nib.load(target / f"imagesTr/{name}_0000.nii.gz")
+    label = nib.load(target / f"labelsTr/{name}.nii.gz")
+    assert np.allclose(image.affine, label.affine)
+    return np.asanyarray(image.dataobj), np.asanyarray(label.dataobj), image.affine
 
 
-def voxels_by_dcmqi(path: Path, decimals: int = 2) -> set[tuple[float, ...]]:
-    """Where the lesion voxels of a SEG lie, LPS, as DCMTK reads it."""
-    back = path.parent / "back"
-    back.mkdir()
-    command = ["segimage2itkimage", "--inputDICOM", path, "--outputDirectory", back, "-t", "nrrd"]
-    subprocess.run(command, check=True, capture_output=True)
-    image = sitk.ReadImage(str(back / "1.nrrd"))
-    return {
-        tuple(np.round(image.TransformIndexToPhysicalPoint([int(n) for n in index]), decimals) + 0.0)
-        for index in np.argwhere(sitk.GetArrayFromImage(image).transpose(2, 1, 0))
-    }
+class TestLidc:
+    def test_union_of_the_readers_on_the_grid_of_the_ct(self, tmp_path):
+        folder = tmp_path / "LIDC-IDRI/LIDC-IDRI-0314/01-01-2000-NA"
+        series = ct(folder / "3000566.000000-NA-03192", "LIDC-IDRI-0314")
+        seg(folder / "1000/1-1.dcm", "LIDC-IDRI-0314", series, [(1, 2, square(slice(1, 3), slice(4, 6)))])
+        seg(folder / "1001/1-1.dcm", "LIDC-IDRI-0314", series,
+            [(1, 2, square(slice(1, 3), slice(5, 7))), (1, 1, square(2, 5))])  # fmt: skip
+        assert run("lidc", tmp_path / "LIDC-IDRI", tmp_path / "out") == 0
+        hu, label, affine = written(tmp_path / "out", "Chest_LIDC-IDRI-0314")
+        # HU are 100 z + 10 row + column: the lesion's voxels are known by their values.
+        assert sorted(hu[label == 1].tolist()) == [125, 214, 215, 216, 224, 225, 226]
+        assert np.allclose(affine @ [0, 0, 0, 1], [10, 20, 30, 1])  # RAS of LPS (-10, -20, 30)
+        assert np.allclose(np.abs(np.diag(affine)), [0.5, 0.75, 2, 1])
+        entry = json.loads((tmp_path / "out/dataset.json").read_text())
+        assert (entry["training"] + entry["validation"])[0]["patient"] == "LIDC-IDRI-0314"
+
+    def test_unsegmented_series_is_left_out(self, tmp_path, caplog):
+        caplog.set_level("INFO")
+        series = ct(tmp_path / "LIDC-IDRI-0001/a", "LIDC-IDRI-0001")
+        ct(tmp_path / "LIDC-IDRI-0002/a", "LIDC-IDRI-0002")
+        seg(tmp_path / "LIDC-IDRI-0001/b/1-1.dcm", "LIDC-IDRI-0001", series, [(1, 0, square(0, 0))])
+        assert run("lidc", tmp_path, tmp_path / "out") == 0
+        assert "1 CT series without segmentation left out" in caplog.text
+        assert [p.name for p in (tmp_path / "out/labelsTr").iterdir()] == ["Chest_LIDC-IDRI-0001.nii.gz"]
+
+    def test_second_series_of_a_patient(self, tmp_path):
+        for i in range(2):
+            series = ct(tmp_path / f"p/ct{i}", "LIDC-IDRI-0132")
+            seg(tmp_path / f"p/seg{i}/1-1.dcm", "LIDC-IDRI-0132", series, [(1, 0, square(0, 0))])
+        assert run("lidc", tmp_path, tmp_path / "out") == 0
+        names = sorted(p.name for p in (tmp_path / "out/labelsTr").iterdir())
+        assert names == ["Chest_LIDC-IDRI-0132.nii.gz", "Chest_LIDC-IDRI-0132_2.nii.gz"]
+
+    def test_ct_whose_rows_run_the_other_way(self, tmp_path):
+        """The CT's columns run to the patient's right; the object's to the left, so it leaves the CT after column 0."""
+        series = ct(tmp_path / "a", "LIDC-IDRI-0001", direction=(-1, 0, 0, 0, 1, 0))
+        seg(tmp_path / "b/1-1.dcm", "LIDC-IDRI-0001", series, [(1, 3, square(4, 0))])
+        assert run("lidc", tmp_path, tmp_path / "out") == 0
+        hu, label, _ = written(tmp_path / "out", "Chest_LIDC-IDRI-0001")
+        assert hu[label == 1].tolist() == [340]
 
 
-@pytest.mark.parametrize("orientation", ORIENTATIONS)
-class TestRoundTrip:
-    def test_by_hand(self, tmp_path, orientation):
-        series = Series(ramp(), orientation)
-        folder = series.write(tmp_path / "ct")
-        write_seg(tmp_path / "a.seg.dcm", blob(), read_volume(folder).geometry, folder)
-        _, values = frames_in_patient(tmp_path / "a.seg.dcm")
-        assert {place for place, value in values.items() if value} == in_patient(blob(), series)
+class TestNsclcRadiomics:
+    NAMES = ("Neoplasm, Primary", "Lung", "Spinal cord")
 
-    def test_by_dcmqi(self, tmp_path, orientation):
-        """DICOM -> mask -> SEG -> mask, where the way back is DCMTK's and not highdicom's."""
-        series = Series(ramp(), orientation)
-        folder = series.write(tmp_path / "ct")
-        volume = read_volume(folder)
-        write_mask(tmp_path / "a.nii.gz", blob(), volume.geometry)
-        mask, geometry = read_mask_for_seg(tmp_path / "a.nii.gz")
-        write_seg(tmp_path / "a.seg.dcm", mask, geometry, folder)
-        assert voxels_by_dcmqi(tmp_path / "a.seg.dcm") == in_patient(blob(), series)
+    def original(self, tmp_path, names=NAMES):
+        folder = tmp_path / "NSCLC-Radiomics/LUNG1-001/09-18-2008-StudyID-NA-69331"
+        series = ct(folder / "0.000000-NA-82046", "LUNG1-001")
+        frames = [(2, 0, square(slice(None), slice(None))), (1, 1, square(3, 2)), (3, 1, square(0, 0))]
+        seg(folder / "300.000000-Segmentation-9.554/1-1.dcm", "LUNG1-001", series, frames, names=names)
+        return tmp_path / "NSCLC-Radiomics"
+
+    def test_tumour_is_the_lesion_organs_are_not(self, tmp_path):
+        assert run("nsclc_radiomics", self.original(tmp_path), tmp_path / "out") == 0
+        hu, label, _ = written(tmp_path / "out", "Chest_NSCLC-Radiomics_001")
+        assert hu[label == 1].tolist() == [132]
+
+    def test_unknown_segment(self, tmp_path, caplog):
+        source = self.original(tmp_path, ("GTV-1", "Lung", "Hat"))
+        assert run("nsclc_radiomics", source, tmp_path / "out") == 1
+        assert "segment 'Hat' is unknown; known are names that begin with neoplasm, gtv, lung" in caplog.text
+        assert not (tmp_path / "out/dataset.json").exists()
 
 
-@pytest.mark.shared
-def test_a_real_scan_and_its_label(tmp_path, shared_dir):
-    """As a hospital would have it: the scan as DICOM, its lesion as SEG, and both as they were."""
-    scan, label = (
-        sitk.DICOMOrient(sitk.ReadImage(str(shared_dir / "data" / folder / name)), "LPS")
-        for folder, name in (("images", "IBSI_pat_3_0000.nii.gz"), ("labels", "IBSI_pat_3.nii.gz"))
+class TestErrors:
+    def original(self, tmp_path, **options):
+        series = ct(tmp_path / "in/ct", "HCC_001")
+        seg(tmp_path / "in/seg/1-1.dcm", "HCC_001", series, [(1, 1, square(2, 2))], names=("Mass",), **options)
+        return tmp_path / "in"
+
+    def test_series_is_missing(self, tmp_path, caplog):
+        source = self.original(tmp_path)
+        for path in (source / "ct").iterdir():
+            path.unlink()
+        assert run("hcc_tace", source, tmp_path / "out") == 1
+        assert "which is not below" in caplog.text
+
+    def test_object_names_no_series(self, tmp_path, caplog):
+        seg(tmp_path / "in/1-1.dcm", "HCC_001", None, [(1, 1, square(2, 2))])
+        assert run("hcc_tace", tmp_path / "in", tmp_path / "out") == 1
+        assert "names no CT series" in caplog.text
+
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            ({"spacing": (1.5, 1.0)}, "pixels of 1.5 x 1 mm do not lie on the CT's grid of 0.5 x 0.75 x 2 mm"),
+            ({"offset": 1.0}, "lies outside the CT's slices"),
+            ({"offset": 40.0}, "lies outside the CT's slices"),
+        ],
     )
-    hu, mask = (sitk.GetArrayFromImage(image).transpose(2, 1, 0) for image in (scan, label))
-    width, height, depth = scan.GetSpacing()
-    series = Series(hu, pixel_mm=(height, width), slice_mm=depth, origin_lps_mm=scan.GetOrigin())
-    folder = series.write(tmp_path / "ct")
-    volume = read_volume(folder)
-    np.testing.assert_array_equal(volume.hu, hu)
-    write_seg(tmp_path / "a.seg.dcm", mask.astype(np.uint8), volume.geometry, folder)
-    voxels = voxels_by_dcmqi(tmp_path / "a.seg.dcm", decimals=1)
-    assert len(voxels) == mask.sum() > 0
-    assert voxels == in_patient(mask, series, decimals=1)
+    def test_other_grid(self, tmp_path, caplog, options, words):
+        assert run("hcc_tace", self.original(tmp_path, **options), tmp_path / "out") == 1
+        assert words in caplog.text
 
+    def test_missing_slice(self, tmp_path, caplog):
+        source = self.original(tmp_path)
+        (source / "ct/1-02.dcm").unlink()
+        assert run("hcc_tace", source, tmp_path / "out") == 1
+        assert "expected evenly spaced slices" in caplog.text
 
-class TestContent:
-    @pytest.fixture
-    def folder(self, tmp_path: Path) -> Path:
-        return Series(ramp(), number=3).write(tmp_path / "ct")
-
-    def test_who_what_and_of_which_series(self, tmp_path, folder):
-        write_seg(tmp_path / "a.seg.dcm", blob(), read_volume(folder).geometry, folder, weights_digest="ab" * 32)
-        seg, _ = frames_in_patient(tmp_path / "a.seg.dcm")
-        assert (seg.Modality, seg.SegmentationType, seg.SeriesNumber) == ("SEG", "BINARY", 1003)
-        assert (seg.PatientID, seg.StudyInstanceUID) == ("P1", "1.2.826.0.1.3680043.2.1125.1")
-        assert seg.ReferencedSeriesSequence[0].SeriesInstanceUID == Series(ramp(), number=3).uid
-        (segment,) = seg.SegmentSequence
-        assert (segment.SegmentLabel, segment.SegmentAlgorithmType) == ("Lesion", "AUTOMATIC")
-        assert segment.SegmentedPropertyTypeCodeSequence[0].CodeMeaning == "Lesion"
-        assert "ab" * 32 in segment.SegmentationAlgorithmIdentificationSequence[0].AlgorithmParameters
-        # 8 slices, two of them without lesion.
-        assert seg.NumberOfFrames == 6
-
-    def test_an_empty_mask_has_all_frames(self, tmp_path, folder):
-        write_seg(tmp_path / "a.seg.dcm", np.zeros(SHAPE, np.uint8), read_volume(folder).geometry, folder)
-        seg, values = frames_in_patient(tmp_path / "a.seg.dcm")
-        assert seg.NumberOfFrames == 8
-        assert not any(values.values())
-
-    def test_of_a_zip(self, tmp_path, folder):
-        with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
-            for path in folder.iterdir():
-                archive.write(path, path.name)
-        write_seg(tmp_path / "a.seg.dcm", blob(), read_volume(folder).geometry, tmp_path / "a.zip")
-        _, values = frames_in_patient(tmp_path / "a.seg.dcm")
-        assert {p for p, v in values.items() if v} == in_patient(blob(), Series(ramp(), number=3))
-
-    @pytest.mark.parametrize("code", ["RAS", "LPI", "SAL", "ASR"])
-    def test_a_mask_whose_axes_another_tool_has_turned(self, tmp_path, folder, code):
-        write_mask(tmp_path / "m.nii.gz", blob(), read_volume(folder).geometry)
-        turned = sitk.DICOMOrient(sitk.ReadImage(str(tmp_path / "m.nii.gz")), code)
-        sitk.WriteImage(turned, str(tmp_path / "turned.nii.gz"))
-        mask, geometry = read_mask_for_seg(tmp_path / "turned.nii.gz")
-        write_seg(tmp_path / "a.seg.dcm", mask, geometry, folder)
-        _, values = frames_in_patient(tmp_path / "a.seg.dcm")
-        assert {p for p, v in values.items() if v} == in_patient(blob(), Series(ramp(), number=3))
-
-
-class TestRefused:
-    @pytest.fixture
-    def folder(self, tmp_path: Path) -> Path:
-        return Series(ramp()).write(tmp_path / "ct")
-
-    @pytest.mark.parametrize("change", ["shape", "shift", "spacing", "turn"])
-    def test_a_mask_on_another_grid(self, tmp_path, folder, change):
-        geometry = read_volume(folder).geometry
-        affine, mask = geometry.affine_ras_mm.copy(), blob()
-        if change == "shape":
-            mask = mask[:, :, :-1]
-        elif change == "shift":
-            affine[0, 3] += 0.25
-        elif change == "spacing":
-            affine[:3, 0] *= 1.1
-        else:
-            c, s = np.cos(0.3), np.sin(0.3)
-            affine[:2] = np.array([[c, -s], [s, c]]) @ affine[:2]
-        with pytest.raises(InputError, match="ct: expected a mask on the grid of the series"):
-            write_seg(tmp_path / "a.seg.dcm", mask, Geometry((*mask.shape,), affine), folder)
-        assert not (tmp_path / "a.seg.dcm").exists()
-
-    def test_labels_beyond_one(self, tmp_path, folder):
-        write_mask(tmp_path / "m.nii.gz", blob() * np.uint8(2), read_volume(folder).geometry)
-        with pytest.raises(InputError, match=r"expected a mask of 0 and 1, got values 0\.\.2"):
-            read_mask_for_seg(tmp_path / "m.nii.gz")
-
-    def test_a_series_without_a_frame_of_reference(self, tmp_path):
-        folder = Series(ramp(), left_out_tags=("FrameOfReferenceUID",)).write(tmp_path / "bare")
-        with pytest.raises(OutputError, match="bare: no SEG can be made of this series"):
-            write_seg(tmp_path / "a.seg.dcm", blob(), read_volume(folder).geometry, folder)
-        assert not (tmp_path / "a.seg.dcm").exists()
-
-    def test_without_highdicom(self, tmp_path, folder, monkeypatch):
-        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-        with pytest.raises(UsageError, match=r"pip install 'gfscreen\[dicom\]'"):
-            write_seg(tmp_path / "a.seg.dcm", blob(), Geometry(SHAPE, np.eye(4)), folder)
+    def test_file_that_is_no_dicom(self, tmp_path, caplog):
+        source = self.original(tmp_path)
+        (source / "other").mkdir()
+        (source / "other/1-1.dcm").write_bytes(b"x" * 200)
+        assert run("hcc_tace", source, tmp_path / "out") == 1
+        assert "other/1-1.dcm: not readable as DICOM" in caplog.text

@@ -163,6 +163,23 @@ class TestDiceCE:
         both = o.dice_ce(logits.repeat(2, 1, 1, 1, 1), label.repeat(2, 1, 1, 1), batch=True)
         assert float(one) == pytest.approx(float(both), abs=1e-4)
 
+    def test_weight_of_the_cross_entropy(self):
+        # At even odds the cross-entropy is log 2 whatever the label.
+        once, thrice = (float(o.dice_ce(torch.zeros(1, 2, 8, 1, 1), voxels(2, 3), ce_weight=w)) for w in (1.0, 3.0))
+        assert thrice - once == pytest.approx(2 * math.log(2), abs=1e-4)
+
+    def test_cells(self):
+        # Eight voxels in four cells of two; lesion in the second, nothing known of the last.
+        label = voxels(2)
+        label[0, 6:] = o.IGNORE
+        cells = torch.zeros(1, 2, 4, 1, 1)
+        # Even odds in the three known cells: log 2 for the one with lesion, log 2 for the two without.
+        assert float(o.cell_cross_entropy(cells, label)) == pytest.approx(2 * math.log(2), abs=1e-4)
+        cells[0, 1, 1] = 40.0
+        cells[0, 0, [0, 2]] = 40.0
+        cells[0, 1, 3] = 40.0
+        assert float(o.cell_cross_entropy(cells, label)) < 1e-4
+
     def test_glance_label(self):
         label = torch.cat([voxels(), voxels(3), torch.full((1, 8, 1, 1), o.IGNORE)])
         assert o.glance_label(label).tolist() == [0, 1, 0]

@@ -1,4 +1,4 @@
-"""Lists and their errors, the split by patient, the cache on the model grid, sampling, preparation of originals."""
+"""Lists and their errors, the split by patient, the cache on the model grid, sampling, settings."""
 
 import json
 
@@ -8,8 +8,6 @@ import pytest
 
 from gfscreen.config import preset_plan
 from gfscreen.errors import InputError, UsageError
-from gfscreen.training import prepare as preparation
-from gfscreen.training import registry
 from gfscreen.training.data import load_scan, on_dev_side, prepare_scan, read_list
 from gfscreen.training.objectives import IGNORE
 from gfscreen.training.sampling import Mix, Sampler, Source
@@ -62,6 +60,21 @@ class TestList:
         data = read_list(folder / "list.json")
         assert [e.name for e in data.training] == ["A"]
         assert [e.patient for e in data.validation] == ["B"]
+
+    def test_folder_with_a_list(self, folder):
+        (folder / "list.json").rename(folder / "dataset.json")
+        assert [e.name for e in read_list(folder).validation] == ["B"]
+
+    def test_folder_without_a_list_trains_on_all(self, folder):
+        (folder / "imagesTr").rename(folder / "images")
+        (folder / "labelsTr").rename(folder / "labels")
+        data = read_list(folder)
+        assert [e.patient for e in data.training] == ["A", "B"]
+        assert data.validation == ()
+
+    def test_folder_with_neither(self, tmp_path):
+        with pytest.raises(InputError, match=r"neither dataset\.json nor images/X_0000\.nii\.gz"):
+            read_list(tmp_path)
 
     def test_missing_file_is_named(self, folder):
         (folder / "labelsTr/A.nii.gz").unlink()
@@ -182,51 +195,6 @@ class TestSampling:
     def test_kinds_that_cannot_be_drawn(self, source):
         with pytest.raises(UsageError, match="none of the kinds"):
             Sampler(source, PLAN, Mix(real=0, background=0, nodules=1))
-
-
-class TestRegistry:
-    def test_sixteen_and_seven(self):
-        roles = [item.role for item in registry.DATA_SETS]
-        assert (roles.count("training"), roles.count("external")) == (16, 7)
-        assert len({item.key for item in registry.DATA_SETS}) == 23
-
-    def test_values_do_not_clash(self):
-        for item in registry.DATA_SETS:
-            assert not set(item.lesion_values) & set(item.other_values)
-            assert item.link.startswith("http")
-
-
-class TestPrepare:
-    def test_decathlon_original_becomes_a_list_that_reads(self, tmp_path):
-        source = tmp_path / "Task03"
-        write(source / "imagesTr/liver_0.nii.gz", body_hu())
-        write(source / "labelsTr/liver_0.nii.gz", label_array() * 2 + (body_hu() == 60))
-        assert preparation.main(["msd03", "--from", str(source), "-o", str(tmp_path / "out")]) == 0
-        data = json.loads((tmp_path / "out/dataset.json").read_text())
-        entry = (data["training"] + data["validation"])[0]
-        label = np.asanyarray(nib.load(tmp_path / "out" / entry["label"]).dataobj)
-        assert (label == label_array()).all()
-        assert (tmp_path / "out" / entry["image"]).exists()
-
-    def test_healthy_scans_get_empty_labels(self, tmp_path):
-        write(tmp_path / "scans/h1.nii.gz", body_hu())
-        out = str(tmp_path / "out")
-        assert preparation.main(["healthy", "--from", str(tmp_path / "scans"), "-o", out, "--lesion-free"]) == 0
-        assert not np.asanyarray(nib.load(tmp_path / "out/labelsTr/healthy_h1.nii.gz").dataobj).any()
-
-    @pytest.mark.parametrize(
-        ("arguments", "code", "words"),
-        [
-            (["nothing", "--from", ".", "-o", "x"], 2, "no such data set; known are msd03"),
-            (["msd03"], 2, "--from and -o are needed"),
-            (["lidc", "--from", ".", "-o", "x"], 1, "comes as DICOM"),
-            (["msd03", "--from", "absent", "-o", "x"], 1, "no such folder"),
-        ],
-    )
-    def test_errors(self, arguments, code, words, tmp_path, monkeypatch, caplog):
-        monkeypatch.chdir(tmp_path)
-        assert preparation.main(arguments) == code
-        assert words in caplog.text
 
 
 class TestSettings:

@@ -88,7 +88,9 @@ class TestStages:
          ("glance", "grpo_detection")],
     )  # fmt: skip
     def test_trains_what_it_should_and_writes_weights(self, stage, gate, data_folder, tmp_path):
-        settings = dataclasses.replace(TINY, stage=stage, gate=gate, steps=1, group=3, batch=2, pool=4)
+        settings = dataclasses.replace(
+            TINY, stage=stage, gate=gate, steps=1, group=3, batch=2, pool=4, glance_cells=0.5
+        )
         before = loop.build_run(settings, ALONE) if torch.manual_seed(settings.seed) else None
         start = {"glance": before.glance.state_dict(), "focus": before.focus.state_dict()}
         weights = loop.train(settings, job(data_folder, tmp_path / "run"), ALONE)
@@ -131,9 +133,9 @@ class TestStages:
 
 
 class TestResume:
-    @pytest.mark.parametrize("stage", ["focus", "joint"])
+    @pytest.mark.parametrize("stage", ["focus", "joint", "glance"])
     def test_equals_an_uninterrupted_run(self, stage, data_folder, tmp_path):
-        settings = dataclasses.replace(TINY, stage=stage, steps=3, group=2, reference_every=2)
+        settings = dataclasses.replace(TINY, stage=stage, steps=3, group=2, reference_every=2, pool=2, pool_refresh=1)
         loop.train(settings, job(data_folder, tmp_path / "whole"), ALONE)
         # A clock that is already over stops the first part after one step.
         original = loop.progress

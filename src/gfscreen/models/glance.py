@@ -6,6 +6,9 @@ Layout of the published checkpoints: `backbone` is MONAI's ResNet without its cl
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from monai.networks.nets.resnet import ResNet, ResNetBlock
 from torch import Tensor, nn
@@ -20,6 +23,8 @@ class Glance(nn.Module):
     """Logits for {not suspicious, lesion} of sub-volumes.
 
     Input: float tensor (N, 1, X, Y, Z), HU window applied, values in [0, 1]. Output: (N, 2).
+    `cells` is the same classifier on the last feature map before it is pooled: about where in the sub-volume the
+    suspicion lies, one cell for 32 voxels at first stride 2. Training may use them, inference does not.
     """
 
     def __init__(self, config: GlanceConfig) -> None:
@@ -44,6 +49,21 @@ class Glance(nn.Module):
         """Logits (N, 2)."""
         logits: Tensor = self.layer(self.backbone(x))
         return logits
+
+    @contextmanager
+    def features_kept(self) -> Iterator[list[Tensor]]:
+        """Collects the last feature map (N, C, x, y, z) of every pass made inside, also through a DDP wrapper."""
+        kept: list[Tensor] = []
+        hook = self.backbone.layer4.register_forward_hook(lambda _module, _inputs, output: kept.append(output))
+        try:
+            yield kept
+        finally:
+            hook.remove()
+
+    def cells(self, features: Tensor) -> Tensor:
+        """Logits (N, 2, x, y, z) of the classifier on each place of the last feature map."""
+        logits: Tensor = self.layer(features.movedim(1, -1))
+        return logits.movedim(-1, 1)
 
 
 class GlanceProbability(nn.Module):

@@ -36,7 +36,8 @@ from gfscreen.training.tissue import LUNG, SOFT
 
 log = logging.getLogger(__name__)
 
-PER_CASE = 5
+# More would fill so many sub-volumes with lesions that no gate could leave most of them out.
+PER_CASE = 2
 REGION = (96, 96, 48)
 KINDS = ("nodules", "masses", "soft")
 MIN_HOST_ML = 300.0

@@ -16,7 +16,12 @@ SETTINGS_FILE = "settings.json"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `train`."""
-    parser.add_argument("--data", type=Path, required=True, help="data list, Decathlon-style JSON")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        help="data list (Decathlon-style JSON), or a folder with images/ and labels/",
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the run")
     parser.add_argument("--preset", choices=("paper", "fast"), help="networks and settings to start from")
     parser.add_argument("--config", type=Path, help="settings file (JSON); its keys go over the preset's")

@@ -7,6 +7,8 @@ A list is a JSON file; all paths are relative to it:
      "validation": [...],
      "nodules": "lidc_voi", "shapes": "masklib", "keep_in_training": ["LIDC-IDRI-0314"], "dev_percent": 25}
 
+A folder is accepted for a list: its `dataset.json`, or every `images/X_0000.nii.gz` with its `labels/X.nii.gz`.
+
 `label` null: nobody annotated the scan; it can host inserted lesions but is never a negative. `loose_label`: a wider
 outline to report against as well. `weight`: how often the scan is drawn, against 1. `lesion_values`: label values that
 are lesions; every other value but 0 is an error, unless it is listed in `other_values`. `patient` defaults to the name;
@@ -119,10 +121,27 @@ def _entry(item: Any, folder: Path, where: str) -> Entry:
     return Entry(name, str(item.get("patient", name)), image, label, loose, float(item.get("weight", 1.0)))
 
 
+def _list_of_folder(folder: Path) -> dict[str, Any]:
+    """The list of a folder with images/ and labels/: all cases train. Raises InputError."""
+    images = sorted((folder / "images").glob("*_0000.nii.gz"))
+    if not images:
+        raise InputError(f"{folder}: holds neither dataset.json nor images/X_0000.nii.gz; name a data list")
+    names = [image.name.removesuffix("_0000.nii.gz") for image in images]
+    return {
+        "name": folder.name,
+        "training": [{"image": f"images/{n}_0000.nii.gz", "label": f"labels/{n}.nii.gz", "patient": n} for n in names],
+    }
+
+
 def read_list(path: Path) -> DataList:
-    """Read a list and check what can be checked without reading voxels. Raises InputError."""
+    """Read a list, or a folder, and check what can be checked without reading voxels. Raises InputError."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        if path.is_dir():
+            path = path / "dataset.json"
+            found = path.is_file()
+            data = json.loads(path.read_text(encoding="utf-8")) if found else _list_of_folder(path.parent)
+        else:
+            data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not readable as a data list ({error}); give a Decathlon-style JSON file") from error
     if not isinstance(data, dict) or not isinstance(data.get("training"), list):

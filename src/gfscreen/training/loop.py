@@ -9,8 +9,9 @@ Departures from the paper, and why:
 3. The reference policy is refreshed every `reference_every` steps (the paper: every epoch; there are none here). It is
    run with the batch statistics of the same group, so that right after a refresh every ratio is exactly 1.
 4. Stages may be trained apart: the Focus on small sub-volumes first, then the Glance against the frozen Focus.
-5. Averaged Focus weights, gradient clipping, one Dice over the batch, Dice of the lesion class alone, a starting bias
-   towards background, inserted lesions: optional, off in the `paper` preset (but for clipping at 12).
+5. Averaged Focus weights, gradient clipping, one Dice over the batch, Dice of the lesion class alone, a heavier
+   cross-entropy, a starting bias towards background, inserted lesions: optional, off in the `paper` preset (but for
+   clipping at 12).
 
 Every draw is seeded by (seed, rank, step): a resumed run sees what an uninterrupted one would have seen.
 """
@@ -220,7 +221,11 @@ def stage_step(settings: Settings, run: Run, sampler: Sampler, world: World) -> 
         with autocast():
             logits = focus(images)
         loss = objectives.dice_ce(
-            logits, labels, batch=settings.batch_dice, include_background=settings.dice_background
+            logits,
+            labels,
+            batch=settings.batch_dice,
+            include_background=settings.dice_background,
+            ce_weight=settings.ce_weight,
         )
         torch.autograd.backward(run.scaler.scale(loss / passes))
         return logits.detach(), float(loss.detach())
@@ -232,12 +237,17 @@ def stage_step(settings: Settings, run: Run, sampler: Sampler, world: World) -> 
         label = objectives.glance_label(labels)
         by_label = settings.gate == "ce" or step < settings.ce_warmup_steps
         with autocast():
-            logits = glance(images)
+            with run.glance.features_kept() as features:
+                logits = glance(images)
             with torch.no_grad():
                 reference = logits.detach() if by_label else run.reference.train()(images)
         cross_entropy = objectives.balanced_cross_entropy(logits, label)
+        supervised = cross_entropy
+        if settings.glance_cells:
+            where = objectives.cell_cross_entropy(run.glance.cells(features[0]), labels)
+            supervised = supervised + settings.glance_cells * where
         parts = objectives.policy_parts(logits, reference, reward)
-        loss = cross_entropy if by_label else parts.loss + objectives.CE_WEIGHT * cross_entropy
+        loss = supervised if by_label else parts.loss + objectives.CE_WEIGHT * supervised
         torch.autograd.backward(run.scaler.scale(loss))
         return judgement(logits.detach(), label, reward, parts, cross_entropy)
 
@@ -279,7 +289,7 @@ def stage_step(settings: Settings, run: Run, sampler: Sampler, world: World) -> 
         pool = Pool(settings, sampler, run.focus, reward_of(settings), world)
 
         def glance_step(step: int) -> Values:
-            return update(judge(*pool.group(draw_rng(settings, world, step)), step))
+            return update(judge(*pool.group(draw_rng(settings, world, step), step), step))
 
         return glance_step
     return focus_step if settings.stage == "focus" else joint_step

@@ -143,12 +143,31 @@ def glance_label(label: Tensor) -> Tensor:
     return (_flat_label(label) == LESION_CLASS).any(dim=1).long()
 
 
-def dice_ce(logits: Tensor, label: Tensor, *, batch: bool = False, include_background: bool = True) -> Tensor:
+def cell_cross_entropy(cells: Tensor, label: Tensor) -> Tensor:
+    """Balanced cross-entropy of Glance's cells (N, 2, x, y, z) against which of them hold lesion; a scalar.
+
+    label: (N, X, Y, Z), cut into as many blocks as there are cells. A block with unknown voxels and no lesion takes no
+    part. Not in the paper: it says where in the sub-volume the lesion is, which one answer for 96 x 96 x 64 does not.
+    """
+    lesion = (label == LESION_CLASS).float()[:, None]
+    unknown = (label == IGNORE).float()[:, None]
+    size = cells.shape[2:]
+    with_lesion, with_unknown = (F.adaptive_max_pool3d(mask, size).flatten() > 0 for mask in (lesion, unknown))
+    known = with_lesion | ~with_unknown
+    logits = cells.movedim(1, -1).reshape(-1, 2)
+    return balanced_cross_entropy(logits[known], with_lesion[known].long())
+
+
+def dice_ce(
+    logits: Tensor, label: Tensor, *, batch: bool = False, include_background: bool = True, ce_weight: float = 1.0
+) -> Tensor:
     """Dice loss plus cross-entropy of voxel logits (N, 2, X, Y, Z); a scalar. Equal to MONAI's DiceCELoss.
 
     batch: one Dice over all sub-volumes instead of the mean over each; steadier where lesions are a few voxels and many
-    sub-volumes have none (departs from the paper). Voxels labelled IGNORE take no part; without them the two agree with
-    the published loss. An empty label gives Dice loss 1 unless nothing at all is predicted.
+    sub-volumes have none (departs from the paper). ce_weight: of the cross-entropy, 1 in the paper; where lesions are
+    one voxel in a thousand, its mean hardly sees a false positive, and neither does a Dice that is far too large.
+    Voxels labelled IGNORE take no part; without them the defaults agree with the published loss. An empty label gives
+    Dice loss 1 unless nothing at all is predicted.
     """
     logits = logits.float()
     target = label.reshape(label.shape[0], *label.shape[-3:]).long()
@@ -166,4 +185,4 @@ def dice_ce(logits: Tensor, label: Tensor, *, batch: bool = False, include_backg
     shared = (probability * one_hot * weight).sum(dim=axes)
     total = (probability * weight).sum(dim=axes) + (one_hot * weight).sum(dim=axes)
     dice = (2.0 * shared + DICE_SMOOTHING) / (total + DICE_SMOOTHING)
-    return (1.0 - dice).mean() + cross_entropy
+    return (1.0 - dice).mean() + ce_weight * cross_entropy

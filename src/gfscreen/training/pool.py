@@ -3,12 +3,16 @@
 Reading a sub-volume is a hundred times dearer than glancing at it. A frozen Focus always answers the same, so each
 sub-volume of the pool is read once; groups are then drawn from the pool. Flips come after the reward, which is taken to
 be the same for the mirrored sub-volume. Images are kept in float16.
+
+At step s the pool holds the pairs number s * pool_refresh and following, each drawn by a generator of its own number:
+a resumed run has the pool that an uninterrupted one would have.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -24,6 +28,15 @@ log = logging.getLogger(__name__)
 DEFAULT_POOL = 256
 
 
+@dataclass(frozen=True)
+class Judged:
+    """A sub-volume with its label and what reading it pays."""
+
+    image: NDArray[np.float16]
+    label: NDArray[np.uint8]
+    reward: float
+
+
 class Pool:
     """Sub-volumes of the plan's size with labels and rewards."""
 
@@ -35,49 +48,55 @@ class Pool:
         reward: Callable[[Tensor, Tensor], Tensor],
         world: World,
     ) -> None:
-        self._group, self._device = settings.group, world.device
-        self._by_label = settings.gate == "ce"
-        size, count = settings.voxels, settings.pool or DEFAULT_POOL
-        self._images: list[NDArray[np.float16]] = []
-        self._labels: list[NDArray[np.uint8]] = []
-        rewards: list[float] = []
-        focus.eval()
-        index = 0
-        while len(rewards) < count:
-            # A twin without the inserted lesions makes the Glance look at the lesion and not at where it lies.
-            pair = sampler.draw_twins(np.random.default_rng([settings.seed, world.rank, 1, index]), size)
-            index += 1
-            for sample in pair:
-                if sample is None:
-                    continue
-                rewards.append(self._reward(sample, focus, reward))
-                self._images.append(sample.image.astype(np.float16))
-                self._labels.append(sample.label)
-            if index % 50 == 0:
-                log.info("pool: %d of %d sub-volumes, mean reward %.3f", len(rewards), count, np.mean(rewards))
-        self._rewards = torch.tensor(rewards, dtype=torch.float32)
+        self._settings, self._sampler, self._world = settings, sampler, world
+        self._focus, self._reward_of = focus, reward
+        self._pairs: dict[int, list[Judged]] = {}
 
-    def _reward(self, sample: Sample, focus: nn.Module, reward: Callable[[Tensor, Tensor], Tensor]) -> float:
+    def _pair(self, number: int) -> list[Judged]:
+        """A sub-volume and, where lesions were inserted, its twin without them.
+
+        The twin makes the Glance look at the lesion and not at where it lies.
+        """
+        rng = np.random.default_rng([self._settings.seed, self._world.rank, 1, number])
+        pair = self._sampler.draw_twins(rng, self._settings.voxels)
+        return [Judged(s.image.astype(np.float16), s.label, self._reward(s)) for s in pair if s is not None]
+
+    def _fill(self, step: int) -> list[Judged]:
+        """The sub-volumes of this step; pairs that left the pool are forgotten."""
+        self._focus.eval()
+        first = step * self._settings.pool_refresh
+        numbers = range(first, first + (self._settings.pool or DEFAULT_POOL))
+        missing = [number for number in numbers if number not in self._pairs]
+        for count, number in enumerate(missing, start=1):
+            self._pairs[number] = self._pair(number)
+            if count % 50 == 0:
+                log.info("pool: %d of %d pairs", count, len(missing))
+        self._pairs = {number: self._pairs[number] for number in numbers}
+        return [judged for pair in self._pairs.values() for judged in pair]
+
+    def _reward(self, sample: Sample) -> float:
         """Reward of one sub-volume. Without lesion it is 0 by definition, and the Focus need not look.
 
         Cross-entropy alone asks for no reward: there it only says whether there is a lesion.
         """
         has_lesion = bool((sample.label == 1).any())
-        if self._by_label or not has_lesion:
+        if self._settings.gate == "ce" or not has_lesion:
             return float(has_lesion)
         with torch.no_grad():
-            logits = focus(torch.from_numpy(sample.image)[None, None].to(self._device))
-        return float(reward(logits, torch.from_numpy(sample.label)[None].to(self._device)))
+            logits = self._focus(torch.from_numpy(sample.image)[None, None].to(self._world.device))
+        return float(self._reward_of(logits, torch.from_numpy(sample.label)[None].to(self._world.device)))
 
-    def group(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    def group(self, rng: np.random.Generator, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """Images (N, 1, X, Y, Z), labels (N, X, Y, Z) and rewards (N,) of a random group, each flipped at random."""
-        chosen = rng.choice(len(self._images), size=self._group, replace=len(self._images) < self._group)
+        pool, size = self._fill(step), self._settings.group
+        chosen = [pool[int(i)] for i in rng.choice(len(pool), size=size, replace=len(pool) < size)]
         images, labels = [], []
-        for index in chosen:
+        for judged in chosen:
             axes = tuple(int(a) for a in np.flatnonzero(rng.random(3) < 0.5))
-            image = np.flip(self._images[int(index)], axes).astype(np.float32)
+            image = np.flip(judged.image, axes).astype(np.float32)
             images.append(np.clip(image * (1 + rng.uniform(-0.1, 0.1)) + rng.uniform(-0.05, 0.05), 0, 1))
-            labels.append(np.flip(self._labels[int(index)], axes).copy())
+            labels.append(np.flip(judged.label, axes).copy())
         stacked = torch.from_numpy(np.stack(images).astype(np.float32)[:, None])
-        reward = self._rewards[torch.from_numpy(chosen)]
-        return stacked.to(self._device), torch.from_numpy(np.stack(labels)).to(self._device), reward.to(self._device)
+        reward = torch.tensor([judged.reward for judged in chosen], dtype=torch.float32)
+        device = self._world.device
+        return stacked.to(device), torch.from_numpy(np.stack(labels)).to(device), reward.to(device)

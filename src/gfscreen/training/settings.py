@@ -26,8 +26,11 @@ class Settings:
     batch: Focus sub-volumes per pass; accumulation: passes per step. group: sub-volumes that a Glance step compares.
     crop_voxels: size of the sub-volumes to train on; null for the plan's, which the Glance should be trained on, since
     it answers one question about a whole sub-volume.
+    ce_weight: of the cross-entropy against the Dice in the loss of the Focus.
     reference_every: steps between refreshes of the frozen reference policy. ce_warmup_steps: the Glance starts on
-    cross-entropy alone. pool: the glance stage draws from this many sub-volumes, whose reward was found once.
+    cross-entropy alone. glance_cells: weight, in units of the cross-entropy's, of a cross-entropy on where in the
+    sub-volume the lesion is. pool: the glance stage draws from this many pairs of a sub-volume with a lesion and its
+    lesion-free twin, whose reward was found once; pool_refresh: pairs that are replaced after each step.
     ema: decay of the averaged weights that are evaluated and saved, 0 for none.
     amp: `auto` is fp16 on CUDA and off on CPU. bf16 on a CPU that has it takes two thirds of the time; the deepest
     block then stays in float32 (models/focus.py).
@@ -53,10 +56,13 @@ class Settings:
     clip_norm: float = 12.0
     batch_dice: bool = False
     dice_background: bool = True
+    ce_weight: float = 1.0
     lesion_prior: float = 0.5
     reference_every: int = 40
     ce_warmup_steps: int = 0
+    glance_cells: float = 0.0
     pool: int = 0
+    pool_refresh: int = 0
     ema: float = 0.0
     amp: Literal["auto", "off", "fp16", "bf16"] = "auto"
     threads: int = 0
@@ -85,6 +91,8 @@ class Settings:
             raise ValueError(f"crop_voxels must be three multiples of 32 (SwinUNETR), got {self.crop_voxels}")
         if not 0.0 <= self.ema < 1.0:
             raise ValueError(f"ema must be in [0, 1), got {self.ema}")
+        if self.ce_weight < 0.0:
+            raise ValueError(f"ce_weight must be 0 or more, got {self.ce_weight}")
         if not 0.0 < self.lesion_prior <= 0.5:
             raise ValueError(f"lesion_prior must be in (0, 0.5], got {self.lesion_prior}")
 

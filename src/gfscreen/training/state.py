@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from gfscreen.config import from_json
 from gfscreen.errors import OutputError, WeightsError
 from gfscreen.files import write_atomically
+from gfscreen.models.glance import Glance
 from gfscreen.training.settings import Settings
 
 CHECKPOINT_FILE = "checkpoint.pt"
@@ -68,7 +69,7 @@ class Average:
 class Run:
     """Networks and counters of a run. step: finished steps. seconds: training time of all sessions together."""
 
-    glance: nn.Module
+    glance: Glance
     focus: nn.Module
     reference: nn.Module
     optimizer: torch.optim.Optimizer
