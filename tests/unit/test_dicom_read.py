@@ -95,7 +95,7 @@ class TestNoEvenStraightVolume:
 
     def test_a_missing_slice(self, tmp_path):
         message = error_of(Series(ramp(), left_out=(3, 4)).write(tmp_path / "ct"))
-        assert "2 slices are missing, a gap of 7.50 mm where 2.50 mm are usual" in message
+        assert "missing slices (2), a gap of 7.50 mm where 2.50 mm are usual" in message
 
     def test_uneven_spacing(self, tmp_path):
         positions = [0.0, 2.5, 5.0, 7.5, 11.0, 14.5, 18.0, 21.5]

@@ -114,7 +114,7 @@ def _slice_spacing(images: list[Header], along_mm: NDArray[np.float64], name: st
     if missing.max() > 0 and np.abs(gaps - (missing + 1) * usual).max() <= tolerance:
         k = int(missing.argmax())
         raise InputError(
-            f"{name}: {missing.sum()} slices are missing, a gap of {gaps[k]:.2f} mm where {usual:.2f} mm are usual, "
+            f"{name}: missing slices ({missing.sum()}), a gap of {gaps[k]:.2f} mm where {usual:.2f} mm are usual, "
             f"after {images[k].path.name}; copy the series again"
         )
     even = along_mm[0] + np.arange(len(images)) * (along_mm[-1] - along_mm[0]) / (len(images) - 1)
