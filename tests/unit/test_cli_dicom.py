@@ -108,7 +108,7 @@ class TestSeries:
     def test_for_a_person(self, place, capsys):
         assert main(["-q", "series", "-i", "study"]) == 0
         out = capsys.readouterr().out.splitlines()
-        assert out[0] == "series 1 'Abdomen 2.5': coronal, 1 slices, 0 mm, original"
+        assert out[0] == "series 1 'Abdomen 2.5': coronal, 1 slice, 0 mm, original"
         assert out[2].strip() == "left out, localizer"
         assert out[5].strip() == "chosen"
         assert out[8].strip() == "can be chosen with --series"

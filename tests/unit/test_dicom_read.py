@@ -129,6 +129,12 @@ class TestNoEvenStraightVolume:
         path.write_bytes(path.read_bytes()[:kept])
         assert f"{path.name} is a damaged CT slice" in error_of(folder)
 
+    def test_a_slice_that_is_a_link_to_nothing(self, tmp_path):
+        """Of the last slice its absence would not show in the spacing."""
+        folder = Series(ramp()).write(tmp_path / "ct")
+        (folder / "1_999").symlink_to(tmp_path / "gone")
+        assert "1_999 cannot be read (No such file or directory); check permissions and links" in error_of(folder)
+
     def test_multi_frame_ct(self, tmp_path):
         folder = Series(ramp((4, 3, 1)), sop_class=ENHANCED_CT).write(tmp_path / "ct")
         assert "multi-frame CT, which is not read; convert it to NIfTI" in error_of(folder)

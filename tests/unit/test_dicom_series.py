@@ -102,7 +102,7 @@ class TestLeftOut:
         write_no_image(study, sop_class, "other")
         with caplog.at_level(logging.INFO, "gfscreen"):
             assert number_of(study) == 2
-        assert f"1 files left out: {reason}\n" in caplog.text
+        assert f"left out, {reason}: other\n" in caplog.text
 
     def test_a_localizer_within_the_series_of_the_slices(self, tmp_path):
         Series(

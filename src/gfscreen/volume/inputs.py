@@ -49,6 +49,15 @@ def _is_zip(path: Path) -> bool:
     return path.suffix.lower() == ZIP_SUFFIX and not path.is_dir()
 
 
+def _holds_dicom(folder: Path) -> bool:
+    try:
+        return next(dicom_files(folder), None) is not None
+    except OSError as error:
+        raise UsageError(
+            f"{folder}: {error.filename} cannot be read ({error.strerror}); check permissions and links"
+        ) from error
+
+
 def find_cases(source: Path) -> list[Case]:
     """The cases of a file, a folder of volumes, a folder or zip of one DICOM study, or a folder of such zips.
 
@@ -68,7 +77,7 @@ def find_cases(source: Path) -> list[Case]:
         raise UsageError(f"{source}: cannot be listed ({error.strerror}); check its permissions") from error
     volumes = [path for path in entries if volume_suffix(path) is not None and not path.name.startswith(".")]
     if not volumes:
-        if next(dicom_files(source), None) is not None:
+        if _holds_dicom(source):
             return [Case(case_name(source.resolve()), source)]
         zips = [path for path in entries if _is_zip(path) and not path.name.startswith(".")]
         if zips:

@@ -76,7 +76,8 @@ class Series:
         kind = "original" if self.original else "derived"
         name = f" '{self.images[0].description}'" if self.images[0].description else ""
         number = "without number" if self.number is None else self.number
-        return f"series {number}{name}: {self.plane}, {len(self.images)} slices{length}, {kind}"
+        slices = "1 slice" if len(self.images) == 1 else f"{len(self.images)} slices"
+        return f"series {number}{name}: {self.plane}, {slices}{length}, {kind}"
 
 
 def _problem_of(image: Header) -> str | None:
@@ -159,8 +160,14 @@ def _named(series: list[Series], name: str, wanted: str) -> Series:
 
 
 def survey(folder: Path, name: str) -> tuple[list[Series], list[NoImage]]:
-    """All series of a folder and the files without an image. Raises InputError if a CT slice is damaged."""
-    headers, others = read_headers(folder)
+    """All series of a folder and the files without an image. Raises InputError for an unreadable or damaged slice."""
+    try:
+        headers, others = read_headers(folder)
+    except OSError as error:
+        raise InputError(
+            f"{name}: {Path(str(error.filename)).name} cannot be read ({error.strerror or error}); "
+            "check permissions and links"
+        ) from error
     damaged = [other for other in others if other.damaged]
     if damaged:
         more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
@@ -177,7 +184,9 @@ def log_choice(series: list[Series], others: list[NoImage], chosen: Series, want
         if one is not chosen:
             logger.info("%s: left out, %s", one.label, one.problem or "another series was chosen")
     for reason in sorted({other.reason for other in others}):
-        logger.info("%d files left out: %s", sum(other.reason == reason for other in others), reason)
+        logger.info(
+            "left out, %s: %s", reason, ", ".join(other.path.name for other in others if other.reason == reason)
+        )
     candidates = sum(one.problem is None for one in series)
     why = "asked for by --series" if wanted is not None else f"rule: {RULE}"
     if candidates > 1:

@@ -27,22 +27,26 @@ _NAME_LENGTH = 80
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file carries DICOM's preamble; False if it cannot be read."""
-    try:
-        with path.open("rb") as stream:
-            stream.seek(DICOM_PREAMBLE_BYTES)
-            return stream.read(len(DICOM_MAGIC)) == DICOM_MAGIC
-    except OSError:
-        return False
+    """Whether a file carries DICOM's preamble. Raises OSError if it cannot be read."""
+    with path.open("rb") as stream:
+        stream.seek(DICOM_PREAMBLE_BYTES)
+        return stream.read(len(DICOM_MAGIC)) == DICOM_MAGIC
 
 
 def dicom_files(folder: Path) -> Iterator[Path]:
-    """The DICOM files of a folder and of the folders below it, sorted; links to folders are not followed."""
-    for place, folders, names in os.walk(folder):
+    """The DICOM files of a folder and of the folders below it, sorted; links to folders are not followed.
+
+    Raises OSError for a file or folder that cannot be read, a link to nothing included: it may be a slice.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for place, folders, names in os.walk(folder, onerror=refuse):
         folders.sort()
         for name in sorted(names):
             path = Path(place) / name
-            if path.is_file() and is_dicom(path):
+            if (path.is_file() or path.is_symlink()) and is_dicom(path):
                 yield path
 
 
