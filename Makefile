@@ -89,6 +89,12 @@ image-cuda: $(WEIGHTS)/manifest.json ## the CUDA image; CUDA_BASE=, EXPORT_BASE=
 archive: image ## the image as the organisers want it: NAME.tar.gz, named as the image is before its colon
 	docker save $(IMAGE) | gzip > $(firstword $(subst :, ,$(notdir $(IMAGE)))).tar.gz
 
+.PHONY: submission
+submission: ## TEAM=name: name.tar.gz, loaded again and tested as the organisers do; CASES=, GPU= as in scripts/submission.sh
+	@sh scripts/submission.sh --check "$(TEAM)"
+	$(MAKE) --no-print-directory setup image
+	IMAGE=$(IMAGE) sh scripts/submission.sh "$(TEAM)"
+
 .PHONY: container-test
 container-test: setup ## run the built IMAGE on sample CTs, as the organisers do and locked down
 	GFSCREEN_IMAGE=$(IMAGE) $(PYTHON) -m pytest -m container tests/container $(PYTEST_ARGS)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 COMMANDS = {
     "cases": "eval.cases",
     "picture": "eval.picture",
+    "check": "eval.check",
     "score": "eval.score",
     "compare": "eval.compare",
     "gates": "eval.gates",

@@ -53,6 +53,9 @@ class BrightEngine:
         self._step()
         return (batch > THRESHOLD).astype(np.float32)
 
+    def release(self) -> None:
+        """Nothing: no GPU is used."""
+
     def peak_gpu_mb(self) -> float | None:
         """None: no GPU is used."""
         return None

@@ -11,8 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from gfscreen.budget import Budget
 from gfscreen.config import Plan
+from gfscreen.dicom_output import seg_path, write_seg_of
 from gfscreen.engines.base import Engine
 from gfscreen.errors import GFScreenError, InputError, OutputError
 from gfscreen.options import Options
@@ -56,6 +60,7 @@ class CaseRun:
         self.options = options
         self.report = CaseReport(case.name)
         self.mask = options.output / case.mask_name
+        self.seg = None if options.dicom_seg is None else seg_path(case, options.dicom_seg)
 
     @property
     def _file(self) -> str:
@@ -88,14 +93,20 @@ class CaseRun:
             raise InputError(self.case.problem)
         if is_the_scan(self.mask, self.case.path):
             raise InputError(f"{self._file}: its mask would overwrite the scan itself; choose another output folder")
-        if self.options.resume and (volume_ml := finished_lesion_ml(self.mask, self.case.path)) is not None:
-            return Finished(volume_ml)
-        return read_volume(self.case.path)
+        series = self.options.series
+        # Finished is what has all that was asked for.
+        if self.options.resume and (self.seg is None or self.seg.is_file()):
+            volume_ml = finished_lesion_ml(self.mask, self.case.path, series)
+            if volume_ml is not None:
+                return Finished(volume_ml)
+        return read_volume(self.case.path, series)
 
     def remove_stale(self) -> None:
-        """Remove an earlier run's mask of this case, if what lies there is one. Raises OutputError."""
+        """Remove an earlier run's mask and SEG of this case, if what lies there is one. Raises OutputError."""
         if self.case.problem is None and not is_the_scan(self.mask, self.case.path):
             remove_stale_mask(self.mask)
+            if self.seg is not None:
+                remove_stale_mask(self.seg)
 
     def leave_finished(self, finished: Finished) -> None:
         """Keep what an earlier run has made."""
@@ -138,11 +149,16 @@ class CaseRun:
                 if result is None:
                     self._write_empty(geometry, "the networks were not loaded in time: nothing was looked at")
                 else:
-                    write_mask(self.mask, result.mask, geometry)
+                    self._write_result(result.mask, geometry)
             self.report.seconds["write"] = round(time.monotonic() - start_s, 3)
             self.report.status = "ok" if result is not None and result.complete else "degraded"
         if self.report.error is None:
             self._say()
+
+    def _write_result(self, mask: NDArray[np.uint8], geometry: Geometry) -> None:
+        write_mask(self.mask, mask, geometry)
+        if self.seg is not None:
+            write_seg_of(self.case, mask, geometry, self.seg, self.options.series, self.options.weights)
 
     def fail(self, error: GFScreenError) -> None:
         """Nothing can be screened; if asked for, a scan that can be read still gets its last resort."""

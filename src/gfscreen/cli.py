@@ -1,4 +1,4 @@
-"""The command line: `gfscreen predict | info | convert | export | init | train`. Thin: it parses, calls, and exits.
+"""The command line: `gfscreen predict | series | seg | info | train | ...`. Thin: it parses, calls, and exits.
 
 Exit codes: 0 all cases written, 1 some case failed, 2 wrong usage, 128 + N stopped by signal N.
 """
@@ -12,7 +12,20 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
+from gfscreen import dicom_commands
+from gfscreen.arguments import (
+    EXIT_USAGE,
+    MAIN_EXAMPLES,
+    PREDICT_EXAMPLES,
+    OneLineParser,
+    add_verbosity,
+    completion_script,
+    positive,
+    probability,
+    share_below_one,
+)
 from gfscreen.config import PRESETS
 from gfscreen.errors import GFScreenError, UsageError
 from gfscreen.stopping import Stopped, stop_on_signals
@@ -21,28 +34,8 @@ from gfscreen.version import __version__
 logger = logging.getLogger("gfscreen")
 
 EXIT_FAILED = 1
-EXIT_USAGE = 2
-
-
-def _probability(text: str) -> float:
-    value = float(text)
-    if not 0.0 <= value <= 1.0:
-        raise argparse.ArgumentTypeError(f"expected a probability from 0 to 1, got {text}")
-    return value
-
-
-def _overlap(text: str) -> float:
-    value = float(text)
-    if not 0.0 <= value < 1.0:
-        raise argparse.ArgumentTypeError(f"expected a share of at least 0 and below 1, got {text}")
-    return value
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0.0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
-    return value
+# Extra that brings what a command imports beyond the core.
+EXTRAS = {"train": "train", "convert": "gpu", "export": "gpu", "init": "gpu"}
 
 
 def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -50,12 +43,12 @@ def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "predict",
         help="find and outline lesions in CT scans",
         description="Find and outline lesions. Each scan X_0000.nii.gz gives a binary mask X.nii.gz.",
-        epilog="exit codes: 0 all cases written, 1 some case failed (the others are written), 2 wrong usage, "
-        "128 + N stopped by signal N (143: SIGTERM, 130: Ctrl-C); what was being written is finished",
+        epilog=PREDICT_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     files = parser.add_argument_group("files")
     files.add_argument(
-        "-i", "--input", type=Path, required=True, metavar="IN", help="a scan, a folder of scans, or a DICOM folder"
+        "-i", "--input", type=Path, required=True, metavar="IN", help="a scan, a folder of scans, a DICOM folder or zip"
     )
     files.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for the masks")
     files.add_argument(
@@ -70,14 +63,17 @@ def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         action="store_true",
         help="last resort: an empty mask for a scan that was read but could not be screened; it still counts as failed",
     )
+    dicom = parser.add_argument_group("DICOM")
+    dicom_commands.add_series_option(dicom)
+    dicom.add_argument(
+        "--dicom-seg", type=Path, metavar="DIR", help="also write each mask as DICOM SEG (needs the extra `dicom`)"
+    )
     method = parser.add_argument_group("method (default: what the weights were made with)")
     method.add_argument(
         "--region", choices=("auto", "chest", "abdomen"), default="auto", help="HU window (default: auto)"
     )
-    method.add_argument("--overlap", type=_overlap, metavar="F", help="overlap of neighbouring sub-volumes")
-    method.add_argument(
-        "--gate", type=_probability, metavar="P", help="focus above this; 0 is the dense sliding window"
-    )
+    method.add_argument("--overlap", type=share_below_one, metavar="F", help="overlap of neighbouring sub-volumes")
+    method.add_argument("--gate", type=probability, metavar="P", help="focus above this; 0 is the dense sliding window")
     limits = parser.add_argument_group("machine and limits")
     limits.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N", help="default: auto")
     limits.add_argument("--engine", default="auto", choices=("auto", "torch", "openvino"), help="default: auto")
@@ -87,10 +83,8 @@ def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         choices=("auto", "bf16", "fp32"),
         help="auto: half where the device computes in it",
     )
-    limits.add_argument("--time-limit", type=_positive, metavar="S", help="seconds per case, from process start")
-    limits.add_argument(
-        "--gpu-memory-limit", type=_positive, metavar="MB", help="GPU memory cap, CUDA context included"
-    )
+    limits.add_argument("--time-limit", type=positive, metavar="S", help="seconds per case, from process start")
+    limits.add_argument("--gpu-memory-limit", type=positive, metavar="MB", help="GPU memory cap, CUDA context included")
     parser.set_defaults(run=_predict)
 
 
@@ -98,7 +92,7 @@ def _predict(args: argparse.Namespace) -> int:
     from gfscreen.options import Options, default_weights
     from gfscreen.predict import predict
     from gfscreen.progress import terminal_progress
-    from gfscreen.screening import Settings
+    from gfscreen.screening import Settings, no_progress
 
     options = Options(
         source=args.input,
@@ -113,14 +107,23 @@ def _predict(args: argparse.Namespace) -> int:
         report=args.report,
         resume=args.resume,
         empty_mask_on_failure=args.empty_mask_on_failure,
+        series=args.series,
+        dicom_seg=args.dicom_seg,
     )
-    return predict(options, terminal_progress())
+    return predict(options, no_progress if args.quiet else terminal_progress())
+
+
+def _add_dicom(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    dicom_commands.configure_series(commands.add_parser("series", help="list the series of a DICOM study"))
+    dicom_commands.configure_seg(commands.add_parser("seg", help="turn a mask into a DICOM SEG of its series"))
 
 
 def _add_info(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("info", help="show weights, presets, engines and limits")
     parser.add_argument("--json", action="store_true", help="for machines")
-    parser.add_argument("--weights", type=Path, metavar="DIR")
+    parser.add_argument(
+        "--weights", type=Path, metavar="DIR", help="weights folder (default: GFSCREEN_WEIGHTS or ./weights)"
+    )
     parser.set_defaults(run=_info)
 
 
@@ -135,8 +138,8 @@ def _info(args: argparse.Namespace) -> int:
 
 def _add_convert(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("convert", help="turn a published checkpoint (.pt) into a weights folder")
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT.pt")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT.pt", help="checkpoint with both networks")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="weights folder to write")
     parser.add_argument(
         "--patch-merging",
         choices=("legacy", "monai"),
@@ -157,7 +160,9 @@ def _convert(args: argparse.Namespace) -> int:
 
 def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("export", help="export weights to OpenVINO, for CPUs and for images without torch")
-    parser.add_argument("--weights", type=Path, metavar="DIR")
+    parser.add_argument(
+        "--weights", type=Path, metavar="DIR", help="weights folder (default: GFSCREEN_WEIGHTS or ./weights)"
+    )
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="default: `openvino` in the weights folder")
     parser.set_defaults(run=_export)
 
@@ -174,9 +179,9 @@ def _export(args: argparse.Namespace) -> int:
 
 def _add_init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("init", help="make untrained weights of a preset, for tests and timing")
-    parser.add_argument("--preset", choices=PRESETS, required=True)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--preset", choices=PRESETS, required=True, help="networks and plan")
+    parser.add_argument("--seed", type=int, default=0, help="of the random weights (default: 0)")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="weights folder to write")
     parser.set_defaults(run=_init)
 
 
@@ -199,17 +204,38 @@ def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser], ch
         parser.set_defaults(run=training.run)
 
 
+def _add_completion(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("completion", help="print the completion script of a shell")
+    parser.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="whose completion")
+    parser.set_defaults(run=_completion)
+
+
+def _completion(args: argparse.Namespace) -> int:
+    sys.stdout.write(completion_script(build_parser(["train"]), args.shell) + "\n")
+    return 0
+
+
 def build_parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
     """The command line; the arguments of `train` are there only if `argv` calls it."""
-    parser = argparse.ArgumentParser(prog="gfscreen", description="Pan-cancer screening in CT: glance, then focus.")
+    parser = OneLineParser(
+        prog="gfscreen",
+        description="Pan-cancer screening in CT: glance, then focus.",
+        epilog=MAIN_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"gfscreen {__version__}")
-    parser.add_argument("-q", "--quiet", action="store_true", help="errors only")
-    parser.add_argument("-v", "--verbose", action="store_true", help="more about what is done")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_predict, _add_info, _add_convert, _add_export, _add_init):
+    add_verbosity(parser, False)
+    commands: argparse._SubParsersAction[Any] = parser.add_subparsers(
+        required=True, metavar="COMMAND", dest="command", title="commands"
+    )
+    for add in (_add_predict, _add_dicom, _add_info):
         add(commands)
-    command = next((argument for argument in argv if not argument.startswith("-")), None)
-    _add_train(commands, chosen=command == "train")
+    _add_train(commands, chosen=next((word for word in argv if not word.startswith("-")), None) == "train")
+    for add in (_add_convert, _add_export, _add_init, _add_completion):
+        add(commands)
+    for command in commands.choices.values():
+        # After the command as well; what is not given there must not undo what was given before it.
+        add_verbosity(command, argparse.SUPPRESS)
     return parser
 
 
@@ -226,8 +252,10 @@ class _OneLine(logging.Formatter):
 
 
 def _configure_logging(quiet: bool, verbose: bool) -> None:
+    from gfscreen.progress import TerminalHandler
+
     level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO
-    handler = logging.StreamHandler(sys.stderr)
+    handler = TerminalHandler(sys.stderr)
     handler.setFormatter(_OneLine())
     logger.handlers[:] = [handler]
     logger.setLevel(level)
@@ -247,6 +275,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return stop.exit_code
     except UsageError as error:
         logger.error("%s", error)
+        return EXIT_USAGE
+    except ModuleNotFoundError as error:
+        if args.command not in EXTRAS or (error.name or "").startswith("gfscreen"):
+            raise
+        extra = EXTRAS[args.command]
+        logger.error("%s needs %s, which is not installed; pip install 'gfscreen[%s]'", args.command, error.name, extra)
         return EXIT_USAGE
     except (GFScreenError, OSError) as error:
         logger.error("%s", error)

@@ -55,7 +55,7 @@ def collect(weights: Path) -> dict[str, Any]:
             "cuda_device": cuda_driver_present(),
         },
         "packages": {name: _version(name) for name in _PACKAGES},
-        "inputs": [*SUFFIXES, "DICOM folder"],
+        "inputs": [*SUFFIXES, "DICOM folder or zip"],
         "limits": {"cpus": usable_cpus(), "available_memory_mb": available_bytes() // 2**20},
     }
 

@@ -25,6 +25,8 @@ class Options:
     report: Path | None = None
     resume: bool = False
     empty_mask_on_failure: bool = False
+    series: str | None = None
+    dicom_seg: Path | None = None
 
 
 def default_weights() -> Path:

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from gfscreen.budget import Budget, process_age_s, write_reserve_s
 from gfscreen.case_run import CaseRun, Finished, NoEngineError
 from gfscreen.config import Plan, read_plan
+from gfscreen.dicom_output import check_seg_output
 from gfscreen.engines.base import Engine, EngineInfo
 from gfscreen.engines.select import load_engine
 from gfscreen.errors import EngineError, GFScreenError, UsageError
@@ -42,7 +43,10 @@ def predict(options: Options, progress: Progress = no_progress) -> int:
 
     Stopped, when the process is told to stop, passes through after the report was written.
     """
-    runs = [CaseRun(case, options) for case in find_cases(options.source)]
+    cases = find_cases(options.source)
+    if options.dicom_seg is not None:
+        check_seg_output(cases, options.dicom_seg)
+    runs = [CaseRun(case, options) for case in cases]
     reports = [run.report for run in runs]
     known = _Known()
     stopped: Stopped | None = None

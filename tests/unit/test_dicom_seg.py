@@ -209,7 +209,7 @@ class TestErrors:
         source = self.original(tmp_path)
         (source / "ct/1-02.dcm").unlink()
         assert run("hcc_tace", source, tmp_path / "out") == 1
-        assert "expected evenly spaced slices" in caplog.text
+        assert "missing slices (1), a gap of 4.00 mm" in caplog.text
 
     def test_file_that_is_no_dicom(self, tmp_path, caplog):
         source = self.original(tmp_path)

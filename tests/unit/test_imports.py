@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 
 import gfscreen
-from gfscreen.config import Plan, plan_to_json
-from gfscreen.models.manifest import read_manifest, write_manifest
+from gfscreen.config import plan_to_json
 from tests.helpers import LESION_HU, TINY_PLAN, read_mask, write_nifti
 
 PACKAGE = Path(gfscreen.__file__).parent
 HEAVY = {"torch", "monai", "matplotlib", "openvino", "safetensors", "tensorboard", "pandas", "sklearn"}
+# pydicom is not among them: nibabel imports it wherever it is installed.
+HEAVY |= {"highdicom", "shtab"}
 NEVER_IN_PREDICT = {"eval", "gfscreen.training"}
 
 
@@ -47,6 +48,12 @@ class TestNothingHeavy:
     def test_the_command_line_itself_imports_nothing_of_the_method(self):
         modules = imported("import gfscreen.cli; gfscreen.cli.build_parser()")
         assert not {name.split(".")[0] for name in modules} & {"numpy", "SimpleITK", "scipy", "nibabel"}
+
+    def test_the_package_alone_imports_no_library(self):
+        """Counted and not timed: what `import gfscreen` adds to a bare interpreter, `typing` above all."""
+        added = imported("import gfscreen") - imported("import typing")
+        assert {name for name in added if name.split(".")[0] == "gfscreen"} == {"gfscreen", "gfscreen.version"}
+        assert len(added) < 5, sorted(added)
 
     def test_version(self):
         assert_light(imported("import gfscreen; assert gfscreen.__version__"))
@@ -87,25 +94,10 @@ class TestOpenVINOWithoutTorch:
 
     @pytest.fixture
     def weights(self, tmp_path: Path) -> Path:
-        openvino = pytest.importorskip("openvino")
-        from openvino import opset13 as ops
+        pytest.importorskip("openvino")
+        from tests.tiny_weights import write_tiny_weights
 
-        weights = tmp_path / "weights"
-        (weights / "openvino").mkdir(parents=True)
-        plan = Plan(spacing_mm=(4.0, 4.0, 4.0), sub_volume_voxels=(32, 32, 32), gate=0.5)
-        (weights / "plan.json").write_text(json.dumps(plan_to_json(plan)))
-        write_manifest(weights, ["plan.json"], {})
-        x = ops.parameter([1, 1, 32, 32, 32], np.float32)
-        # 200 HU is 0.88 in the abdomen's window, tissue 0.51: stretched so that 0.75 becomes one half.
-        stretched = ops.clamp(ops.multiply(ops.subtract(x, np.float32(0.7)), np.float32(10.0)), 0.0, 1.0)
-        glance = openvino.Model([ops.reduce_max(stretched, [1, 2, 3, 4])], [x])
-        openvino.save_model(glance, weights / "openvino" / "glance.xml")
-        y = ops.parameter([1, 1, 32, 32, 32], np.float32)
-        stretched = ops.clamp(ops.multiply(ops.subtract(y, np.float32(0.7)), np.float32(10.0)), 0.0, 1.0)
-        openvino.save_model(openvino.Model([ops.squeeze(stretched, [1])], [y]), weights / "openvino" / "focus.xml")
-        names = [path.name for path in (weights / "openvino").iterdir()]
-        write_manifest(weights / "openvino", names, {"weights_digest": read_manifest(weights).digest})
-        return weights
+        return write_tiny_weights(tmp_path / "weights")
 
     def test_predict(self, tmp_path, weights):
         hu = np.full((36, 32, 30), 40, np.int16)

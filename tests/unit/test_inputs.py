@@ -94,6 +94,11 @@ class TestNothingToScreen:
         with pytest.raises(UsageError, match="found 2 other entries"):
             find_cases(tmp_path)
 
+    def test_folder_with_a_link_to_nothing(self, tmp_path):
+        (tmp_path / "slice").symlink_to(tmp_path / "gone")
+        with pytest.raises(UsageError, match="slice cannot be read"):
+            find_cases(tmp_path)
+
     def test_no_such_path(self, tmp_path):
         with pytest.raises(UsageError, match="no such file or folder"):
             find_cases(tmp_path / "gone")

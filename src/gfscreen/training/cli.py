@@ -29,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="go on from the run's checkpoint")
     parser.add_argument("--max-minutes", type=float, help="stop after this much training, earlier sessions included")
     parser.add_argument("--steps", type=int, help="stop after this many steps (over the settings)")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto")
 
 
 def run(arguments: argparse.Namespace) -> int:

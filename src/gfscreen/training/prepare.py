@@ -192,6 +192,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-o", "--output", type=Path, help="folder to write (for 'shared': the list)")
     parser.add_argument("--only", type=Path, help="published list (jsons/*.json): take the cases that it names")
     parser.add_argument("--lesion-free", action="store_true", help="the scans are healthy: write empty labels")
+    parser.add_argument("--phantoms", type=Path, help="for 'shared': folder of `python -m eval cases`, to train on too")
     return parser
 
 
@@ -204,7 +205,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.source is None or arguments.output is None:
         raise UsageError("--from and -o are needed")
     if arguments.dataset == "shared":
-        write_shared_list(arguments.source, arguments.output)
+        write_shared_list(arguments.source, arguments.output, arguments.phantoms)
         return 0
     try:
         item = find(arguments.dataset)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from gfscreen.errors import InputError, OutputError, ScanTooLargeError
 from gfscreen.files import write_atomically
+from gfscreen.volume.dicom.source import ZIP_SUFFIX
 from gfscreen.volume.geometry import Geometry, Volume
 from gfscreen.volume.inputs import volume_suffix
 from gfscreen.volume.nifti import encode_mask, mask_voxels, read_geometry, read_nifti
@@ -16,18 +17,21 @@ from gfscreen.volume.nifti import encode_mask, mask_voxels, read_geometry, read_
 LAST_RESORT_NOTE = b"gfscreen: not screened, empty mask as a last resort"
 
 
-def read_volume(path: Path) -> Volume:
-    """Read a NIfTI, .mha or .nrrd file, or a DICOM folder, as int16 HU (i, j, k).
+def read_volume(path: Path, series: str | None = None) -> Volume:
+    """Read a NIfTI, .mha or .nrrd file, or a DICOM folder or zip, as int16 HU (i, j, k).
 
+    series: of a DICOM study, the Series Instance UID or Series Number to read; None chooses by a rule.
     Raises InputError, in one line that names file, rule, value and remedy, for whatever cannot be read.
     """
     try:
         if path.is_dir() and volume_suffix(path) is not None:
             raise InputError(f"{path.name}: expected a file, found a folder of that name; rename it")
-        if path.is_dir():
+        if _is_dicom(path):
             from gfscreen.volume.isolated import read_isolated
 
-            return read_isolated(path)
+            return read_isolated(path, series)
+        if series is not None:
+            raise InputError(f"{path.name}: --series chooses within a DICOM folder or zip; leave it out")
         if not path.is_file():
             raise InputError(f"{path.name}: no such file; check the path or the link")
         if path.stat().st_size == 0:
@@ -43,6 +47,10 @@ def read_volume(path: Path) -> Volume:
         ) from error
     except MemoryError as error:
         raise ScanTooLargeError(f"{path.name}: does not fit into memory; give more memory or split the scan") from error
+
+
+def _is_dicom(path: Path) -> bool:
+    return path.is_dir() or (path.is_file() and path.suffix.lower() == ZIP_SUFFIX)
 
 
 def write_mask(path: Path, mask: NDArray[np.uint8], geometry: Geometry) -> None:
@@ -68,7 +76,7 @@ def _write(path: Path, content: bytes) -> None:
         ) from error
 
 
-def finished_lesion_ml(mask: Path, scan: Path) -> float | None:
+def finished_lesion_ml(mask: Path, scan: Path, series: str | None = None) -> float | None:
     """Lesion volume in ml of a mask that an earlier run finished for this scan; None if it must be screened.
 
     Finished: a regular file that is readable to its checksum, holds only 0 and 1, has the scan's geometry to the byte,
@@ -77,8 +85,14 @@ def finished_lesion_ml(mask: Path, scan: Path) -> float | None:
     if mask.is_symlink() or not mask.is_file():
         return None
     try:
-        is_nifti = scan.is_file() and volume_suffix(scan) in (".nii", ".nii.gz")
-        geometry = read_geometry(scan) if is_nifti else read_volume(scan).geometry
+        if scan.is_file() and volume_suffix(scan) in (".nii", ".nii.gz"):
+            geometry = read_geometry(scan)
+        elif _is_dicom(scan):
+            from gfscreen.volume.isolated import dicom_geometry_isolated
+
+            geometry = dicom_geometry_isolated(scan, series)
+        else:
+            geometry = read_volume(scan).geometry
     except InputError:
         return None
     voxels = mask_voxels(mask, geometry)

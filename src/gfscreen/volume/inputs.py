@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gfscreen.errors import UsageError
+from gfscreen.volume.dicom.source import ZIP_SUFFIX, dicom_files
 
 logger = logging.getLogger(__name__)
 
 SUFFIXES = (".nii.gz", ".nii", ".mha", ".nrrd")
 CHANNEL_SUFFIX = "_0000"
 MASK_SUFFIX = ".nii.gz"
-_DICOM_MAGIC_OFFSET = 128
 
 
 @dataclass(frozen=True)
@@ -38,33 +38,38 @@ def volume_suffix(path: Path) -> str | None:
 
 def case_name(path: Path) -> str:
     """Name of the case: without suffix and without the channel's `_0000`."""
-    suffix = volume_suffix(path)
+    suffix = volume_suffix(path) or (ZIP_SUFFIX if _is_zip(path) else None)
     stem = path.name[: -len(suffix)] if suffix else path.name
     if stem.endswith(CHANNEL_SUFFIX) and stem != CHANNEL_SUFFIX:
         stem = stem[: -len(CHANNEL_SUFFIX)]
     return stem or "case"
 
 
-def _is_dicom(path: Path) -> bool:
+def _is_zip(path: Path) -> bool:
+    return path.suffix.lower() == ZIP_SUFFIX and not path.is_dir()
+
+
+def _holds_dicom(folder: Path) -> bool:
     try:
-        with path.open("rb") as stream:
-            stream.seek(_DICOM_MAGIC_OFFSET)
-            return stream.read(4) == b"DICM"
-    except OSError:
-        return False
+        return next(dicom_files(folder), None) is not None
+    except OSError as error:
+        raise UsageError(
+            f"{folder}: {error.filename} cannot be read ({error.strerror}); check permissions and links"
+        ) from error
 
 
 def find_cases(source: Path) -> list[Case]:
-    """The cases of a file, a folder of volumes, or a folder of DICOM files, sorted by name.
+    """The cases of a file, a folder of volumes, a folder or zip of one DICOM study, or a folder of such zips.
 
+    Sorted by name. A folder of volumes holds nothing else: DICOM files and zips beside them are left out.
     Two inputs whose masks would share a name: the first is taken, the others carry a `problem`.
     Raises UsageError if there is nothing to screen.
     """
     if not source.exists():
-        raise UsageError(f"{source}: no such file or folder; -i takes a scan, a folder of scans or a DICOM folder")
+        raise UsageError(f"{source}: no such file or folder; -i takes a scan, a folder of scans, a DICOM folder or zip")
     if source.is_file() or volume_suffix(source) is not None:
-        if volume_suffix(source) is None:
-            raise UsageError(f"{source}: expected one of {', '.join(SUFFIXES)}, or a folder")
+        if volume_suffix(source) is None and not _is_zip(source):
+            raise UsageError(f"{source}: expected one of {', '.join(SUFFIXES)}, {ZIP_SUFFIX} (DICOM), or a folder")
         return [Case(case_name(source), source)]
     try:
         entries = sorted(source.iterdir())
@@ -72,8 +77,11 @@ def find_cases(source: Path) -> list[Case]:
         raise UsageError(f"{source}: cannot be listed ({error.strerror}); check its permissions") from error
     volumes = [path for path in entries if volume_suffix(path) is not None and not path.name.startswith(".")]
     if not volumes:
-        if any(path.is_file() and _is_dicom(path) for path in entries):
+        if _holds_dicom(source):
             return [Case(case_name(source.resolve()), source)]
+        zips = [path for path in entries if _is_zip(path) and not path.name.startswith(".")]
+        if zips:
+            return _without_collisions(zips)
         found = f"{len(entries)} other entries" if entries else "nothing"
         raise UsageError(f"{source}: expected scans ({', '.join(SUFFIXES)}) or DICOM files, found {found}")
     for path in entries:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import json
+import logging
 import os
 import select
 import signal
@@ -16,15 +17,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import numpy as np
 
 from gfscreen.errors import InputError, ScanTooLargeError
 from gfscreen.stopping import stop_requested
+from gfscreen.volume.dicom.source import ZIP_SUFFIX
 from gfscreen.volume.geometry import Geometry, Volume
 from gfscreen.volume.memory import unpromised_bytes
+
+logger = logging.getLogger(__name__)
 
 # Longer than any series takes from a slow disk; a library that is not done by then never will be.
 READ_LIMIT_S = 120.0
@@ -131,26 +137,51 @@ def _ask(request: dict[str, Any]) -> tuple[_Process, dict[str, Any]]:
         raise
 
 
-def read_isolated(path: Path) -> Volume:
-    """Read a .mha or .nrrd file or a DICOM folder. Raises InputError, also where the library crashed or hung, and
-    ScanTooLargeError.
+def read_isolated(path: Path, series: str | None = None) -> Volume:
+    """Read a .mha or .nrrd file, or a DICOM folder or zip; `series` as for `read_volume`.
 
     A file on which the process died is tried once more in a fresh one: the fault may be of the file before.
+    Raises InputError, also where the library crashed or hung, and ScanTooLargeError.
     """
-    request = {"path": str(path.absolute()), "memory_bytes": unpromised_bytes()}
-    try:
-        process, reply = _ask(request)
-    except _DiedError:
+    process, reply = _answer(path, series, geometry_only=False)
+    geometry = _geometry(reply)
+    return Volume(process.voxels(geometry.shape), geometry, path, tuple(reply["warnings"]))
+
+
+def dicom_geometry_isolated(source: Path, series: str | None = None) -> Geometry:
+    """The geometry that `read_isolated` would give of a DICOM folder or zip, from the headers. Raises as it does."""
+    return _geometry(_answer(source, series, geometry_only=True)[1])
+
+
+def _geometry(reply: dict[str, Any]) -> Geometry:
+    shape = (reply["shape"][0], reply["shape"][1], reply["shape"][2])
+    return Geometry(shape, np.array(reply["affine"], np.float64))
+
+
+def _answer(path: Path, series: str | None, *, geometry_only: bool) -> tuple[_Process, dict[str, Any]]:
+    """The reply to a request that was not refused."""
+    request = {
+        "path": str(path.absolute()),
+        "series": series,
+        "geometry_only": geometry_only,
+        "memory_bytes": unpromised_bytes(),
+    }
+    # A zip is unpacked there; what is left of it if the process dies is cleared here.
+    with TemporaryDirectory(prefix="gfscreen-") if path.suffix.lower() == ZIP_SUFFIX else nullcontext() as scratch:
+        request["scratch"] = scratch
         try:
             process, reply = _ask(request)
-        except _DiedError as error:
-            raise InputError(
-                f"{path.name}: the library that reads it failed: {error}; export the scan again"
-            ) from error
+        except _DiedError:
+            try:
+                process, reply = _ask(request)
+            except _DiedError as error:
+                raise InputError(
+                    f"{path.name}: the library that reads it failed: {error}; export the scan again"
+                ) from error
+    for level, message in reply["log"]:
+        logger.log(level, "%s", message)
     if "refused" in reply:
         raise (ScanTooLargeError if reply.get("too_large") else InputError)(reply["refused"])
     if "internal" in reply:
         raise RuntimeError(reply["internal"])
-    shape = (reply["shape"][0], reply["shape"][1], reply["shape"][2])
-    geometry = Geometry(shape, np.array(reply["affine"], np.float64))
-    return Volume(process.voxels(shape), geometry, path, tuple(reply["warnings"]))
+    return process, reply

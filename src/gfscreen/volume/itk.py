@@ -1,4 +1,4 @@
-"""MetaImage (.mha), NRRD (.nrrd) and DICOM series, through SimpleITK; runs in the process of `itk_process`."""
+"""MetaImage (.mha) and NRRD (.nrrd), through SimpleITK; runs in the process of `itk_process`."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ _HEADER_BYTES = 1 << 16
 _DATA_FILE_KEY = re.compile(rb"ElementDataFile", re.IGNORECASE)
 _LOCAL_DATA = re.compile(rb"(?<=\n)ElementDataFile *= *LOCAL\r?\n")
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-# A slice gap that differs by more than this part of the usual gap is a missing or repeated slice.
-_GAP_TOLERANCE = 0.5
 
 
 def _reader(path: Path) -> Any:
@@ -107,64 +105,3 @@ def read_itk(path: Path, memory_bytes: int) -> Volume:
     except RuntimeError as error:
         raise InputError(f"{path.name}: truncated or damaged ({_reason(error)}); copy the file again") from error
     return _to_volume(image, path, [])
-
-
-def dicom_series(folder: Path) -> dict[str, list[str]]:
-    """Series of a folder: series UID -> file names in slice order. Empty if the folder holds no DICOM images."""
-    import SimpleITK as sitk  # noqa: N813
-
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    reader = sitk.ImageSeriesReader()
-    return {uid: list(reader.GetGDCMSeriesFileNames(str(folder), uid)) for uid in reader.GetGDCMSeriesIDs(str(folder))}
-
-
-def _slice_normal_positions(files: list[str], source: Path) -> list[float]:
-    """Position of each slice along the slice normal, mm; also checks that every slice is CT."""
-    positions = []
-    for name in files:
-        reader = _reader(Path(name))
-        reader.ReadImageInformation()
-        modality = reader.GetMetaData("0008|0060").strip() if reader.HasMetaDataKey("0008|0060") else "unknown"
-        if modality != "CT":
-            raise InputError(
-                f"{source.name}: expected a CT series, got modality {modality}; name the folder of the CT series"
-            )
-        direction = np.reshape(reader.GetDirection(), (3, 3)) if len(reader.GetDirection()) == 9 else np.eye(3)
-        origin = np.asarray(reader.GetOrigin())
-        positions.append(float(direction[:, 2] @ origin) if origin.size == 3 else 0.0)
-    return positions
-
-
-def read_dicom(folder: Path, memory_bytes: int) -> Volume:
-    """Read the CT series of a DICOM folder; of several series the one with most slices. Raises InputError."""
-    import SimpleITK as sitk  # noqa: N813
-
-    series = dicom_series(folder)
-    if not series:
-        raise InputError(
-            f"{folder.name}: expected a DICOM series, found none; name a folder with the files of one series"
-        )
-    uid = max(sorted(series), key=lambda key: len(series[key]))
-    files = series[uid]
-    warnings = [] if len(series) == 1 else [f"{len(series)} series found, took {uid} with {len(files)} slices"]
-    try:
-        gaps = np.abs(np.diff(_slice_normal_positions(files, folder)))
-        if gaps.size and np.abs(gaps - np.median(gaps)).max() > _GAP_TOLERANCE * max(float(np.median(gaps)), 1e-6):
-            raise InputError(
-                f"{folder.name}: expected evenly spaced slices, gaps run from {gaps.min():.2f} to {gaps.max():.2f} mm; "
-                "add the missing slices or resample the series"
-            )
-        reader = sitk.ImageSeriesReader()
-        reader.SetFileNames(files)
-        first = _reader(Path(files[0]))
-        first.ReadImageInformation()
-        columns, rows, *_ = first.GetSize()
-        check_memory(folder.name, (columns, rows, len(files)), (1.0, 1.0, 3.0), 4, memory_bytes)
-        image = reader.Execute()
-    except RuntimeError as error:
-        raise InputError(f"{folder.name}: damaged DICOM series ({_reason(error)}); copy the files again") from error
-    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-        raise InputError(
-            f"{folder.name}: expected a 3D series of grey values, got {image.GetSize()}; export the CT series"
-        )
-    return _to_volume(image, folder, warnings)

@@ -1,0 +1,83 @@
+"""Pieces of the command line that know nothing of the commands: value types, messages, examples, completion."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import NoReturn
+
+from gfscreen.errors import UsageError
+
+EXIT_USAGE = 2
+
+PREDICT_EXAMPLES = """\
+examples:
+  gfscreen predict -i scan_0000.nii.gz -o masks                  one scan -> masks/scan.nii.gz
+  gfscreen predict -i scans -o masks --report report.json        a folder of scans, and what was found
+  gfscreen predict -i scans -o masks --time-limit 45             at most 45 s per scan
+  gfscreen predict -i study.zip -o masks --series 3 --dicom-seg segs   one DICOM series, mask and DICOM SEG
+
+exit codes: 0 all cases written, 1 some case failed (the others are written), 2 wrong usage,
+128 + N stopped by signal N (143: SIGTERM, 130: Ctrl-C); what was being written is finished"""
+
+MAIN_EXAMPLES = """\
+examples:
+  gfscreen predict -i scans -o masks --report report.json
+  gfscreen series -i study.zip
+  gfscreen info --json
+  gfscreen train --preset fast --data dataset.json -o runs/first --max-minutes 60
+  gfscreen completion bash > ~/.local/share/bash-completion/completions/gfscreen
+
+`gfscreen COMMAND --help` explains one command."""
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """One line for a mistake, like every other error, instead of the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_USAGE, f"ERROR: {message}; see {self.prog} --help\n")
+
+
+def probability(text: str) -> float:
+    """A number from 0 to 1."""
+    value = float(text)
+    if not 0.0 <= value <= 1.0:
+        raise argparse.ArgumentTypeError(f"expected a probability from 0 to 1, got {text}")
+    return value
+
+
+def share_below_one(text: str) -> float:
+    """A number from 0 to below 1."""
+    value = float(text)
+    if not 0.0 <= value < 1.0:
+        raise argparse.ArgumentTypeError(f"expected a share of at least 0 and below 1, got {text}")
+    return value
+
+
+def positive(text: str) -> float:
+    """A finite number above 0."""
+    value = float(text)
+    if not 0.0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
+    return value
+
+
+def add_verbosity(parser: argparse.ArgumentParser, default: bool | str) -> None:
+    """Add --quiet and --verbose."""
+    group = parser.add_argument_group("messages")
+    group.add_argument("-q", "--quiet", action="store_true", default=default, help="errors only, no progress")
+    group.add_argument("-v", "--verbose", action="store_true", default=default, help="more about what is done")
+
+
+def completion_script(parser: argparse.ArgumentParser, shell: str) -> str:
+    """Completion of a parser and its commands for `bash`, `zsh` or `tcsh`. Raises UsageError without shtab."""
+    try:
+        import shtab
+    except ModuleNotFoundError as error:
+        raise UsageError("completion needs shtab, which is missing; pip install 'gfscreen[completion]'") from error
+    commands = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    for command in commands.choices.values():
+        for action in command._actions:
+            if action.type is Path:
+                action.complete = shtab.FILE
+    return str(shtab.complete(parser, shell=shell))
