@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from gfscreen.budget import GLANCE_SHARE, Allowance, Budget, write_reserve_s
 from gfscreen.config import Plan
 from gfscreen.engines.base import Engine, FloatArray
+from gfscreen.evidence import Evidence
 from gfscreen.grid import ModelScan, to_model, to_native_mask
 from gfscreen.region import RegionSplit
 from gfscreen.volume import Volume
@@ -55,6 +56,7 @@ class Screening:
 
     windows_kept: above the gate; windows_done: of these, those that Focus has read; windows_unglanced: those that time
     did not allow Glance to look at. skipped_probability: the highest suspicion among kept windows left unread.
+    evidence: both stages' answers, if they were asked for.
     """
 
     mask: NDArray[np.uint8]
@@ -65,6 +67,7 @@ class Screening:
     windows_unglanced: int
     skipped_probability: float | None
     seconds: dict[str, float] = field(default_factory=dict)
+    evidence: Evidence | None = None
 
     @property
     def complete(self) -> bool:
@@ -79,8 +82,12 @@ def screen(
     budget: Budget,
     settings: Settings | None = None,
     progress: Progress = no_progress,
+    keep_evidence: bool = False,
 ) -> Screening:
-    """Screen one scan. Never raises for lack of time: what could not be read is counted in the result."""
+    """Screen one scan. Never raises for lack of time: what could not be read is counted in the result.
+
+    keep_evidence: hand out what Glance and Focus said; it holds the probabilities in memory, 4 bytes per model voxel.
+    """
     settings = settings or Settings()
     overlap = plan.overlap if settings.overlap is None else settings.overlap
     gate = plan.gate if settings.gate is None else settings.gate
@@ -119,6 +126,7 @@ def screen(
         windows_unglanced=int(np.isnan(glanced.probability).sum()),
         skipped_probability=float(unread[0]) if unread else None,
         seconds=seconds,
+        evidence=_evidence(scan, plan, gate, glanced, suspicious, done, probability) if keep_evidence else None,
     )
 
 
@@ -166,3 +174,25 @@ def _gather(scan: ModelScan, windows: list[Window], plan: Plan) -> FloatArray:
             yield gather(scan.hu, window.start, plan.sub_volume_voxels, plan.hu_windows.of(window.region))
 
     return np.stack(list(patches()))
+
+
+def _evidence(
+    scan: ModelScan,
+    plan: Plan,
+    gate: float,
+    glanced: Glanced,
+    suspicious: list[Window],
+    done: int,
+    probability: FloatArray,
+) -> Evidence:
+    kept, read = set(suspicious), set(suspicious[:done])
+    return Evidence(
+        grid=scan.grid,
+        size_voxels=plan.sub_volume_voxels,
+        gate=gate,
+        windows=glanced.windows,
+        glance_probability=glanced.probability if gate > 0 else None,
+        kept=np.array([window in kept for window in glanced.windows], bool),
+        read=np.array([window in read for window in glanced.windows], bool),
+        focus_probability=probability,
+    )
