@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from eval.masks import SUFFIX, Mask, MaskError, geometry_problem, list_masks, re
 from eval.report.inputs import UsageError, case_name
 from gfscreen.config import HUWindow, HUWindows
 from gfscreen.overview import Overview, look, ras_affine, ras_spacing, ras_view
+from gfscreen.preview.volumes import Box, body_box
 from gfscreen.region import RegionSplit, split
 from gfscreen.volume import Volume, read_volume
 
@@ -53,6 +55,12 @@ class LoadedCase:
             if mask is not None and mask.any():
                 return mask
         return np.zeros(self.hu.shape, bool)
+
+    @cached_property
+    def body_box(self) -> Box:
+        """Box around body and masks."""
+        masks = [mask for mask in (self.prediction, self.truth) if mask is not None]
+        return body_box(self.hu.shape, self.spacing_mm, self.overview, masks)
 
     def window(self, z: int) -> tuple[str, HUWindow]:
         """`chest` or `abdomen` and the HU window of axial slice `z`."""

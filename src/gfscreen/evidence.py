@@ -41,12 +41,14 @@ class Evidence:
     def to_model(self, voxels: NDArray[np.float64]) -> NDArray[np.float64]:
         """Positions (n, 3) in voxels of the scan's RAS view -> positions on the cropped model grid."""
         ratio = np.asarray(self.grid.native_mm) / np.asarray(self.grid.spacing_mm)
-        return voxels * ratio - np.array([low for low, _ in self.grid.box])
+        result: NDArray[np.float64] = voxels * ratio - np.array([low for low, _ in self.grid.box])
+        return result
 
     def to_scan(self, voxels: NDArray[np.float64]) -> NDArray[np.float64]:
         """The way back: positions (n, 3) on the cropped model grid -> voxels of the scan's RAS view."""
         ratio = np.asarray(self.grid.spacing_mm) / np.asarray(self.grid.native_mm)
-        return (voxels + np.array([low for low, _ in self.grid.box])) * ratio
+        result: NDArray[np.float64] = (voxels + np.array([low for low, _ in self.grid.box])) * ratio
+        return result
 
     def glance_at(self, voxel: NDArray[np.float64]) -> float | None:
         """Highest Glance probability of the sub-volumes that contain a position (3,) of the scan's RAS view.

@@ -44,8 +44,7 @@ def outline_points(section: NDArray[np.bool_]) -> FloatArray:
         along = section[:, lines] if axis == 0 else section[lines].T
         first = along.argmax(axis=0) - 0.5
         last = len(along) - along[::-1].argmax(axis=0) - 0.5
-        for end in (first, last):
-            points.append(np.column_stack((end, lines) if axis == 0 else (lines, end)))
+        points += [np.column_stack((end, lines) if axis == 0 else (lines, end)) for end in (first, last)]
     return np.concatenate(points).astype(np.float64)
 
 
@@ -124,4 +123,3 @@ def _with_short_axis(corners: FloatArray, metric: FloatArray, first: int, second
         long_ends=corners[[first, second]],
         short_ends=corners[first] + np.linalg.solve(metric, offsets_mm.T).T,
     )
-

@@ -84,7 +84,7 @@ def measure_lesions(volume: Volume, mask: NDArray[np.generic], evidence: Evidenc
         evidence: of the screening that made the mask; without it both probabilities are None.
 
     """
-    marked: NDArray[np.bool_] = ras_view(mask, volume) > 0
+    marked: NDArray[np.bool_] = ras_view(np.greater(mask, 0), volume).astype(bool, copy=False)
     measured = [_measure(volume, part, evidence) for part in _parts(marked)]
     ranked = sorted(measured, key=lambda lesion: -lesion.voxels)  # stable: equal ones stay in the RAS view's order
     return [Lesion(**{**vars(lesion), "id": rank}) for rank, lesion in enumerate(ranked, start=1)]
@@ -147,7 +147,9 @@ def _longest_axes(part: _Part, metric: NDArray[np.float64]) -> tuple[int, float,
             best, best_z = axes, int(z)
     if best is None:
         raise ValueError("an empty part cannot be measured")
-    ends = [np.append(end, best_z) + part.start for end in (*best.long_ends, *best.short_ends)]
+    ends = [
+        np.append(end, float(best_z)) + part.start.astype(np.float64) for end in (*best.long_ends, *best.short_ends)
+    ]
     return best_z + int(part.start[2]), best.long_mm, best.short_mm, ends
 
 
