@@ -1,4 +1,4 @@
-"""The command line: `gfscreen predict | info | convert | export | init | train`. Thin: it parses, calls, and exits.
+"""The command line: `gfscreen predict | stats | info | convert | export | init | train`. Thin: it parses, calls, and exits.
 
 Exit codes: 0 all cases written, 1 some case failed, 2 wrong usage.
 """
@@ -59,6 +59,10 @@ def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--weights", type=Path, metavar="DIR", help="weights folder (default: GFSCREEN_WEIGHTS or ./weights)"
     )
     files.add_argument("--report", type=Path, metavar="FILE", help="write a JSON report")
+    files.add_argument(
+        "--statistics", type=Path, metavar="FILE.json", help="measure every lesion; the same as a table in FILE.csv"
+    )
+    files.add_argument("--preview", type=Path, metavar="DIR", help="a picture per case and one page with a viewer")
     method = parser.add_argument_group("method (default: what the weights were made with)")
     method.add_argument(
         "--region", choices=("auto", "chest", "abdomen"), default="auto", help="HU window (default: auto)"
@@ -96,8 +100,32 @@ def _predict(args: argparse.Namespace) -> int:
         time_limit_s=args.time_limit,
         gpu_memory_limit_mb=args.gpu_memory_limit,
         report=args.report,
+        statistics=args.statistics,
+        preview=args.preview,
     )
     return predict(options, terminal_progress())
+
+
+def _add_stats(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "stats",
+        help="measure the lesions of masks that exist already",
+        description="Measure every lesion of a mask, or of a folder of masks, on its scan. Needs no weights.",
+        epilog="exit codes: 0 all cases measured, 1 some case failed, 2 wrong usage",
+    )
+    parser.add_argument("--image", type=Path, required=True, metavar="IN", help="a scan, or a folder of scans")
+    parser.add_argument("--mask", type=Path, required=True, metavar="MASK", help="its mask, or a folder of masks")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FILE.json", help="the same as a table goes to FILE.csv"
+    )
+    parser.add_argument("--preview", type=Path, metavar="DIR", help="a picture per case and one page with a viewer")
+    parser.set_defaults(run=_stats)
+
+
+def _stats(args: argparse.Namespace) -> int:
+    from gfscreen.statistics.existing import run
+
+    return run(args.image, args.mask, args.output, args.preview)
 
 
 def _add_info(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -189,7 +217,7 @@ def build_parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
     parser.add_argument("-q", "--quiet", action="store_true", help="errors only")
     parser.add_argument("-v", "--verbose", action="store_true", help="more about what is done")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_predict, _add_info, _add_convert, _add_export, _add_init):
+    for add in (_add_predict, _add_stats, _add_info, _add_convert, _add_export, _add_init):
         add(commands)
     command = next((argument for argument in argv if not argument.startswith("-")), None)
     _add_train(commands, chosen=command == "train")

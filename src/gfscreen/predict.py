@@ -15,10 +15,11 @@ from gfscreen.config import Plan, read_plan
 from gfscreen.engines.base import Engine
 from gfscreen.engines.select import load_engine
 from gfscreen.errors import GFScreenError, InputError, OutputError, UsageError
+from gfscreen.extras import Extras
 from gfscreen.files import remove_leftovers
 from gfscreen.report import CaseReport, peak_rss_mb, run_report, write_report
-from gfscreen.screening import Progress, Settings, no_progress, screen
-from gfscreen.volume import Case, find_cases, read_volume, write_mask
+from gfscreen.screening import Progress, Screening, Settings, no_progress, screen
+from gfscreen.volume import Case, Volume, find_cases, read_volume, write_mask
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,8 @@ class Options:
     time_limit_s: float | None = None
     gpu_memory_limit_mb: float | None = None
     report: Path | None = None
+    statistics: Path | None = None
+    preview: Path | None = None
 
 
 def default_weights() -> Path:
@@ -49,9 +52,10 @@ def default_weights() -> Path:
 
 
 def predict(options: Options, progress: Progress = no_progress) -> int:
-    """Screen all cases: 0 if every mask was written, 1 if some case failed. Raises UsageError before any work."""
+    """Screen all cases: 0 if all that was asked for was written, 1 if some case failed. Raises UsageError before any work."""
     cases = find_cases(options.source)
     reports = [CaseReport(case.name) for case in cases]
+    extras = Extras(options.statistics, options.preview, options.output, len(cases))
     plan: Plan | None = None
     engine: Engine | None = None
     try:
@@ -69,7 +73,7 @@ def predict(options: Options, progress: Progress = no_progress) -> int:
         logger.info("%s on %s, %s (%s)", *asdict(engine.info).values())
         for number, (case, report) in enumerate(zip(cases, reports, strict=True)):
             budget = Budget(options.time_limit_s, process_age_s() if number == 0 else 0.0)
-            _run_case(case, report, options, plan, engine, budget, progress)
+            extras.add(report, _run_case(case, report, options, plan, engine, budget, progress))
     except UsageError:
         raise
     except GFScreenError as error:
@@ -82,7 +86,8 @@ def predict(options: Options, progress: Progress = no_progress) -> int:
         settings = {**asdict(options.settings), "time_limit_s": options.time_limit_s}
         settings["gpu_memory_limit_mb"] = options.gpu_memory_limit_mb
         write_report(options.report, run_report(reports, plan, engine.info if engine else None, settings))
-    return 1 if any(report.status == "failed" for report in reports) else 0
+    complete = extras.finish(reports, plan, engine.info if engine else None)
+    return 1 if any(report.status == "failed" for report in reports) or not complete else 0
 
 
 def _prepare_output(output: Path) -> None:
@@ -101,10 +106,14 @@ def _prepare_output(output: Path) -> None:
 
 def _run_case(
     case: Case, report: CaseReport, options: Options, plan: Plan, engine: Engine, budget: Budget, progress: Progress
-) -> None:
-    """Screen one case and fill its report. Whatever goes wrong is said there and in the log; nothing is raised."""
+) -> tuple[Volume, Screening] | None:
+    """Screen one case and fill its report; the scan and its result, None if it failed.
+
+    Whatever goes wrong is said in the report and in the log; nothing is raised.
+    """
+    screened = None
     try:
-        _screen_case(case, report, options, plan, engine, budget, progress)
+        screened = _screen_case(case, report, options, plan, engine, budget, progress)
     except GFScreenError as error:
         report.error = str(error)
         logger.error("%s", error)
@@ -127,11 +136,12 @@ def _run_case(
             report.lesion_volume_ml,
             report.seconds["total"],
         )
+    return screened
 
 
 def _screen_case(
     case: Case, report: CaseReport, options: Options, plan: Plan, engine: Engine, budget: Budget, progress: Progress
-) -> None:
+) -> tuple[Volume, Screening]:
     if case.problem is not None:
         raise InputError(case.problem)
     if _same_file(options.output / case.mask_name, case.path):
@@ -141,7 +151,8 @@ def _screen_case(
         volume = read_volume(case.path)
     for warning in volume.warnings:
         logger.warning("%s: %s", case.path.name, warning)
-    result = screen(volume, plan, engine, budget, options.settings, progress)
+    wants_evidence = options.statistics is not None or options.preview is not None
+    result = screen(volume, plan, engine, budget, options.settings, progress, wants_evidence)
     report.fill(volume, result)
     for stage in ("preprocess", "glance", "focus"):
         report.seconds[stage] = round(result.seconds[stage], 3)
@@ -156,6 +167,7 @@ def _screen_case(
             unread,
             result.windows_unglanced,
         )
+    return volume, result
 
 
 def remove_stale_mask(path: Path) -> None:

@@ -81,12 +81,18 @@ def draw_plane(
     for colour, mask in masks.items():
         if mask.any():
             axes.contour(mask.astype(float), [0.5], colors=[colour], linewidths=1.2)
+    from matplotlib.patheffects import withStroke
+
+    readable = [withStroke(linewidth=2, foreground="black")]  # on bone as on air
     left, right, low, high = plane.letters
-    for x, y, letter in ((0.02, 0.5, left), (0.98, 0.5, right), (0.5, 0.02, low), (0.5, 0.97, high)):
-        axes.text(x, y, letter, transform=axes.transAxes, color="#ffd60a", ha="center", va="center", fontsize=9)
+    style = {"color": "#ffd60a", "ha": "center", "va": "center", "fontsize": 9, "path_effects": readable}
+    for x, y, letter in ((0.025, 0.5, left), (0.975, 0.5, right), (0.5, 0.03, low), (0.5, 0.97, high)):
+        axes.text(x, y, letter, transform=axes.transAxes, **style)
     bar = bar_mm / mm[plane.across]
     rows, columns = image.shape
     if bar < columns:
-        axes.plot([columns * 0.04, columns * 0.04 + bar], [rows * 0.05] * 2, color="white", linewidth=2)
-        axes.text(columns * 0.04, rows * 0.075, f"{bar_mm:.0f} mm", color="white", fontsize=7)
+        edge = [withStroke(linewidth=3.5, foreground="black")]
+        ends = [columns * 0.04, columns * 0.04 + bar]
+        axes.plot(ends, [rows * 0.05] * 2, color="white", linewidth=2, path_effects=edge)
+        axes.text(ends[0], rows * 0.075, f"{bar_mm:.0f} mm", color="white", fontsize=7, path_effects=readable)
     axes.set_axis_off()
