@@ -1,4 +1,4 @@
-"""The command line: `gfscreen predict | stats | info | convert | export | init | train`. Thin: it parses, calls, and exits.
+"""The command line: `gfscreen predict | stats | info | convert | export | init | train`: it parses, calls, and exits.
 
 Exit codes: 0 all cases written, 1 some case failed, 2 wrong usage.
 """

@@ -52,7 +52,10 @@ def default_weights() -> Path:
 
 
 def predict(options: Options, progress: Progress = no_progress) -> int:
-    """Screen all cases: 0 if all that was asked for was written, 1 if some case failed. Raises UsageError before any work."""
+    """Screen all cases: 0 if all that was asked for was written, 1 if something failed.
+
+    Raises UsageError before any work.
+    """
     cases = find_cases(options.source)
     reports = [CaseReport(case.name) for case in cases]
     extras = Extras(options.statistics, options.preview, options.output, len(cases))

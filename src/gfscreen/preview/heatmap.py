@@ -21,7 +21,7 @@ from gfscreen.preview.volumes import RGBA, SmallVolumes, encode, shrunk_affine
 # size moves their border by at most half a cell.
 CELL_VOXELS = (4, 4, 2)
 # A cell's opacity runs from the first to the second value as its probability runs from 0 to 1.
-_ALPHA = (26, 120)
+_ALPHA = (18, 84)
 _BORDER_ALPHA = 235
 
 

@@ -13,7 +13,10 @@
   const voxelOf = (row) => row.dataset.voxel.split(" ").map(Number);
   const select = (rows, chosen) => rows.forEach((row) => row.setAttribute("aria-selected", String(row === chosen)));
 
-  all("[data-case]").forEach((row) => row.addEventListener("click", () => go(Number(row.dataset.case))));
+  all("[data-case]").forEach((row) => row.addEventListener("click", () => {
+    byId("viewer").scrollIntoView();
+    go(Number(row.dataset.case));
+  }));
   all("[data-row]").forEach((row) => row.addEventListener("click", () => go(Number(row.dataset.row), voxelOf(row))));
 
   // What the layer shows at a voxel: the furthest that any sub-volume there went, and the highest probability.
