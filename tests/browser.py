@@ -56,6 +56,11 @@ class Page:
     def element(self, name: str):
         return self.driver.find_element("id", name)
 
+    def click(self, element) -> None:
+        """A real click, in the middle of the window: what the browser scrolls to by itself may lie under the header."""
+        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+        element.click()
+
     def data(self, key: str) -> str | None:
         return self.element("view").get_attribute(f"data-{key}")
 

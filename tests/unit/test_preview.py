@@ -23,7 +23,7 @@ from gfscreen.evidence import Evidence
 from gfscreen.extras import Extras
 from gfscreen.grid import ModelGrid
 from gfscreen.preview.case import ShownCase, shown_case
-from gfscreen.preview.heatmap import CELL_VOXELS, Fate, cells, fates, heat_layer, paint, window_entries
+from gfscreen.preview.heatmap import Fate, cell_voxels, cells, fates, heat_layer, paint, window_entries
 from gfscreen.preview.montage import cut_out, draw_montage
 from gfscreen.preview.page import Page, PageCase, page_case, render
 from gfscreen.preview.volumes import SmallVolumes
@@ -129,12 +129,12 @@ class TestHeatmap:
 
     def test_cells_show_the_furthest_fate_and_the_highest_probability(self):
         fate, probability = cells(small_evidence([0.7, 0.2, 0.9]))
-        assert CELL_VOXELS == (4, 4, 2)
-        assert fate.shape == (6, 2, 4)
+        assert cell_voxels(small_evidence(None).grid) == (4, 4, 4)
+        assert fate.shape == (6, 2, 2)
         # Cells of 4 voxels along x: 0 in the first; 1 in the first and second; 2 in the second and third; 3 in the
         # third; nothing covers the last two.
         assert fate[:, 0, 0].tolist() == [Fate.READ, Fate.READ, Fate.UNREAD, Fate.UNREAD, Fate.OUTSIDE, Fate.OUTSIDE]
-        assert probability[:, 1, 3] == pytest.approx([0.7, 0.7, 0.9, 0.9, 0, 0])
+        assert probability[:, 1, 1] == pytest.approx([0.7, 0.7, 0.9, 0.9, 0, 0])
 
     def test_paint(self):
         fate = np.full((5, 5, 5), Fate.SKIPPED, np.uint8)

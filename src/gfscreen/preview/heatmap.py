@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from gfscreen.evidence import Evidence
-from gfscreen.preview.volumes import RGBA, SmallVolumes, encode, shrunk_affine
+from gfscreen.grid import ModelGrid
+from gfscreen.preview.volumes import RGBA, Factors, SmallVolumes, encode, shrunk_affine
 
-# Model voxels per cell: 4 x 4 x 6 mm at the usual spacing. Sub-volumes begin at multiples of neither, which at this
-# size moves their border by at most half a cell.
-CELL_VOXELS = (4, 4, 2)
+# About the side of a cell. It moves a sub-volume's border by at most half a cell.
+CELL_MM = 4.0
 # A cell's opacity runs from the first to the second value as its probability runs from 0 to 1.
 _ALPHA = (18, 84)
 _BORDER_ALPHA = 235
@@ -44,6 +44,12 @@ FATE_WORDS = {
 }
 
 
+def cell_voxels(grid: ModelGrid) -> Factors:
+    """Model voxels per cell, along x, y, z."""
+    x, y, z = (max(1, round(CELL_MM / mm)) for mm in grid.spacing_mm)
+    return x, y, z
+
+
 def fates(evidence: Evidence) -> list[Fate]:
     """What became of each sub-volume; with Glance switched off every one is READ or UNREAD."""
     unseen = np.zeros(len(evidence.windows), bool)
@@ -57,13 +63,14 @@ def fates(evidence: Evidence) -> list[Fate]:
 
 def cells(evidence: Evidence) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """The strongest fate and the highest probability of every cell, (x, y, z) each; a cell is where its centre is."""
-    shape = [-(-n // c) for n, c in zip(evidence.grid.shape, CELL_VOXELS, strict=True)]
+    size = cell_voxels(evidence.grid)
+    shape = [-(-n // c) for n, c in zip(evidence.grid.shape, size, strict=True)]
     fate, probability = np.zeros(shape, np.uint8), np.zeros(shape, np.float32)
     values = evidence.glance_probability
     for number, (window, its_fate) in enumerate(zip(evidence.windows, fates(evidence), strict=True)):
         box = tuple(
-            slice(_first_cell(start, cell), _first_cell(start + size, cell))
-            for start, size, cell in zip(window.start, evidence.size_voxels, CELL_VOXELS, strict=True)
+            slice(_first_cell(start, cell), _first_cell(start + length, cell))
+            for start, length, cell in zip(window.start, evidence.size_voxels, size, strict=True)
         )
         fate[box] = np.maximum(fate[box], its_fate)
         if values is not None and not np.isnan(values[number]):
@@ -99,7 +106,7 @@ def heat_layer(evidence: Evidence, affine_ras_mm: NDArray[np.float64]) -> str | 
     to_scan = np.diag([*(t / s for t, s in zip(grid.spacing_mm, grid.native_mm, strict=True)), 1.0])
     model_affine = affine_ras_mm @ to_scan
     start = [low for low, _ in grid.box]
-    return encode(paint(*cells(evidence)), shrunk_affine(model_affine, start, CELL_VOXELS))
+    return encode(paint(*cells(evidence)), shrunk_affine(model_affine, start, cell_voxels(grid)))
 
 
 def window_entries(evidence: Evidence, small: SmallVolumes) -> list[dict[str, Any]]:
