@@ -65,15 +65,20 @@ class Extras:
         try:
             if screened is not None:
                 self._measure(report, *screened)
-            elif self._preview is not None:
-                self._preview.add_failed(report.name)
+            else:
+                self._add_absent(report, "this case failed")
+            return
         except GFScreenError as error:
-            self._failed = True
             logger.error("%s", error)
         except Exception as error:
             # A fault of ours: the masks of the other cases must still be written, and the trace must not be lost.
-            self._failed = True
             logger.exception("%s: statistics or preview failed, %s: %s", report.name, type(error).__name__, error)
+        self._failed = True
+        self._add_absent(report, "its preview could not be made")
+
+    def _add_absent(self, report: CaseReport, why_not: str) -> None:
+        if self._preview is not None:
+            self._preview.add_absent(report.name, report.status, why_not)
 
     def _measure(self, report: CaseReport, volume: Volume, result: Screening) -> None:
         from gfscreen.statistics.documents import measure_case
@@ -94,12 +99,12 @@ class Extras:
         if self._statistics is not None:
             from gfscreen.statistics.documents import Case, write_statistics
 
-            failed = [Case(report.name, error=report.error) for report in reports]
+            failed = [Case(report.name, error=report.error or "not measured, see the log") for report in reports]
             cases = [self._measured.get(id(report), case) for report, case in zip(reports, failed, strict=True)]
             write_statistics(self._statistics, cases)
         if self._preview is not None:
             for report in reports[self._seen :]:
-                self._preview.add_failed(report.name)
+                self._add_absent(report, "this case failed")
             untrained = plan is not None and plan.weights == "untrained"
             banner = "Untrained weights: these masks mean nothing." if untrained else ""
             path = self._preview.finish("GF-Screen: preview", _facts(plan, engine), banner)

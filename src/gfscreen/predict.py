@@ -154,8 +154,8 @@ def _screen_case(
         volume = read_volume(case.path)
     for warning in volume.warnings:
         logger.warning("%s: %s", case.path.name, warning)
-    wants_evidence = options.statistics is not None or options.preview is not None
-    result = screen(volume, plan, engine, budget, options.settings, progress, wants_evidence)
+    wanted = options.statistics is not None or options.preview is not None
+    result = screen(volume, plan, engine, budget, options.settings, progress, keep_evidence=wanted)
     report.fill(volume, result)
     for stage in ("preprocess", "glance", "focus"):
         report.seconds[stage] = round(result.seconds[stage], 3)

@@ -308,6 +308,9 @@ class TestPredict:
         write_nifti(runner.inputs / "a_0000.nii.gz", two_lesions(), AFFINE)
         run = runner(preview=tmp_path / "see")
         assert (run.code, run.only["status"], run.written) == (1, "ok", ["a.nii.gz"])
+        page = (tmp_path / "see" / "index.html").read_text()
+        assert 'class="pill good">ok' in page
+        assert "its preview could not be made" in page
 
     @pytest.mark.parametrize("option", ["statistics", "preview"])
     def test_nothing_but_masks_in_the_output_folder(self, tmp_path, option):

@@ -147,7 +147,7 @@ def _case_table(page: Page) -> str:
 
 def _case_row(case: PageCase, index: int | None) -> str:
     kind = {"ok": "good", "degraded": "warn"}.get(case.status, "bad")
-    known = case.status != "failed"
+    known = case.region is not None
     longest = max((lesion.long_axis_mm for lesion in case.lesions), default=None)
     volume_ml = sum(lesion.volume_mm3 for lesion in case.lesions) / 1000
     windows = _UNKNOWN if case.windows_total is None else f"{case.windows_read} / {case.windows_total}"

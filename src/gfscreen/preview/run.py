@@ -53,9 +53,9 @@ class Preview:
         used = sum(done.embedded.size for done in self._cases if done.embedded is not None)
         self._cases.append(page_case(case, min(self.case_mb * 1e6, PAGE_MB * 1e6 - used)))
 
-    def add_failed(self, name: str) -> None:
+    def add_absent(self, name: str, status: str, why_not: str) -> None:
         """A case of which there is nothing to see."""
-        self._cases.append(PageCase(name, "failed", why_not="this case failed"))
+        self._cases.append(PageCase(name, status, why_not=why_not))
 
     def finish(self, title: str, facts: Sequence[tuple[str, str]] = (), banner: str = "") -> Path:
         """Write the page; its path. Raises OutputError."""

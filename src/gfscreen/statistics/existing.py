@@ -91,7 +91,7 @@ def run(image: Path, mask: Path, output: Path, preview: Path | None = None) -> i
             logger.error("%s", error)
             cases.append(Case(pair.name, error=str(error)))
             if drawing is not None:
-                drawing.add_failed(pair.name)
+                drawing.add_absent(pair.name, "failed", "this case failed")
             continue
         cases.append(case)
         logger.info("%s: %d lesions, %.2f ml", case.name, len(case.lesions), (case.lesion_volume_mm3 or 0.0) / 1000)
