@@ -20,6 +20,8 @@ from isal import igzip
 from nibabel.volumeutils import apply_read_scaling
 from numpy.typing import NDArray
 
+from gfscreen.volume.geometry import grid_shift_mm
+
 SUFFIX = ".nii.gz"
 # 2**22 voxels: 32 MiB once scaled to float64, large enough to keep the decompressor busy.
 _BLOCK_VOXELS = 1 << 22
@@ -130,11 +132,7 @@ def geometry_problem(truth: Mask, other: Mask, name: str, tolerance_voxels: floa
             f"{name}: shape mismatch, expected {truth.voxels.shape} as the ground truth, got {other.voxels.shape}; "
             "write the mask on the input's grid"
         )
-    corners = np.array([[x, y, z, 1] for x in (0, 1) for y in (0, 1) for z in (0, 1)], dtype=np.float64) * np.array(
-        [*(n - 1 for n in truth.voxels.shape), 1]
-    )
-    shift = np.linalg.norm((corners @ truth.affine.T - corners @ other.affine.T)[:, :3], axis=1)
-    worst_mm = float(shift.max())
+    worst_mm = grid_shift_mm(truth.voxels.shape, truth.affine, other.affine)
     if not worst_mm <= tolerance_voxels * min(truth.spacing_mm):  # also true for NaN
         return (
             f"{name}: geometry mismatch, a corner lies {worst_mm:.3g} mm from the ground truth's, allowed "

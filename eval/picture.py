@@ -9,86 +9,21 @@ import argparse
 import logging
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from gfscreen.config import HUWindow, HUWindows
+from gfscreen.config import HUWindows
 from gfscreen.errors import GFScreenError, InputError
 from gfscreen.overview import look, ras_spacing, ras_view
+from gfscreen.preview.planes import PLANES, centre_of_interest, draw_plane, plane_of
 from gfscreen.region import split
 from gfscreen.volume import Volume, read_volume
 
 logger = logging.getLogger(__name__)
 
-SCALE_BAR_MM = 50.0
 _FACE = "#111111"
 _PREDICTION, _TRUTH = "#ff3b30", "#34c759"
-
-
-class Plane(NamedTuple):
-    """One plane through a RAS volume: its name, the fixed axis, the axes shown to the right and upwards.
-
-    letters: what lies left, right, below and above on the screen. flip: radiological view, patient's right on the left.
-    """
-
-    name: str
-    fixed: int
-    across: int
-    up: int
-    letters: tuple[str, str, str, str]
-    flip: bool
-
-
-PLANES = (
-    Plane("axial", 2, 0, 1, ("R", "L", "P", "A"), True),
-    Plane("coronal", 1, 0, 2, ("R", "L", "F", "H"), True),
-    Plane("sagittal", 0, 1, 2, ("A", "P", "F", "H"), True),
-)
-
-
-def centre_of_interest(mask: NDArray[np.bool_]) -> tuple[int, int, int]:
-    """Voxel in the middle of the largest 26-connected component, in its largest axial slice; the centre if empty."""
-    labels, count = ndimage.label(mask, np.ones((3, 3, 3), bool))
-    if count == 0:
-        x, y, z = (n // 2 for n in mask.shape)
-        return x, y, z
-    largest = labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
-    z = int(largest.sum(axis=(0, 1)).argmax())
-    inside = np.argwhere(largest[:, :, z])
-    x, y = inside[np.abs(inside - inside.mean(axis=0)).sum(axis=1).argmin()]
-    return int(x), int(y), z
-
-
-def plane_of(array: NDArray[Any], plane: Plane, centre: tuple[int, int, int]) -> NDArray[Any]:
-    """The plane through `centre` of a RAS array (x, y, z) as an image, row 0 at the bottom."""
-    section = np.take(array, centre[plane.fixed], axis=plane.fixed)
-    # The remaining axes keep their order, so the first one runs across and the second one up.
-    image: NDArray[Any] = section.T[:, ::-1] if plane.flip else section.T
-    return image
-
-
-def draw_plane(
-    axes: Any, image: NDArray[Any], masks: dict[str, NDArray[Any]], plane: Plane, mm: tuple[float, ...], w: HUWindow
-) -> None:
-    aspect = mm[plane.up] / mm[plane.across]
-    axes.imshow(
-        image, cmap="gray", vmin=w.low_hu, vmax=w.high_hu, origin="lower", aspect=aspect, interpolation="bilinear"
-    )
-    for colour, mask in masks.items():
-        if mask.any():
-            axes.contour(mask.astype(float), [0.5], colors=[colour], linewidths=1.2)
-    left, right, low, high = plane.letters
-    for x, y, letter in ((0.02, 0.5, left), (0.98, 0.5, right), (0.5, 0.02, low), (0.5, 0.97, high)):
-        axes.text(x, y, letter, transform=axes.transAxes, color="#ffd60a", ha="center", va="center", fontsize=9)
-    bar = SCALE_BAR_MM / mm[plane.across]
-    rows, columns = image.shape
-    if bar < columns:
-        axes.plot([columns * 0.04, columns * 0.04 + bar], [rows * 0.05] * 2, color="white", linewidth=2)
-        axes.text(columns * 0.04, rows * 0.075, f"{SCALE_BAR_MM:.0f} mm", color="white", fontsize=7)
-    axes.set_axis_off()
 
 
 def render(volume: Volume, prediction: NDArray[Any], truth: NDArray[Any] | None, title: str, path: Path) -> None:

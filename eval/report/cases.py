@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from eval.efficiency.runner import find_cases
 from eval.masks import SUFFIX, Mask, MaskError, geometry_problem, list_masks, read_mask
 from eval.report.inputs import UsageError, case_name
 from gfscreen.config import HUWindow, HUWindows
-from gfscreen.overview import Overview, look, ras_spacing, ras_view
+from gfscreen.overview import Overview, look, ras_affine, ras_spacing, ras_view
+from gfscreen.preview.volumes import Box, body_box
 from gfscreen.region import RegionSplit, split
 from gfscreen.volume import Volume, read_volume
 
@@ -53,6 +55,12 @@ class LoadedCase:
             if mask is not None and mask.any():
                 return mask
         return np.zeros(self.hu.shape, bool)
+
+    @cached_property
+    def body_box(self) -> Box:
+        """Box around body and masks."""
+        masks = [mask for mask in (self.prediction, self.truth) if mask is not None]
+        return body_box(self.hu.shape, self.spacing_mm, self.overview, masks)
 
     def window(self, z: int) -> tuple[str, HUWindow]:
         """`chest` or `abdomen` and the HU window of axial slice `z`."""
@@ -130,15 +138,3 @@ def _read_mask(path: Path, volume: Volume) -> tuple[NDArray[np.uint8] | None, st
     )
     problem = geometry_problem(grid, mask, path.name)
     return (mask.voxels, None) if problem is None else (None, problem.replace("the ground truth", "the scan"))
-
-
-def ras_affine(volume: Volume) -> NDArray[np.float64]:
-    """4x4 from the index of `ras_view` to RAS mm."""
-    axes, flips = volume.geometry.ras_axes
-    to_file = np.zeros((4, 4))
-    to_file[3, 3] = 1.0
-    for ras, (axis, flip) in enumerate(zip(axes, flips, strict=True)):
-        to_file[axis, ras] = -1.0 if flip else 1.0
-        to_file[axis, 3] = volume.geometry.shape[axis] - 1 if flip else 0
-    affine: NDArray[np.float64] = volume.geometry.affine_ras_mm @ to_file
-    return affine

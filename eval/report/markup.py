@@ -1,21 +1,19 @@
-"""Small pieces of HTML: tables, inlined charts and pictures, data and code inside the page. Everything is escaped."""
+"""Pieces of the report's HTML: tables, inlined charts and pictures. Everything is escaped."""
 
 from __future__ import annotations
 
 import base64
-import json
 import re
 from collections.abc import Iterable
 from html import escape
-from typing import Any
 
 from eval.report.figures import INK, Chart
 from eval.report.montage import Montage
 from eval.table4 import BROKEN, HELD, NOT_MEASURED
 from eval.tables import MISSING, Cell, Table
+from gfscreen.preview.markup import pill
 
 _PILLS = {HELD: "good", BROKEN: "bad", NOT_MEASURED: "none"}
-TIMES = "\N{MULTIPLICATION SIGN}"
 _ALIGN = {"l": "left", "r": "right", "c": "centre"}
 
 
@@ -50,11 +48,6 @@ def cell_html(cell: Cell) -> str:
     return pill(text, _PILLS[text]) if text in _PILLS else escape(text)
 
 
-def pill(text: str, kind: str) -> str:
-    """A small label; `kind`: good, bad, warn or none."""
-    return f'<span class="pill {kind}">{escape(text)}</span>'
-
-
 def chart_html(chart: Chart | None, title: str, why_not: str) -> str:
     """A chart as inline SVG in the page's colours, or a box that says why there is none."""
     if chart is None:
@@ -78,11 +71,6 @@ def inline_svg(chart: Chart) -> str:
     return f'{head} role="img" aria-label="{escape(chart.caption, quote=True)}">{rest}'
 
 
-def product(values: Iterable[object]) -> str:
-    """Sizes or spacings with a sign between them."""
-    return f" {TIMES} ".join(map(str, values))
-
-
 def montage_html(montage: Montage) -> str:
     """A montage as an inline picture."""
     data = base64.b64encode(montage.jpeg).decode("ascii")
@@ -92,24 +80,3 @@ def montage_html(montage: Montage) -> str:
         f'<figure class="montage"><img loading="lazy" width="{width}" height="{height}" alt="{alt}" '
         f'src="data:image/jpeg;base64,{data}"></figure>'
     )
-
-
-def data_script(name: str, value: Any) -> str:
-    """JSON inside the page; `<` is written so that no text can end the element."""
-    text = json.dumps(value, allow_nan=False).replace("<", "\\u003c")
-    return f'<script type="application/json" id="{escape(name, quote=True)}">{text}</script>'
-
-
-def code_script(code: str, name: str) -> str:
-    """JavaScript inside the page.
-
-    Raises:
-        ValueError: the code holds what would end or change the element.
-
-    """
-    for mark in ("</script", "<!--"):
-        if mark in code.lower():
-            raise ValueError(
-                f"{name}: expected code without {mark!r}, which would end the element; choose another build"
-            )
-    return f"<script>{code}</script>"

@@ -13,11 +13,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from eval.metrics import bounding_box
-from eval.picture import PLANES, Plane, centre_of_interest, draw_plane, plane_of
 from eval.report.cases import LoadedCase
+from gfscreen.preview.planes import PLANES, PREDICTION, TRUTH, Plane, centre_of_interest, draw_plane, plane_of
 
-# Vermilion and sky blue: told apart under all common forms of colour blindness, unlike red and green.
-PREDICTION, TRUTH = "#ff6a3d", "#35c2ff"
 AXIAL_SLICES = 4
 _FACE = "#0c0f13"
 _PANEL_INCH = 2.55
@@ -58,34 +56,11 @@ def axial_slices(low: int, high: int, depth: int, count: int = AXIAL_SLICES) -> 
     return [int(z) for z in places]
 
 
-def body_box(case: LoadedCase, margin_mm: float = 12.0) -> tuple[slice, slice, slice]:
-    """Box around body and masks in RAS voxels; the whole scan where no body was found."""
-    lows, highs = [], []
-    masks = [m for m in (case.prediction, case.truth) if m is not None and m.any()]
-    for axis in range(3):
-        others = tuple(a for a in range(3) if a != axis)
-        size, step = case.hu.shape[axis], case.overview.step_voxels[axis]
-        body = np.flatnonzero(case.overview.body.any(axis=others))
-        if body.size == 0:
-            lows.append(0)
-            highs.append(size)
-            continue
-        margin = round(margin_mm / case.spacing_mm[axis])
-        low, high = int(body[0]) * step - margin, (int(body[-1]) + 1) * step + margin
-        for mask in masks:
-            hit = np.flatnonzero(mask.any(axis=others))
-            low, high = min(low, int(hit[0])), max(high, int(hit[-1]) + 1)
-        lows.append(max(0, low))
-        highs.append(min(size, high))
-    x, y, z = (slice(a, b) for a, b in zip(lows, highs, strict=True))
-    return x, y, z
-
-
 def draw_montage(folder: Path, case: LoadedCase, scores: Mapping[str, str] | None) -> Montage:
     """Write `overlay_<case>.png` and `.pdf` into `folder`."""
     from matplotlib.figure import Figure
 
-    box = body_box(case)
+    box = case.body_box
     hu = case.hu[box]
     masks = {TRUTH: case.truth, PREDICTION: case.prediction}
     shown = {colour: mask[box] for colour, mask in masks.items() if mask is not None}

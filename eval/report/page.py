@@ -1,4 +1,4 @@
-"""The page: one file that needs no other and asks no network, held to that by a content security policy."""
+"""The page: one file that needs no other and asks no network."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import Any
 
 from eval.report.cards import cards, cards_html
 from eval.report.curve import GatePoint, at_gate
-from eval.report.embed import EmbeddedCase
 from eval.report.figures import Chart
 from eval.report.inputs import Efficiency, Scores
-from eval.report.markup import chart_html, code_script, montage_html, pill, table_html
-from eval.report.montage import PREDICTION, TRUTH, Montage
+from eval.report.markup import chart_html, montage_html, table_html
+from eval.report.montage import Montage
 from eval.report.screening import cases_by_name, facts, kept_share, stage_table, untrained
-from eval.report.viewer import viewer_html, viewer_scripts
 from eval.table4 import NOT_MEASURED
 from eval.tables import Table, number
 from gfscreen.files import write_atomically
+from gfscreen.preview.markup import document, pill
+from gfscreen.preview.planes import PREDICTION, TRUTH
+from gfscreen.preview.viewer import EmbeddedCase, Layer, viewer_html, viewer_scripts
 
 PAGE_NAME = "index.html"
 ASSETS = Path(__file__).parent / "assets"
-# Nothing may be loaded from anywhere; data: and blob: lie inside the page.
-POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; "
-    "font-src data:; connect-src data: blob:; worker-src blob:; base-uri 'none'; form-action 'none'"
+LAYERS = (
+    Layer("prediction", "Prediction", PREDICTION, "P"),
+    Layer("truth", "Truth", TRUTH, "T"),
 )
 _CHARTS = {
     "scores": ("Distribution of DSC and NSD", "No score folder was given (--scores)."),
@@ -80,29 +80,12 @@ def render(page: Page) -> str:
         ("accuracy", "Accuracy", table_html(page.tables["table3"]) + _chart(page, "scores")),
         ("detection", "Detection", _detection(page)),
         ("efficiency", "Efficiency", _efficiency(page)),
-        ("viewer", "Viewer", viewer_html(page.embedded, page.chosen)),
+        ("viewer", "Viewer", _viewer(page)),
         ("overlays", "Overlays", _overlays(page)),
         ("cases", "Cases", _cases(page)),
     ]
-    nav = "".join(f'<a href="#{key}">{name}</a>' for key, name, _ in sections)
-    body = "".join(f'<section id="{key}"><h2>{name}</h2>{html}</section>' for key, name, html in sections)
-    head = (
-        '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta http-equiv="Content-Security-Policy" content="{escape(POLICY, quote=True)}">'
-        '<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,">'
-        f"<title>{escape(page.title)}</title><style>{_asset('page.css')}</style>"
-    )
-    top = (
-        f'<header><div class="wrap"><div class="brand">{escape(page.title)}</div><nav>{nav}</nav>'
-        '<button id="theme" type="button" aria-label="light or dark">◐</button></div></header>'
-    )
-    scripts = code_script(_asset("page.js"), "page.js") + viewer_scripts(page.embedded)
-    body = f'{top}<main class="wrap">{body}</main>{scripts}'
-    return f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>\n'
-
-
-def _asset(name: str) -> str:
-    return (ASSETS / name).read_text(encoding="utf-8")
+    style = (ASSETS / "report.css").read_text(encoding="utf-8")
+    return document(page.title, sections, viewer_scripts(page.embedded, LAYERS), style)
 
 
 def _chart(page: Page, key: str) -> str:
@@ -151,6 +134,15 @@ def _efficiency(page: Page) -> str:
     stages = stage_table(page.product)
     charts = f'<div class="pair">{_chart(page, "gpu")}{_chart(page, "ram")}</div>'
     return table_html(page.tables["table4"]) + charts + ("" if stages is None else table_html(stages))
+
+
+def _viewer(page: Page) -> str:
+    """The viewer, or a line that says why there is none."""
+    if not page.embedded:
+        why = "No case is inside this page (--images, --viewer-mb)."
+        return f'<p class="absent">{pill(NOT_MEASURED, "none")} {why}</p>'
+    note = f"Cases: {page.chosen}. Scores were computed on the full scans."
+    return viewer_html(page.embedded, LAYERS, note)
 
 
 def _overlays(page: Page) -> str:

@@ -131,7 +131,8 @@ class CaseRun:
             return None
         try:
             with self._or_last_resort(volume.geometry):
-                result = screen(volume, plan, engine, budget, self.options.settings, progress)
+                wanted = self.options.statistics is not None or self.options.preview is not None
+                result = screen(volume, plan, engine, budget, self.options.settings, progress, keep_evidence=wanted)
                 self.report.fill(volume, result)
         finally:
             gpu_mb = engine.peak_gpu_mb()

@@ -1,4 +1,4 @@
-"""The command line: `gfscreen predict | series | seg | info | train | ...`. Thin: it parses, calls, and exits.
+"""The command line: `gfscreen predict | stats | series | seg | info | train | ...`. Thin: it parses, calls, and exits.
 
 Exit codes: 0 all cases written, 1 some case failed, 2 wrong usage, 128 + N stopped by signal N.
 """
@@ -63,6 +63,10 @@ def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         action="store_true",
         help="last resort: an empty mask for a scan that was read but could not be screened; it still counts as failed",
     )
+    files.add_argument(
+        "--statistics", type=Path, metavar="FILE.json", help="measure every lesion; the same as a table in FILE.csv"
+    )
+    files.add_argument("--preview", type=Path, metavar="DIR", help="a picture per case and one page with a viewer")
     dicom = parser.add_argument_group("DICOM")
     dicom_commands.add_series_option(dicom)
     dicom.add_argument(
@@ -109,6 +113,8 @@ def _predict(args: argparse.Namespace) -> int:
         empty_mask_on_failure=args.empty_mask_on_failure,
         series=args.series,
         dicom_seg=args.dicom_seg,
+        statistics=args.statistics,
+        preview=args.preview,
     )
     return predict(options, no_progress if args.quiet else terminal_progress())
 
@@ -116,6 +122,28 @@ def _predict(args: argparse.Namespace) -> int:
 def _add_dicom(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     dicom_commands.configure_series(commands.add_parser("series", help="list the series of a DICOM study"))
     dicom_commands.configure_seg(commands.add_parser("seg", help="turn a mask into a DICOM SEG of its series"))
+
+
+def _add_stats(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "stats",
+        help="measure the lesions of masks that exist already",
+        description="Measure every lesion of a mask, or of a folder of masks, on its scan. Needs no weights.",
+        epilog="exit codes: 0 all cases measured, 1 some case failed, 2 wrong usage",
+    )
+    parser.add_argument("--image", type=Path, required=True, metavar="IN", help="a scan, or a folder of scans")
+    parser.add_argument("--mask", type=Path, required=True, metavar="MASK", help="its mask, or a folder of masks")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FILE.json", help="the same as a table goes to FILE.csv"
+    )
+    parser.add_argument("--preview", type=Path, metavar="DIR", help="a picture per case and one page with a viewer")
+    parser.set_defaults(run=_stats)
+
+
+def _stats(args: argparse.Namespace) -> int:
+    from gfscreen.statistics.existing import run
+
+    return run(args.image, args.mask, args.output, args.preview)
 
 
 def _add_info(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -228,7 +256,7 @@ def build_parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
     commands: argparse._SubParsersAction[Any] = parser.add_subparsers(
         required=True, metavar="COMMAND", dest="command", title="commands"
     )
-    for add in (_add_predict, _add_dicom, _add_info):
+    for add in (_add_predict, _add_stats, _add_dicom, _add_info):
         add(commands)
     _add_train(commands, chosen=next((word for word in argv if not word.startswith("-")), None) == "train")
     for add in (_add_convert, _add_export, _add_init, _add_completion):

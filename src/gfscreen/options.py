@@ -27,6 +27,8 @@ class Options:
     empty_mask_on_failure: bool = False
     series: str | None = None
     dicom_seg: Path | None = None
+    statistics: Path | None = None
+    preview: Path | None = None
 
 
 def default_weights() -> Path:

@@ -63,6 +63,18 @@ def ras_spacing(volume: Volume) -> tuple[float, float, float]:
     return spacing[axes[0]], spacing[axes[1]], spacing[axes[2]]
 
 
+def ras_affine(volume: Volume) -> NDArray[np.float64]:
+    """4x4 from the index of `ras_view` to RAS mm."""
+    axes, flips = volume.geometry.ras_axes
+    to_file = np.zeros((4, 4))
+    to_file[3, 3] = 1.0
+    for ras, (axis, flip) in enumerate(zip(axes, flips, strict=True)):
+        to_file[axis, ras] = -1.0 if flip else 1.0
+        to_file[axis, 3] = volume.geometry.shape[axis] - 1 if flip else 0
+    affine: NDArray[np.float64] = volume.geometry.affine_ras_mm @ to_file
+    return affine
+
+
 def coarse_hu(volume: Volume) -> tuple[NDArray[np.float32], tuple[int, int, int]]:
     """Block means of the scan at about `COARSE_MM` (every second voxel in-plane is enough), and the block size."""
     hu = ras_view(volume.hu, volume)

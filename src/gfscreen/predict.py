@@ -7,9 +7,9 @@ screened. What one case goes through is in `case_run`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from concurrent.futures import Future, wait
 from dataclasses import asdict, dataclass
+from functools import partial
 
 from gfscreen.budget import Budget, process_age_s, write_reserve_s
 from gfscreen.case_run import CaseRun, Finished, NoEngineError
@@ -18,11 +18,12 @@ from gfscreen.dicom_output import check_seg_output
 from gfscreen.engines.base import Engine, EngineInfo
 from gfscreen.engines.select import load_engine
 from gfscreen.errors import EngineError, GFScreenError, UsageError
+from gfscreen.extras import Extras
 from gfscreen.options import Options
 from gfscreen.output_folder import prepare_output
 from gfscreen.pipeline import Background, ReadAhead, Timed
 from gfscreen.report import run_report, write_report
-from gfscreen.screening import Progress, no_progress
+from gfscreen.screening import Progress, Screening, no_progress
 from gfscreen.stopping import Stopped
 from gfscreen.volume import Volume, find_cases
 from gfscreen.volume.memory import needed_bytes, promised
@@ -39,19 +40,26 @@ class _Known:
 
 
 def predict(options: Options, progress: Progress = no_progress) -> int:
-    """Screen all cases: 0 if every mask was written, 1 if some case failed. Raises UsageError before any work.
+    """Screen all cases: 0 if all that was asked for was written, 1 if something failed.
 
-    Stopped, when the process is told to stop, passes through after the report was written.
+    Raises UsageError before any work. Stopped, when the process is told to stop, passes through after the report was
+    written; statistics and preview are left out then.
     """
     cases = find_cases(options.source)
+    if options.resume and (options.statistics is not None or options.preview is not None):
+        raise UsageError(
+            "--resume does not read finished scans again, which --statistics and --preview need; "
+            "leave these out and run `gfscreen stats` on the masks afterwards"
+        )
     if options.dicom_seg is not None:
         check_seg_output(cases, options.dicom_seg)
     runs = [CaseRun(case, options) for case in cases]
     reports = [run.report for run in runs]
+    extras = Extras(options.statistics, options.preview, options.output, len(cases))
     known = _Known()
     stopped: Stopped | None = None
     try:
-        _screen_all(runs, options, known, progress)
+        _screen_all(runs, options, known, extras, progress)
     except Stopped as stop:
         stopped = stop
         for report in reports:
@@ -63,17 +71,18 @@ def predict(options: Options, progress: Progress = no_progress) -> int:
         write_report(options.report, run_report(reports, known.plan, known.engine, settings))
     if stopped is not None:
         raise stopped
-    return 1 if any(report.status == "failed" for report in reports) else 0
+    complete = extras.finish(reports, known.plan, known.engine)
+    return 1 if any(report.status == "failed" for report in reports) or not complete else 0
 
 
-def _screen_all(runs: list[CaseRun], options: Options, known: _Known, progress: Progress) -> None:
+def _screen_all(runs: list[CaseRun], options: Options, known: _Known, extras: Extras, progress: Progress) -> None:
     """Screen all cases; if nothing can be screened at all, every one that has no mask yet fails for that reason."""
     try:
         prepare_output(options.output)
         known.plan = read_plan(options.weights)
         if known.plan.weights == "untrained":
             logger.warning("these weights are untrained: the masks mean nothing")
-        _run_cases(runs, options, known.plan, known, progress)
+        _run_cases(runs, options, known.plan, known, extras, progress)
     except UsageError:
         raise
     except GFScreenError as error:
@@ -83,7 +92,9 @@ def _screen_all(runs: list[CaseRun], options: Options, known: _Known, progress: 
                 run.fail(error)
 
 
-def _run_cases(runs: list[CaseRun], options: Options, plan: Plan, known: _Known, progress: Progress) -> None:
+def _run_cases(
+    runs: list[CaseRun], options: Options, plan: Plan, known: _Known, extras: Extras, progress: Progress
+) -> None:
     """Read, screen and write, each in a thread of its own. Raises GFScreenError if the engine cannot be loaded."""
     with Background() as background:
         loading = background.start("load", lambda: _load(options, known))
@@ -92,18 +103,27 @@ def _run_cases(runs: list[CaseRun], options: Options, plan: Plan, known: _Known,
         try:
             for number, run in enumerate(runs):
                 budget = Budget(options.time_limit_s, process_age_s() if number == 0 else 0.0)
+                screened: tuple[Volume, Screening | None] | None = None
                 with run.reported(budget):
                     try:
-                        write = _screen_case(run, plan, scans, loading, budget, progress)
+                        screened = _screen_case(run, plan, scans, loading, budget, progress)
                     finally:
                         if number == len(runs) - 1 and loading.done() and loading.exception() is None:
                             # Before the last mask is written: a GPU is held no longer than it computes.
                             loading.result().release()
-                    if write is not None:
+                    if screened is not None:
                         if writing is not None:
                             # One mask at a time; what its writing has raised is in its own report.
                             writing.result()
+                        write = partial(run.write, screened[0].geometry, screened[1], budget)
                         writing = background.start("write", write)
+                if extras.wanted:
+                    # Between two cases, which pay for it neither in time nor with their memory.
+                    if writing is not None:
+                        writing.result()
+                    extras.add(run.report, screened)
+                # Two other scans will be in memory: that of the next case, and the one that is read meanwhile.
+                del screened
         except NoEngineError as error:
             raise error.cause from error
         if writing is not None:
@@ -141,10 +161,10 @@ def _screen_case(
     loading: Future[Engine],
     budget: Budget,
     progress: Progress,
-) -> Callable[[], None] | None:
-    """Screen one case and return what is left to do, writing its mask; None if an earlier run finished it.
+) -> tuple[Volume, Screening | None] | None:
+    """The scan of one case and what was found, or None if the networks came too late.
 
-    Raises what its reading has raised, and NoEngineError.
+    None alone if an earlier run finished the case. Raises what its reading has raised, and NoEngineError.
     """
     try:
         scan = scans.take()
@@ -163,8 +183,7 @@ def _screen_case(
         scans.begin()
         engine = _wait_for(loading, budget, volume)
         result = run.screen(volume, plan, engine, budget, progress)
-    geometry = volume.geometry
-    return lambda: run.write(geometry, result, budget)
+    return volume, result
 
 
 def _check(loading: Future[Engine]) -> None:

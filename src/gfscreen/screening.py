@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from gfscreen.budget import Allowance, Budget, write_reserve_s
 from gfscreen.config import Plan
 from gfscreen.engines.base import Engine, FloatArray
+from gfscreen.evidence import Evidence
 from gfscreen.grid import ModelScan, to_model, to_native_mask
 from gfscreen.region import RegionSplit
 from gfscreen.schedule import Timetable, evenly_spread
@@ -64,10 +65,20 @@ class Search:
         self.gate = gate
         self.keep_share = keep_share
         # Gate 0 needs no glance: everything is suspicious.
-        self.suspicion = dict.fromkeys(windows, 1.0) if gate == 0 and keep_share is None else {}
+        self.suspicion = {} if self.glances else dict.fromkeys(windows, 1.0)
         self.read: set[Window] = set()
         self.goes_on = bool(windows)
         self._moved = False
+
+    @property
+    def glances(self) -> bool:
+        """Whether Glance is asked at all."""
+        return self.gate > 0 or self.keep_share is not None
+
+    @property
+    def probability(self) -> NDArray[np.float64]:
+        """Suspicion of each sub-volume; NaN where it was not glanced at."""
+        return np.array([self.suspicion.get(window, np.nan) for window in self.windows], np.float64)
 
     def unseen(self, order: list[Window]) -> list[Window]:
         """Those of `order` that were not glanced at."""
@@ -75,8 +86,7 @@ class Search:
 
     def unread(self) -> list[Window]:
         """Those that are suspicious and were not read, the most suspicious first."""
-        glanced = Glanced(self.windows, np.array([self.suspicion.get(w, np.nan) for w in self.windows], np.float64))
-        kept = most_suspicious_first(glanced, self.gate, self.keep_share)
+        kept = most_suspicious_first(Glanced(self.windows, self.probability), self.gate, self.keep_share)
         return [window for window in kept if window not in self.read]
 
     def saw(self, glanced: Glanced) -> None:
@@ -98,6 +108,7 @@ class Screening:
 
     windows_kept: above the gate; windows_done: of these, those that Focus has read; windows_unglanced: those that time
     did not allow Glance to look at. skipped_probability: the highest suspicion among kept windows left unread.
+    evidence: both stages' answers, if they were asked for.
     """
 
     mask: NDArray[np.uint8]
@@ -108,6 +119,7 @@ class Screening:
     windows_unglanced: int
     skipped_probability: float | None
     seconds: dict[str, float] = field(default_factory=dict)
+    evidence: Evidence | None = None
 
     @property
     def complete(self) -> bool:
@@ -122,8 +134,12 @@ def screen(
     budget: Budget,
     settings: Settings | None = None,
     progress: Progress = no_progress,
+    keep_evidence: bool = False,
 ) -> Screening:
-    """Screen one scan. Never raises for lack of time: what could not be read is counted in the result."""
+    """Screen one scan. Never raises for lack of time: what could not be read is counted in the result.
+
+    keep_evidence: hand out what Glance and Focus said; it holds the probabilities in memory, 4 bytes per model voxel.
+    """
     settings = settings or Settings()
     overlap = plan.overlap if settings.overlap is None else settings.overlap
     gate = plan.gate if settings.gate is None else settings.gate
@@ -152,7 +168,8 @@ def screen(
         seconds["focus"] += budget.elapsed_s() - start
 
     start = budget.elapsed_s()
-    mask = to_native_mask(stitcher.finish(), scan.grid, volume)
+    probability = stitcher.finish()
+    mask = to_native_mask(probability, scan.grid, volume)
     seconds["restore"] = budget.elapsed_s() - start
 
     skipped = search.unread()
@@ -165,6 +182,7 @@ def screen(
         windows_unglanced=len(search.unseen(windows)),
         skipped_probability=search.suspicion[skipped[0]] if skipped else None,
         seconds=seconds,
+        evidence=_evidence(scan, plan, search, probability) if keep_evidence else None,
     )
 
 
@@ -227,3 +245,17 @@ def _gather(scan: ModelScan, windows: list[Window], plan: Plan) -> FloatArray:
             yield gather(scan.hu, window.start, plan.sub_volume_voxels, plan.hu_windows.of(window.region))
 
     return np.stack(list(patches()))
+
+
+def _evidence(scan: ModelScan, plan: Plan, search: Search, probability: FloatArray) -> Evidence:
+    kept = search.read.union(search.unread())
+    return Evidence(
+        grid=scan.grid,
+        size_voxels=plan.sub_volume_voxels,
+        gate=search.gate,
+        windows=search.windows,
+        glance_probability=search.probability if search.glances else None,
+        kept=np.array([window in kept for window in search.windows], bool),
+        read=np.array([window in search.read for window in search.windows], bool),
+        focus_probability=probability,
+    )

@@ -87,7 +87,7 @@ class TestPredict:
         got: list[Options] = []
         monkeypatch.setattr("gfscreen.predict.predict", lambda options, _: got.append(options) or 0)
         arguments = "--weights w --device cuda:1 --engine torch --precision fp32 --region chest --overlap 0.75 --gate 0"
-        limits = "--time-limit 45 --gpu-memory-limit 4000 --report r.json"
+        limits = "--time-limit 45 --gpu-memory-limit 4000 --report r.json --statistics s.json --preview see"
         assert main([*PREDICT, *arguments.split(), *limits.split()]) == 0
         assert got == [
             Options(
@@ -101,6 +101,8 @@ class TestPredict:
                 45.0,
                 4000.0,
                 Path("r.json"),
+                Path("s.json"),
+                Path("see"),
             )
         ]
 

@@ -85,8 +85,19 @@ folder = {str(tmp_path)!r}
 assert main(["-q", "predict", "-i", folder + "/in", "-o", folder + "/out", "--weights", folder + "/weights",
              "--report", folder + "/report.json"]) == 0
 """
-        assert_light(imported(code, cwd=tmp_path))
+        modules = imported(code, cwd=tmp_path)
+        assert_light(modules)
+        assert not {"gfscreen.statistics", "gfscreen.preview"} & modules  # nobody asked for them
         assert read_mask(tmp_path / "out" / "a.nii.gz").all()
+
+    def test_statistics_of_an_existing_mask(self, tmp_path):
+        write_nifti(tmp_path / "a_0000.nii.gz", np.full((36, 32, 30), 40, np.int16))
+        write_nifti(tmp_path / "a.nii.gz", np.ones((36, 32, 30), np.uint8))
+        arguments = ["-q", "stats", "--image", "a_0000.nii.gz", "--mask", "a.nii.gz", "-o", "s.json"]
+        modules = imported(f"from gfscreen.cli import main; assert main({arguments!r}) == 0", cwd=tmp_path)
+        assert_light(modules)
+        # The container leaves these parts of scipy out.
+        assert not {"scipy.spatial", "scipy.stats", "scipy.optimize"} & modules
 
 
 class TestOpenVINOWithoutTorch:
@@ -155,7 +166,10 @@ class TestSources:
             "models": {"grid", "region", "windows", "screening", "predict", "report", "cli", "engines", "volume"},
             "grid.py": {"windows", "screening", "engines", "predict", "report", "cli"},
             "windows.py": {"screening", "engines", "predict", "report", "cli"},
-            "screening.py": {"predict", "report", "cli"},
+            "screening.py": {"predict", "report", "cli", "statistics", "preview", "extras"},
+            "evidence.py": {"screening", "engines", "predict", "report", "cli", "statistics", "preview"},
+            "statistics": {"screening", "engines", "predict", "report", "cli", "extras"},
+            "preview": {"screening", "engines", "predict", "report", "cli", "extras"},
         }
         for layer, forbidden in layers.items():
             place = PACKAGE / layer

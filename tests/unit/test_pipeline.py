@@ -117,10 +117,10 @@ class TestRuns:
 
         reading_b = threading.Event()
 
-        def read(path: Path) -> Any:
+        def read(path: Path, series: str | None) -> Any:
             if path.name.startswith("b"):
                 reading_b.set()
-            return read_volume(path)
+            return read_volume(path, series)
 
         monkeypatch.setattr("gfscreen.case_run.read_volume", read)
         for name in "ab":

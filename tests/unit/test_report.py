@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import base64
 import gzip
-import hashlib
 import io
 import json
-import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,7 +14,7 @@ import numpy as np
 import pytest
 
 from eval.__main__ import main
-from eval.report import embed, markup, viewer
+from eval.report import embed, markup
 from eval.report.cases import CaseFiles, choose_cases, load_case
 from eval.report.challenge_tables import table2_lesions, table2_scans, table3, table4, table4_rows
 from eval.report.curve import GatePoint, at_gate, read_curve
@@ -25,6 +23,7 @@ from eval.report.inputs import Efficiency, UsageError, read_efficiency, read_pro
 from eval.report.montage import axial_slices, place_of_interest
 from eval.report.screening import kept_share, stage_table, untrained
 from eval.tables import Table, to_latex, to_markdown
+from gfscreen.preview.volumes import FILL_ALPHA
 
 SHAPE = (40, 32, 20)
 # Left, back, head: what most scanners write, and not the order in which the report shows.
@@ -413,38 +412,6 @@ def test_axial_slices_run_from_top_to_bottom_and_grow_where_thin():
 # Volumes inside the page
 
 
-def test_blocks_grow_along_the_finest_axis_until_it_fits():
-    # 0.8 mm pixels, 5 mm slices: pixels are joined first, both ways alike.
-    assert embed.choose_factors((512, 512, 55), (0.8, 0.8, 5.0), 4e6) == (2, 2, 1)
-    assert embed.choose_factors((512, 512, 55), (0.8, 0.8, 5.0), 1e9) == (1, 1, 1)
-    assert embed.choose_factors((10, 10, 10), (1.0, 1.0, 1.0), 1) == (10, 10, 10)
-
-
-def test_a_block_is_its_mean_in_steps_of_4_hu():
-    hu = np.array([0, 10, 20, 31, 7], np.int16).reshape(5, 1, 1)
-    # (0 + 10) / 2 = 5 -> 4; (20 + 31) / 2 = 25.5 -> 24; the last voxel is repeated: 7 -> 8.
-    assert embed.shrink_image(hu, (2, 1, 1)).ravel().tolist() == [4, 24, 8]
-    assert embed.shrink_image(np.full((1, 1, 1), 30000, np.int16), (1, 1, 1)).item() == 2048
-
-
-def test_a_mask_block_needs_half_but_no_lesion_vanishes():
-    mask = np.zeros((12, 4, 1), bool)
-    mask[0:3, 0:2] = True  # block (0, 0) full, block (1, 0) half
-    mask[3, 0] = True  # (1, 0): three quarters
-    mask[4, 0] = True  # (2, 0): a quarter, joined to the lesion: not marked
-    mask[10, 2] = True  # (5, 1): a quarter, a lesion of its own: stays
-    small = embed.shrink_mask(mask, (2, 2, 1))[:, :, 0]
-    assert np.argwhere(small).tolist() == [[0, 0], [1, 0], [5, 1]]
-
-
-def test_a_block_lies_where_its_voxels_lie():
-    affine = np.diag([2.0, 2.0, 5.0, 1.0])
-    # Voxels 10 and 11 along x, centres at 20 and 22 mm: their block at 21 mm.
-    shrunk = embed.shrunk_affine(affine, [10, 0, 0], (2, 1, 1))
-    assert (shrunk @ [0, 0, 0, 1])[:3].tolist() == [21, 0, 0]
-    assert (shrunk @ [1, 0, 0, 1])[:3].tolist() == [25, 0, 0]
-
-
 def decode(text: str) -> nib.Nifti1Image:
     return nib.Nifti1Image.from_stream(io.BytesIO(gzip.decompress(base64.b64decode(text))))
 
@@ -461,7 +428,7 @@ def test_an_embedded_case_holds_the_scan_and_both_masks(lung):
     assert abs(int(np.asarray(image.dataobj)[case.start]) - 40) < 80
     painted = np.asarray(truth.dataobj)
     assert int((painted["A"] > 0).sum()) == int(lung.truth.sum())
-    assert painted["A"][case.start] == embed.FILL_ALPHA
+    assert painted["A"][case.start] == FILL_ALPHA
     assert painted["A"].max() == 255
     assert [f.label for f in case.findings] == ["lesion 1: found", "false positive 1"]
 
@@ -505,23 +472,3 @@ def test_a_chart_takes_the_colour_of_the_page_and_keeps_its_ids_to_itself():
     assert 'id="one-a"' in html
     assert 'href="#one-a"' in html
     assert INK not in html
-
-
-def test_no_text_can_end_a_script():
-    assert "</script" not in markup.data_script("x", {"name": "</script><b>"}).removesuffix("</script>")
-    with pytest.raises(ValueError, match="would end the element"):
-        markup.code_script("'</SCRIPT>'", "code.js")
-
-
-def test_the_vendored_viewer_is_the_published_file(monkeypatch, tmp_path):
-    data = viewer.NIIVUE.read_bytes()
-    assert hashlib.sha256(data).hexdigest() == viewer.NIIVUE_SHA256
-    readme = (viewer.VENDOR / "README.md").read_text()
-    assert viewer.NIIVUE_SHA256 in readme
-    assert viewer.NIIVUE_VERSION in readme
-    assert re.search(rf"{len(data):,}".replace(",", " "), readme)
-    assert "Copyright (c) 2021, Niivue" in (viewer.VENDOR / "LICENSE.niivue").read_text()
-    (tmp_path / "niivue.umd.js").write_bytes(data + b" ")
-    monkeypatch.setattr(viewer, "NIIVUE", tmp_path / "niivue.umd.js")
-    with pytest.raises(UsageError, match="expected sha256"):
-        viewer.niivue_code()

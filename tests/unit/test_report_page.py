@@ -6,12 +6,6 @@ GFSCREEN_REQUIRE_CHROMIUM=1.
 
 from __future__ import annotations
 
-import importlib.util
-import io
-import json
-import os
-import shutil
-import time
 from pathlib import Path
 
 import nibabel as nib
@@ -19,40 +13,11 @@ import numpy as np
 import pytest
 
 from eval.__main__ import main
+from tests.browser import Page, open_page
 
 pytestmark = pytest.mark.slow
 
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu-sandbox",
-    "--use-gl=angle",
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
-    "--disable-background-networking",
-    "--no-first-run",
-    "--disable-component-update",
-    "--disable-sync",
-    "--host-resolver-rules=MAP * ~NOTFOUND",
-    "--force-prefers-reduced-motion",
-    "--window-size=1200,900",
-)
 SHAPE = (48, 40, 24)
-WAIT_S = 60.0
-
-
-def absent(message: str) -> None:
-    if os.environ.get("GFSCREEN_REQUIRE_CHROMIUM") == "1":
-        pytest.fail(message)
-    pytest.skip(message)
-
-
-def find(*names: str) -> str:
-    found = next((path for path in map(shutil.which, names) if path), None)
-    if found is None:
-        absent(f"needs one of {', '.join(names)} on the PATH (Debian: apt-get install chromium chromium-driver)")
-    assert found is not None
-    return found
 
 
 def make_cases(root: Path) -> None:
@@ -73,66 +38,15 @@ def make_cases(root: Path) -> None:
             nib.save(image, root / kind / f"{name}{suffix}.nii.gz")
 
 
-class Page:
-    """The opened page and what the tests do with it."""
-
-    def __init__(self, driver, path: Path):
-        self.driver, self.path = driver, path
-
-    def element(self, name: str):
-        return self.driver.find_element("id", name)
-
-    def data(self, key: str) -> str | None:
-        return self.element("view").get_attribute(f"data-{key}")
-
-    def wait(self, condition, what: str) -> None:
-        end = time.monotonic() + WAIT_S
-        while not condition():
-            assert time.monotonic() < end, f"waited {WAIT_S:.0f} s for: {what}"
-            time.sleep(0.1)
-
-    def picture(self) -> np.ndarray:
-        """The canvas as the user sees it: uint8 (rows, columns, 3)."""
-        from PIL import Image
-
-        time.sleep(0.3)  # a frame or two of a software renderer
-        return np.asarray(Image.open(io.BytesIO(self.element("canvas").screenshot_as_png)).convert("RGB"))
-
-    def changed(self, action, share: float = 0.001) -> bool:
-        """Does the action change more than this share of the canvas's pixels?"""
-        before = self.picture().astype(int)
-        action()
-        return bool((np.abs(self.picture() - before).max(axis=2) > 8).mean() > share)
-
-
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    if importlib.util.find_spec("selenium") is None:
-        absent("needs the Python package selenium, of the extra `dev`")
-    from selenium import webdriver
-    from selenium.webdriver.chrome.options import Options
-    from selenium.webdriver.chrome.service import Service
-
-    binary, driver_path = find("chromium", "chromium-browser", "google-chrome"), find("chromedriver")
     root = tmp_path_factory.mktemp("page")
     make_cases(root)
     folders = [f"--images={root / 'images'}", f"--pred={root / 'pred'}", f"--gt={root / 'labels'}"]
     assert main(["report", "-o", str(root / "out"), *folders]) == 0
-    options = Options()
-    options.binary_location = binary
-    for flag in (*FLAGS, f"--user-data-dir={root / 'profile'}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(driver_path))
-    try:
-        driver.set_page_load_timeout(WAIT_S)
-        path = root / "out" / "index.html"
-        driver.get(path.as_uri())
-        opened = Page(driver, path)
+    with open_page(root / "out" / "index.html", root / "profile") as opened:
         opened.wait(lambda: opened.data("ready"), "the first case in the viewer")
         yield opened
-    finally:
-        driver.quit()
 
 
 @pytest.fixture(autouse=True)
@@ -167,10 +81,7 @@ def press(page: Page, key: str) -> None:
 
 
 def test_opens_without_network_and_without_errors(page):
-    entries = [json.loads(entry["message"])["message"] for entry in page.driver.get_log("performance")]
-    asked = [e["params"]["request"]["url"] for e in entries if e["method"] == "Network.requestWillBeSent"]
-    outside = [url for url in asked if not url.startswith(("data:", "blob:", "chrome:"))]
-    assert set(outside) == {page.path.as_uri()}  # the page itself, and nothing else
+    assert page.asked() == {page.path.as_uri()}
     problems = [e["message"] for e in page.driver.get_log("browser") if e["level"] in ("SEVERE", "WARNING")]
     assert problems == []
 

@@ -94,6 +94,17 @@ def check_spacing(spacing_mm: NDArray[np.float64], source: Path) -> None:
         )
 
 
+def grid_shift_mm(shape: tuple[int, ...], a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """How far two 4x4 affines place the same corner voxel of a grid of `shape` apart, at most; NaN if either holds it.
+
+    0 means the same grid; a flip, a shift or another spacing shows as many mm.
+    """
+    corners = np.array([[x, y, z, 1] for x in (0, 1) for y in (0, 1) for z in (0, 1)], dtype=np.float64)
+    corners *= np.array([*(n - 1 for n in shape), 1])
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(np.linalg.norm((corners @ (a - b).T)[:, :3], axis=1).max())
+
+
 def check_affine(affine: NDArray[np.float64], source: Path) -> list[str]:
     """Raise InputError for an affine that places no volume in space; return warnings for one that is repaired."""
     if not np.isfinite(affine).all():

@@ -21,7 +21,7 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from gfscreen.errors import InputError, OutputError
-from gfscreen.volume.geometry import Geometry, Volume, check_affine
+from gfscreen.volume.geometry import Geometry, Volume, check_affine, grid_shift_mm
 from gfscreen.volume.hounsfield import to_hounsfield
 from gfscreen.volume.memory import check_memory
 
@@ -103,13 +103,6 @@ def _qform(header: Any) -> tuple[NDArray[np.float64], list[str]]:
     return np.asarray(repaired.get_qform(), np.float64), notes
 
 
-def _disagreement(sform: NDArray[np.float64], qform: NDArray[np.float64], shape: tuple[int, ...]) -> float:
-    """Largest distance in mm between where the two affines put the corners of the scan."""
-    corners = np.array([[*corner, 1] for corner in itertools.product(*[(0, n - 1) for n in shape])], np.float64)
-    with np.errstate(over="ignore", invalid="ignore"):
-        return float(np.linalg.norm((corners @ (sform - qform).T)[:, :3], axis=1).max())
-
-
 def _affine(header: Any, path: Path, shape: tuple[int, int, int]) -> tuple[NDArray[np.float64], list[str]]:
     """RAS affine by NIfTI's order (sform, then qform, then spacing alone) and warnings."""
     warnings: list[str] = []
@@ -144,7 +137,7 @@ def _form_warnings(header: Any, sform: NDArray[np.float64], shape: tuple[int, in
         qform, notes = _qform(header)
     except (ValueError, np.linalg.LinAlgError, HeaderDataError) as error:
         return [f"the qform cannot be read ({error}): the sform is used"]
-    apart = _disagreement(sform, qform, shape)
+    apart = grid_shift_mm(shape, sform, qform)
     if not apart <= FORMS_TOLERANCE_MM:
         notes.append(f"sform and qform place the scan up to {apart:.4g} mm apart: the sform is used, both are kept")
     return notes

@@ -1,10 +1,11 @@
 "use strict";
 // Controls around NiiVue. Volumes are in RAS order: voxel [x, y, z] runs to right, front, head.
+// Other scripts of the page hear `viewer:case` and `viewer:move`, and may send `viewer:go` with { index, voxel }.
 (async () => {
   const byId = (id) => document.getElementById(id);
-  const { cases, windows } = JSON.parse(byId("viewer-data").textContent);
+  const { cases, windows, layers } = JSON.parse(byId("viewer-data").textContent);
   const box = byId("view"), canvas = byId("canvas"), message = byId("message"), slider = byId("slice");
-  const MASKS = ["prediction", "truth"];
+  const LAYERS = layers.map((layer) => layer.key); // from the lowest to the uppermost
   const AXIS = { multi: 2, axial: 2, coronal: 1, sagittal: 0 };
   const AXIS_NAME = ["Sagittal", "Coronal", "Axial"];
   const VIEWS = Object.keys(AXIS);
@@ -37,6 +38,8 @@
   const press = (attribute, value) => box.querySelectorAll(`[data-${attribute}]`).forEach((button) =>
     button.setAttribute("aria-pressed", String(button.dataset[attribute] === value)));
 
+  const tell = (what, detail) => document.dispatchEvent(new CustomEvent(`viewer:${what}`, { detail }));
+
   function goTo(target) {
     const here = voxel();
     nv.moveCrosshairInVox(...target.map((value, axis) => value - here[axis]));
@@ -64,6 +67,8 @@
       `${side(mm[0], "R", "L")}, ${side(mm[1], "A", "P")}, ${side(mm[2], "S", "I")} mm · ${Math.round(hu)} HU · ` +
       `window ${Math.round(nv.volumes[0].cal_min)} to ${Math.round(nv.volumes[0].cal_max)}`;
     box.dataset.slice = at[axis];
+    box.dataset.voxel = at.join(" ");
+    tell("move", { index: state.index, voxel: at });
   }
 
   function setView(name) {
@@ -110,7 +115,7 @@
     delete box.dataset.ready;
     message.textContent = "loading";
     await new Promise((resolve) => setTimeout(resolve)); // let the message be painted
-    const kinds = ["image", ...MASKS].filter((kind) => cases[index].layers.includes(kind));
+    const kinds = ["image", ...LAYERS].filter((kind) => cases[index].layers.includes(kind));
     const volumes = await Promise.all(kinds.map((kind) => load(index, kind)));
     if (ticket !== state.ticket) return; // another case was asked for meanwhile
     nv.volumes = volumes.slice(0, -1);
@@ -123,19 +128,24 @@
     const found = current().findings;
     byId("finding").textContent = found.length ? `${found.length} to look at` : "nothing marked";
     byId("next").disabled = !found.length;
-    for (const kind of MASKS) byId(`show-${kind}`).disabled = !kinds.includes(kind);
+    for (const kind of LAYERS) byId(`show-${kind}`).disabled = !kinds.includes(kind);
     press("window", current().region);
     setView(state.view);
     goTo(current().start);
     box.dataset.ready = current().name;
+    tell("case", { index });
   }
 
+  document.addEventListener("viewer:go", async ({ detail: { index, voxel: target } }) => {
+    if (index !== state.index) await show(index);
+    if (index === state.index && target) goTo(target);
+  });
   nv.onLocationChange = report;
   nv.onIntensityChange = () => { press("window", ""); report(); };
   byId("case").addEventListener("change", (event) => show(Number(event.target.value)));
   byId("next").addEventListener("click", nextFinding);
   byId("opacity").addEventListener("input", setLayers);
-  MASKS.forEach((kind) => byId(`show-${kind}`).addEventListener("change", setLayers));
+  LAYERS.forEach((kind) => byId(`show-${kind}`).addEventListener("change", setLayers));
   box.querySelectorAll("[data-view]").forEach((b) => b.addEventListener("click", () => setView(b.dataset.view)));
   box.querySelectorAll("[data-window]").forEach((b) => b.addEventListener("click", () => setWindow(b.dataset.window)));
   slider.addEventListener("input", () => step(Number(slider.value) - 1 - voxel()[AXIS[state.view]]));
@@ -143,7 +153,7 @@
   const toggle = (kind) => byId(`show-${kind}`).click();
   const KEYS = {
     ArrowUp: () => step(1), ArrowDown: () => step(-1), PageUp: () => step(5), PageDown: () => step(-5),
-    p: () => toggle("prediction"), t: () => toggle("truth"), n: nextFinding,
+    n: nextFinding, ...Object.fromEntries(layers.map(({ key, letter }) => [letter, () => toggle(key)])),
     ...Object.fromEntries(VIEWS.map((view, at) => [String(at + 1), () => setView(view)])),
   };
   // Before NiiVue's own keys, and not while a control has the focus.

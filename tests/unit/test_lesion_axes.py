@@ -1,0 +1,151 @@
+"""Long and short axis against shapes that can be measured by hand; the arithmetic is in the comments.
+
+The outline goes through the middle of pixel sides, so a block of n pixels is n pixels wide, and its diagonal runs from
+the middle of one side to the middle of the opposite one, one pixel further along the other side.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gfscreen.statistics.axes import convex_hull, measure_section, outline_points, plane_metric
+
+UNIT = np.eye(2)
+
+
+def block(width: int, height: int, size: tuple[int, int] = (14, 14), at: tuple[int, int] = (3, 3)) -> np.ndarray:
+    section = np.zeros(size, bool)
+    section[at[0] : at[0] + width, at[1] : at[1] + height] = True
+    return section
+
+
+def lengths(section: np.ndarray, metric: np.ndarray = UNIT) -> tuple[float, float]:
+    axes = measure_section(section, metric)
+    return axes.long_mm, axes.short_mm
+
+
+class TestHandMeasured:
+    def test_one_pixel_is_one_pixel_long_and_wide(self):
+        assert lengths(block(1, 1)) == pytest.approx((1, 1))
+
+    def test_one_pixel_of_unequal_sides(self):
+        # A diamond with the diagonals 2 and 0.5.
+        assert lengths(block(1, 1), np.diag([2.0, 0.5])) == pytest.approx((2, 0.5))
+
+    def test_a_row(self):
+        # From the left side of the first pixel to the right side of the last: 5. Across: one pixel.
+        assert lengths(block(5, 1)) == pytest.approx((5, 1))
+
+    def test_a_row_of_long_pixels(self):
+        # 5 pixels of 3 mm; 0.7 mm across.
+        assert lengths(block(5, 1), np.diag([3.0, 0.7])) == pytest.approx((15, 0.7))
+
+    def test_a_row_of_thick_pixels(self):
+        # 5 pixels of 0.7 x 3 mm: 3.5 from side to side, but (.35, 0) to (3.15, 3) is longer: sqrt(2.8^2 + 3^2).
+        # Across, direction (3, -2.8): from (.35, 3) it meets the side from (3.15, 0) to (3.5, 1.5), which is
+        # (3.15 + .35 s, 1.5 s): 3 - 2.8 t = 1.5 s and .35 + 3 t = 3.15 + .35 s give t (3 + .35 * 2.8 / 1.5) = 3.5.
+        long_mm = np.sqrt(2.8**2 + 3**2)
+        short_mm = 3.5 / (3 + 0.35 * 2.8 / 1.5) * long_mm
+        assert lengths(block(5, 1), np.diag([0.7, 3.0])) == pytest.approx((long_mm, short_mm))
+
+    def test_a_block_of_three_by_two(self):
+        # Corners of the hull: side middles (0, .5), (0, 1.5), (.5, 0), (2.5, 0), (3, .5), (3, 1.5), (2.5, 2), (.5, 2).
+        # Longest: (0, .5) to (3, 1.5), or its mirror image: sqrt(9 + 1).
+        # Across, direction (-1, 3) / sqrt(10): the line through (.5, 2) meets the lower side, y = 0, at
+        # x = .5 + 2/3 = 7/6: chord sqrt((2/3)^2 + 2^2) = sqrt(40)/3, as all between the two straight sides.
+        assert lengths(block(3, 2)) == pytest.approx((np.sqrt(10), np.sqrt(40) / 3))
+
+    def test_anisotropic_pixels_turn_the_long_axis(self):
+        # Two columns of three pixels, 1 x 4 mm. Side middles: (0, 2), (0, 10), (2, 2), (2, 10), (.5, 0), (.5, 12),
+        # (1.5, 0), (1.5, 12). Longest: (.5, 0) to (1.5, 12): sqrt(1 + 144).
+        # Across, direction (12, -1): through (0, 10): meets x = 2 at y = 10 - 2/12: chord sqrt(4 + 1/36).
+        found = lengths(block(2, 3), np.diag([1.0, 4.0]))
+        assert found == pytest.approx((np.sqrt(145), np.sqrt(4 + 1 / 36)))
+
+    def test_an_l_shape_is_bridged_as_a_calliper_bridges_it(self):
+        # Pixels (0, 0), (1, 0), (2, 0), (0, 1), (0, 2): arms of three. The hull's far corners: (3, .5) and (.5, 3)
+        # are 2.5 * sqrt(2) apart; (2.5, 0)-(0, 2.5) likewise; (3, .5)-(0, 2.5): sqrt(9 + 4) is longer: sqrt(13),
+        # and so is its mirror image (2.5, 0)-(.5, 3).
+        section = block(3, 1) | block(1, 3)
+        long_mm, short_mm = lengths(section)
+        assert long_mm == pytest.approx(np.sqrt(13))
+        # (0, 2.5) to (3, .5): direction (3, -2), across it (2, 3). Below it lie (0, .5), (.5, 0), (2.5, 0); above it
+        # (.5, 3). Through (.5, 3): (.5, 3) - t (2, 3) meets y = 0 at t = 1, x = -1.5, and before that x = 0 at
+        # t = .25, y = 2.25: chord .25 * sqrt(13). Through (.5, 0), the deepest corner but for (0, .5):
+        # (.5, 0) + t (2, 3) meets the hull's side from (.5, 3) to (3, .5), x + y = 3.5: .5 + 5 t = 3.5, t = .6:
+        # chord .6 * sqrt(13). Through (0, .5): .5 + 5 t = 3.5, also t = .6.
+        assert short_mm == pytest.approx(0.6 * np.sqrt(13))
+
+    def test_sheared_pixels(self):
+        # Columns (1, 0, 0) and (1, 1, 0): pixel (x, y) lies at (x + y, y). 4 pixels along y are 4 sqrt(2) long.
+        # The middles of the other sides lie half a pixel, (.5, 0), to both sides of that line: on y = x - .5 and
+        # y = x + .5, which are 1 / sqrt(2) apart.
+        metric = plane_metric(np.array([[1.0, 1.0], [0.0, 1.0], [0.0, 0.0]]))
+        assert lengths(block(1, 4), metric) == pytest.approx((4 * np.sqrt(2), 1 / np.sqrt(2)))
+
+    def test_oblique_planes_keep_lengths(self):
+        # The same pixels, 0.8 x 1.5 mm, in a plane that is turned in space: nothing may change.
+        angle = np.radians(35)
+        turn = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
+        tilt = np.array([[np.cos(0.4), 0, np.sin(0.4)], [0, 1, 0], [-np.sin(0.4), 0, np.cos(0.4)]])
+        columns = turn @ tilt @ np.array([[0.8, 0], [0, 1.5], [0, 0]])
+        section = block(5, 3)
+        # 5 x 3 pixels: 4.0 x 4.5 mm. Side middles: (0, .75) to (4, 3.75): 5; longer is (.4, 0) to (3.6, 4.5):
+        # sqrt(10.24 + 20.25).
+        assert lengths(section, plane_metric(columns))[0] == pytest.approx(np.sqrt(30.49))
+        assert lengths(section, plane_metric(columns)) == pytest.approx(lengths(section, np.diag([0.8, 1.5])))
+
+    @pytest.mark.parametrize("spacing", [(1.0, 1.0), (0.5, 1.0), (0.7, 0.9)])
+    def test_an_ellipse_has_its_own_axes(self, spacing):
+        # Semi-axes 30 and 18 mm: 60 and 36, to within a pixel.
+        x, y = np.indices((160, 160)) - 79.5
+        inside = (x * spacing[0] / 30) ** 2 + (y * spacing[1] / 18) ** 2 <= 1
+        assert lengths(inside, np.diag(spacing)) == pytest.approx((60, 36), abs=max(spacing))
+
+
+def test_ends_lie_on_the_outline_at_a_right_angle():
+    rng = np.random.default_rng(3)
+    metric = plane_metric(np.array([[0.9, 0.2], [0.1, 1.4], [0.3, 0.0]]))
+    for _ in range(20):
+        section = rng.random((9, 7)) > 0.6
+        axes = measure_section(section, metric)
+        long_mm = metric @ (axes.long_ends[1] - axes.long_ends[0])
+        short_mm = metric @ (axes.short_ends[1] - axes.short_ends[0])
+        assert np.linalg.norm(long_mm) == pytest.approx(axes.long_mm)
+        assert np.linalg.norm(short_mm) == pytest.approx(axes.short_mm)
+        assert long_mm @ short_mm == pytest.approx(0, abs=1e-9)
+        assert axes.short_mm <= axes.long_mm + 1e-9
+
+
+def test_the_long_axis_is_the_longest_of_all_distances():
+    """Against every pair of side middles, found without the hull."""
+    rng = np.random.default_rng(4)
+    metric = np.array([[0.8, 0.3], [0.0, 1.1]])
+    for _ in range(20):
+        section = rng.random((8, 8)) > 0.7
+        section[4, 4] = True
+        padded = np.pad(section, 1)
+        sides = [
+            (x + 0.5 * dx - 1, y + 0.5 * dy - 1)
+            for x, y in np.argwhere(padded)
+            for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1))
+            if not padded[x + dx, y + dy]
+        ]
+        placed = np.array(sides) @ metric.T
+        longest = np.linalg.norm(placed[:, None] - placed[None], axis=2).max()
+        assert measure_section(section, metric).long_mm == pytest.approx(longest)
+
+
+def test_of_equally_long_pairs_the_one_with_the_longer_short_axis_counts():
+    # Both diagonals of a block are equally long and, mirrored, equally wide.
+    found = [measure_section(part, UNIT) for part in (block(4, 3), block(4, 3)[::-1], block(4, 3)[:, ::-1])]
+    assert len({(round(axes.long_mm, 9), round(axes.short_mm, 9)) for axes in found}) == 1
+
+
+def test_hull_and_outline():
+    square = np.array([[0, 0], [2, 0], [1, 1], [2, 2], [0, 2], [1, 0]], float)
+    assert convex_hull(square).tolist() == [[0, 0], [2, 0], [2, 2], [0, 2]]
+    assert sorted(map(tuple, outline_points(block(1, 1, (1, 1), (0, 0))))) == [(-0.5, 0), (0, -0.5), (0, 0.5), (0.5, 0)]
+    with pytest.raises(ValueError, match="empty section"):
+        outline_points(np.zeros((3, 3), bool))
