@@ -57,7 +57,7 @@ def nodule_samples(sampler: Sampler, nodules: Iterable[Nodule], plan: Plan) -> I
     for index, nodule in enumerate(nodules):
         sampler.source = replace(sampler.source, nodules=(nodule,))
         rng = np.random.default_rng([SEED, index])
-        sample = sampler.draw(rng, plan.sub_volume_voxels, kind="nodules", augmented=False)
+        sample = sampler.draw_plain(rng, plan.sub_volume_voxels, kind="nodules")
         if sample.inserted:
             yield nodule, sample
 

@@ -45,7 +45,7 @@ def dev_samples(sampler: Sampler, count: int, size: tuple[int, ...], seed: int) 
             continue
         for index in range(max(1, round(count * SHARES[kind]))):
             rng = np.random.default_rng([seed, KINDS.index(kind), index])
-            sample = sampler.draw(rng, size, kind=kind, augmented=False)
+            sample = sampler.draw_plain(rng, size, kind=kind)
             if (sample.label == LESION_CLASS).any():
                 samples.append(sample)
     return samples
@@ -55,10 +55,7 @@ def background_samples(sampler: Sampler, count: int, size: tuple[int, ...], seed
     """A fixed set of sub-volumes without lesion, not augmented."""
     if not sampler.possible["background"]:
         return []
-    drawn = (
-        sampler.draw(np.random.default_rng([seed, 99, i]), size, kind="background", augmented=False)
-        for i in range(count)
-    )
+    drawn = (sampler.draw_plain(np.random.default_rng([seed, 99, i]), size, kind="background") for i in range(count))
     return [sample for sample in drawn if not (sample.label == LESION_CLASS).any()]
 
 

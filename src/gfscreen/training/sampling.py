@@ -51,7 +51,8 @@ class Mix:
 class Sample:
     """One sub-volume: image float32 in [0, 1], label uint8 (0, 1, IGNORE), kind as drawn, lesions inserted.
 
-    loose: bool, the wider outlines of inserted nodules; None once the sub-volume is augmented.
+    loose: bool, the wider outlines of inserted nodules; own: bool, the lesions that the host had before others were
+    inserted. Both None once the sub-volume is augmented, own also where nothing was inserted.
     """
 
     image: FloatArray
@@ -59,6 +60,7 @@ class Sample:
     kind: str
     inserted: int
     loose: NDArray[np.bool_] | None = None
+    own: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -112,15 +114,24 @@ class Sampler:
             raise UsageError(f"mix: none of the kinds with a share can be drawn from this data ({self.possible})")
         self._shares = shares / shares.sum()
 
-    def draw(
-        self, rng: np.random.Generator, size: tuple[int, ...], *, kind: str | None = None, augmented: bool = True
-    ) -> Sample:
-        """One sub-volume of `size` voxels. Where nobody annotated and no lesion found a place, another one is drawn."""
+    def draw(self, rng: np.random.Generator, size: tuple[int, ...], *, kind: str | None = None) -> Sample:
+        """One augmented sub-volume of `size` voxels.
+
+        Where nobody annotated and no lesion found a place, another one is drawn.
+        """
         sample, _ = self.draw_twins(rng, size, kind=kind)
-        if not augmented:
-            return sample
         image, label = augment(rng, sample.image, sample.label)
         return Sample(image, label, sample.kind, sample.inserted)
+
+    def draw_plain(self, rng: np.random.Generator, size: tuple[int, ...], *, kind: str) -> Sample:
+        """One sub-volume of a kind to evaluate on, not augmented.
+
+        Lesions that the host had before others were inserted are IGNORE: they are neither to be found nor false.
+        """
+        sample, _ = self.draw_twins(rng, size, kind=kind)
+        if sample.own is not None:
+            sample.label[sample.own] = IGNORE
+        return sample
 
     def draw_twins(
         self, rng: np.random.Generator, size: tuple[int, ...], *, kind: str | None = None
@@ -130,12 +141,14 @@ class Sampler:
         for _ in range(TRIES):
             scan, start = self._place(rng, kind, size)
             crop = cut(scan, start, size, self.plan)
-            before, lesion_free = crop.hu.copy(), not crop.label.any()
+            before, own, lesion_free = crop.hu.copy(), crop.label == 1, not crop.label.any()
             inserted = self._insert(rng, crop, kind)
             if inserted or (kind in ("real", "background") and (crop.label != IGNORE).any()):
                 break
         window = self.plan.hu_windows.of(region_of(scan.chest, start[2], size[2]))
-        sample = Sample(gather(crop.hu, (0, 0, 0), size, window), crop.label, kind, inserted, crop.loose)
+        sample = Sample(
+            gather(crop.hu, (0, 0, 0), size, window), crop.label, kind, inserted, crop.loose, own if inserted else None
+        )
         if not (inserted and lesion_free):
             return sample, None
         return sample, Sample(gather(before, (0, 0, 0), size, window), np.zeros_like(crop.label), "background", 0)
