@@ -7,6 +7,7 @@
 #   GFSCREEN_GPU_MEMORY_LIMIT  MB of GPU memory (4096, the organisers' tolerance; empty: no limit)
 #   GFSCREEN_DEVICE, GFSCREEN_REGION, GFSCREEN_OVERLAP, GFSCREEN_GATE, GFSCREEN_REPORT, GFSCREEN_WEIGHTS
 #                              as --device, --region, --overlap, --gate, --report, --weights of `python -m gfscreen predict`
+#   GFSCREEN_KEEP_SHARE        as --keep-share: for timing untrained weights
 # Exit: 0 all cases written, 1 some case failed, 2 wrong usage.
 set -eu
 
@@ -35,6 +36,7 @@ if test -n "${GFSCREEN_DEVICE:-}"; then set -- "$@" --device "$GFSCREEN_DEVICE";
 if test -n "${GFSCREEN_REGION:-}"; then set -- "$@" --region "$GFSCREEN_REGION"; fi
 if test -n "${GFSCREEN_OVERLAP:-}"; then set -- "$@" --overlap "$GFSCREEN_OVERLAP"; fi
 if test -n "${GFSCREEN_GATE:-}"; then set -- "$@" --gate "$GFSCREEN_GATE"; fi
+if test -n "${GFSCREEN_KEEP_SHARE:-}"; then set -- "$@" --keep-share "$GFSCREEN_KEEP_SHARE"; fi
 if test -n "${GFSCREEN_REPORT:-}"; then set -- "$@" --report "$GFSCREEN_REPORT"; fi
 
 exec "$python" -m gfscreen predict "$@"

@@ -15,6 +15,9 @@ COMMANDS = {
     "compare": "eval.compare",
     "efficiency": "eval.efficiency",
     "table4": "eval.table4",
+    "benchmark": "eval.benchmark",
+    "dense-peer": "eval.dense_peer",
+    "ab": "eval.ab",
     "report": "eval.report",
     "score-benchmark": "eval.score_benchmark",
 }

@@ -67,6 +67,12 @@ def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     method.add_argument(
         "--gate", type=_probability, metavar="P", help="focus above this; 0 is the dense sliding window"
     )
+    method.add_argument(
+        "--keep-share",
+        type=_probability,
+        metavar="F",
+        help="for timing untrained weights: focus on this share of the sub-volumes, whatever --gate",
+    )
     limits = parser.add_argument_group("machine and limits")
     limits.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N", help="default: auto")
     limits.add_argument("--engine", default="auto", choices=("auto", "torch", "openvino"), help="default: auto")
@@ -95,7 +101,7 @@ def _predict(args: argparse.Namespace) -> int:
         device=args.device,
         engine=args.engine,
         precision=args.precision,
-        settings=Settings(args.region, args.overlap, args.gate),
+        settings=Settings(args.region, args.overlap, args.gate, args.keep_share),
         time_limit_s=args.time_limit,
         gpu_memory_limit_mb=args.gpu_memory_limit,
         report=args.report,
