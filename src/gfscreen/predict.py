@@ -21,7 +21,7 @@ from gfscreen.errors import GFScreenError, InputError, OutputError, UsageError
 from gfscreen.files import remove_leftovers
 from gfscreen.pipeline import Background, ReadAhead
 from gfscreen.report import CaseReport, peak_rss_mb, run_report, write_report
-from gfscreen.screening import Progress, Settings, no_progress, screen
+from gfscreen.screening import Progress, Settings, no_progress, prepare, screen
 from gfscreen.volume import Case, Volume, find_cases, read_volume, write_mask
 from gfscreen.volume.memory import needed_bytes, promised
 
@@ -111,6 +111,13 @@ def _run_cases(
             with _reported(case, report, budget):
                 try:
                     write = _screen_case(case, report, options, plan, scans, loading, budget, progress)
+                except Exception:
+                    # Without an engine no case is touched, so that has to be known first.
+                    wait([loading])
+                    _engine_problem(loading)
+                    if case.problem is None and not _same_file(options.output / case.mask_name, case.path):
+                        remove_stale_mask(options.output / case.mask_name)
+                    raise
                 finally:
                     if number == len(cases) - 1 and loading.done() and loading.exception() is None:
                         # Before the last mask is written: a GPU is held no longer than it computes.
@@ -178,17 +185,11 @@ def _screen_case(
     budget: Budget,
     progress: Progress,
 ) -> Callable[[], None]:
-    """Compute on one case and return what is left to do, writing its mask. Raises what its reading has raised."""
-    mine = case.problem is None and not _same_file(options.output / case.mask_name, case.path)
-    try:
-        scan = scans.take()
-    except Exception:
-        # Without an engine no case is touched, so that has to be known first.
-        wait([loading])
-        _engine_problem(loading)
-        if mine:
-            remove_stale_mask(options.output / case.mask_name)
-        raise
+    """Compute on one case, preparing it while the networks load; returns what is left to do, writing its mask.
+
+    Raises what its reading or computing raises.
+    """
+    scan = scans.take()
     volume = scan.result
     report.seconds["read"] = round(scan.seconds, 3)
     for warning in volume.warnings:
@@ -196,13 +197,14 @@ def _screen_case(
     # The next scan may not count on the memory that this one will still need.
     with promised(needed_bytes(volume.geometry.shape, volume.geometry.spacing_mm, 0)):
         scans.begin()
+        prepared = prepare(volume, plan, options.settings, budget)
         engine = _wait_for(loading, budget, volume)
         remove_stale_mask(options.output / case.mask_name)
         if engine is None:
             report.warnings = [*volume.warnings, "the networks were not loaded in time: nothing was looked at"]
             mask, restore_s, complete = np.zeros(volume.hu.shape, np.uint8, order="F"), 0.0, False
         else:
-            result = screen(volume, plan, engine, budget, options.settings, progress)
+            result = screen(volume, plan, engine, budget, options.settings, progress, prepared)
             report.fill(volume, result)
             for stage in ("preprocess", "glance", "focus"):
                 report.seconds[stage] = round(result.seconds[stage], 3)

@@ -115,6 +115,23 @@ class Screening:
         return self.windows_unglanced == 0 and self.windows_done == self.windows_kept
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A scan on the model grid, its sub-volumes, and the seconds that took: all that needs no network."""
+
+    scan: ModelScan
+    windows: list[Window]
+    seconds: float
+
+
+def prepare(volume: Volume, plan: Plan, settings: Settings, budget: Budget) -> Prepared:
+    """Bring a scan to where the networks are needed; can be done while they load."""
+    start = budget.elapsed_s()
+    scan = to_model(volume, plan, settings.region)
+    windows = plan_windows(scan, plan, plan.overlap if settings.overlap is None else settings.overlap)
+    return Prepared(scan, windows, budget.elapsed_s() - start)
+
+
 def screen(
     volume: Volume,
     plan: Plan,
@@ -122,17 +139,17 @@ def screen(
     budget: Budget,
     settings: Settings | None = None,
     progress: Progress = no_progress,
+    prepared: Prepared | None = None,
 ) -> Screening:
-    """Screen one scan. Never raises for lack of time: what could not be read is counted in the result."""
-    settings = settings or Settings()
-    overlap = plan.overlap if settings.overlap is None else settings.overlap
-    gate = plan.gate if settings.gate is None else settings.gate
-    seconds: dict[str, float] = {}
+    """Screen one scan. Never raises for lack of time: what could not be read is counted in the result.
 
-    start = budget.elapsed_s()
-    scan = to_model(volume, plan, settings.region)
-    windows = plan_windows(scan, plan, overlap)
-    seconds["preprocess"] = budget.elapsed_s() - start
+    prepared: what `prepare` gave for this volume, plan and settings, where that was done before.
+    """
+    settings = settings or Settings()
+    gate = plan.gate if settings.gate is None else settings.gate
+    prepared = prepared or prepare(volume, plan, settings, budget)
+    scan, windows = prepared.scan, prepared.windows
+    seconds = {"preprocess": prepared.seconds}
 
     time = Timetable(budget, write_reserve_s(volume.hu.size), engine.info)
     search = Search(windows, gate, settings.keep_share)

@@ -220,13 +220,13 @@ def test_the_peer_is_the_dense_window(tmp_path):
 
     plan = Plan(
         spacing_mm=(4.0, 4.0, 4.0),
-        sub_volume_voxels=(32, 32, 32),
+        sub_volume_voxels=(64, 32, 32),
         glance=GlanceConfig("resnet10", (4, 4, 8, 8)),
         focus=FocusConfig(feature_size=12, depths=(1, 1, 1, 1), num_heads=(1, 1, 2, 2), window_size=4),
     )
     init_weights(tmp_path / "weights", plan, 5)
     rng = np.random.default_rng(2)
-    hu = rng.normal(40, 60, (40, 36, 34)).astype(np.int16)
+    hu = rng.normal(40, 60, (70, 36, 34)).astype(np.int16)
     folder = tmp_path / "in"
     folder.mkdir()
     nib.save(nib.Nifti1Image(hu, np.diag([4.0, 4.0, 4.0, 1.0])), folder / "a_0000.nii.gz")
