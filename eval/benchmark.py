@@ -165,6 +165,7 @@ def row(size: Size, scan: Path, details: Sequence[Mapping[str, Any]]) -> dict[st
     return {
         "case": size.case,
         "size": "x".join(map(str, size.shape)),
+        "table4": size.case != WHOLE_BODY.case,
         "runs": len(runs),
         "failed": [detail["error"] for detail in runs if detail["status"] != "ok"],
         "time_s": median(times),

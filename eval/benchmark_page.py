@@ -49,13 +49,13 @@ def _head(result: Mapping[str, Any]) -> list[str]:
 
 
 def _said_of(product: Mapping[str, Any]) -> list[str]:
-    times = [row["time_s"] for row in product["rows"] if row["time_s"] is not None]
+    times = [row["time_s"] for row in product["rows"] if row["table4"] and row["time_s"] is not None]
     over = sum(row["over_limit"] for row in product["rows"])
     said = f"`{product['what']}`. "
     if product["keep_share"] is not None:
         said += f"**Untrained weights; Focus is made to read {100 * product['keep_share']:.0f} % of the sub-volumes.** "
     if times:
-        said += f"Median over the sizes: {statistics.median(times):.1f} s; {over} runs above 45 s."
+        said += f"Median over the {len(times)} sizes of the table: {statistics.median(times):.1f} s; {over} runs above 45 s."
     failed = [error for row in product["rows"] for error in row["failed"]]
     return [said.strip(), *(f"- Failed: {error}" for error in failed)]
 

@@ -3,7 +3,7 @@
     scan      the CT on the model grid, cropped to the body, chest told from abdomen           (grid, region)
     windows   96 x 96 x 64 sub-volumes that contain body                                        (windows)
     glance    how suspicious is each of them?                                                   (engine)
-    focus     outline the lesions in the suspicious ones, the most suspicious first             (engine)
+    focus     outline the lesions in the suspicious ones, the most suspicious first             (search, engine)
     mask      average where sub-volumes overlap, back to the grid of the scan                   (windows, grid)
 
 The order of focus makes the deadline safe: when time runs out, what was left unread is what glance thought least of.
@@ -12,7 +12,6 @@ How the time is shared, and what happens if not even glance can see all, is deci
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -25,6 +24,7 @@ from gfscreen.engines.base import Engine, FloatArray
 from gfscreen.grid import ModelScan, to_model, to_native_mask
 from gfscreen.region import RegionSplit
 from gfscreen.schedule import Timetable, evenly_spread
+from gfscreen.search import Glanced, Search
 from gfscreen.volume import Volume
 from gfscreen.windows import Stitcher, Window, gather, plan_windows
 
@@ -46,50 +46,6 @@ class Settings:
     overlap: float | None = None
     gate: float | None = None
     keep_share: float | None = None
-
-
-@dataclass
-class Glanced:
-    """Sub-volumes with their suspicion: NaN where time did not allow a glance."""
-
-    windows: list[Window]
-    probability: NDArray[np.float64]
-
-
-class Search:
-    """How far the search of one scan has come: which sub-volumes were glanced at, with what suspicion, and read."""
-
-    def __init__(self, windows: list[Window], gate: float, keep_share: float | None = None) -> None:
-        self.windows = windows
-        self.gate = gate
-        self.keep_share = keep_share
-        # Gate 0 needs no glance: everything is suspicious.
-        self.suspicion = dict.fromkeys(windows, 1.0) if gate == 0 and keep_share is None else {}
-        self.read: set[Window] = set()
-        self.goes_on = bool(windows)
-        self._moved = False
-
-    def unseen(self, order: list[Window]) -> list[Window]:
-        """Those of `order` that were not glanced at."""
-        return [window for window in order if window not in self.suspicion]
-
-    def unread(self) -> list[Window]:
-        """Those that are suspicious and were not read, the most suspicious first."""
-        glanced = Glanced(self.windows, np.array([self.suspicion.get(w, np.nan) for w in self.windows], np.float64))
-        kept = most_suspicious_first(glanced, self.gate, self.keep_share)
-        return [window for window in kept if window not in self.read]
-
-    def saw(self, glanced: Glanced) -> None:
-        """Take over what Glance says."""
-        seen = {w: float(p) for w, p in zip(glanced.windows, glanced.probability, strict=True) if not math.isnan(p)}
-        self.suspicion |= seen
-        self._moved = bool(seen)
-
-    def did_read(self, windows: list[Window]) -> None:
-        """Take over what Focus has read, which ends a round; one in which nothing was done was the last."""
-        self.read |= set(windows)
-        done = len(self.suspicion) == len(self.windows) and not self.unread()
-        self.goes_on = (self._moved or bool(windows)) and not done
 
 
 @dataclass
@@ -199,19 +155,6 @@ def glance(
         progress("glance", done, len(windows))
     allowance.stop()
     return Glanced(windows, probability)
-
-
-def most_suspicious_first(glanced: Glanced, gate: float, keep_share: float | None = None) -> list[Window]:
-    """The sub-volumes above the gate by falling suspicion, equal ones in the grid's order. Gate 0 keeps all.
-
-    With `keep_share` that share of those glanced at (rounded up) is kept, whatever the gate.
-    """
-    order = np.argsort(-glanced.probability, kind="stable")
-    if keep_share is not None:
-        seen = int((~np.isnan(glanced.probability)).sum())
-        return [glanced.windows[i] for i in order[: math.ceil(keep_share * seen)]]
-    kept = [i for i in order if glanced.probability[i] > gate or gate == 0]
-    return [glanced.windows[i] for i in kept]
 
 
 def focus(

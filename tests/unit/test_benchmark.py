@@ -186,6 +186,16 @@ class TestPage:
         assert "- Failed: it broke" in text
         assert "| 0001 | 8x8x4 | \u2013 | \u2013 |" in text
 
+    def test_the_whole_body_is_no_size_of_the_table(self):
+        from eval.benchmark_page import _said_of
+
+        table = row(SMALL[0], Path("phantom_0001_0000.nii.gz"), [detail(12.0, 2.0)])
+        body = row(
+            benchmark.WHOLE_BODY, Path("phantom_9999_0000.nii.gz"), [detail(60.0, 2.0, name="phantom_9999_0000")]
+        )
+        (said,) = _said_of({"what": "x", "keep_share": None, "rows": [table, body]})
+        assert said == "`x`. Median over the 1 sizes of the table: 12.0 s; 1 runs above 45 s."
+
     def test_start_and_end_are_what_no_stage_covers(self):
         # 12 s in all; the stages take 0.5 + 0.25 + 2 + 2 + 0.25 = 5 s.
         case = row(SMALL[0], Path("phantom_0001_0000.nii.gz"), [detail(12.0, 2.0)])
