@@ -55,7 +55,8 @@ def _said_of(product: Mapping[str, Any]) -> list[str]:
     if product["keep_share"] is not None:
         said += f"**Untrained weights; Focus is made to read {100 * product['keep_share']:.0f} % of the sub-volumes.** "
     if times:
-        said += f"Median over the {len(times)} sizes of the table: {statistics.median(times):.1f} s; {over} runs above 45 s."
+        middle = statistics.median(times)
+        said += f"Median over the {len(times)} sizes of the table: {middle:.1f} s; {over} runs above 45 s."
     failed = [error for row in product["rows"] for error in row["failed"]]
     return [said.strip(), *(f"- Failed: {error}" for error in failed)]
 
