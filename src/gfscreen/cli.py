@@ -191,6 +191,11 @@ def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser], ch
         parser.set_defaults(run=training.run)
 
 
+def command_of(argv: Sequence[str]) -> str | None:
+    """The command that arguments call: the first that is no option."""
+    return next((argument for argument in argv if not argument.startswith("-")), None)
+
+
 def build_parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
     """The command line; the arguments of `train` are there only if `argv` calls it."""
     parser = argparse.ArgumentParser(prog="gfscreen", description="Pan-cancer screening in CT: glance, then focus.")
@@ -200,8 +205,7 @@ def build_parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (_add_predict, _add_info, _add_convert, _add_export, _add_init):
         add(commands)
-    command = next((argument for argument in argv if not argument.startswith("-")), None)
-    _add_train(commands, chosen=command == "train")
+    _add_train(commands, chosen=command_of(argv) == "train")
     return parser
 
 

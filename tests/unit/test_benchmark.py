@@ -221,10 +221,15 @@ class TestThroughput:
         assert (found["time_s"], found["cases_per_hour"]) == (None, None)
 
 
-def test_the_peer_is_the_dense_window(tmp_path):
+def test_the_peer_is_the_dense_window(tmp_path, monkeypatch):
     """The peer's mask is that of our own dense mode with the same network in torch."""
-    pytest.importorskip("torch")
+    torch = pytest.importorskip("torch")
     pytest.importorskip("monai")
+    # Networks this small only wait for each other's threads.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    monkeypatch.setattr("torch.set_num_threads", lambda _: None)
+    monkeypatch.setattr("gfscreen.engines.torch.keep_large_buffers", lambda: None)
     from gfscreen.config import FocusConfig, GlanceConfig, Plan
     from gfscreen.models.weights import init_weights
 
@@ -253,3 +258,5 @@ def test_the_peer_is_the_dense_window(tmp_path):
     assert (case["name"], case["windows_total"]) == ("a", 8)
     assert set(case["seconds"]) == {"import", "load", "read", "preprocess", "focus", "write", "total"}
     assert main(["ab", str(tmp_path / "peer"), str(tmp_path / "ours")]) == 0
+    monkeypatch.undo()
+    torch.set_num_threads(threads)
