@@ -87,14 +87,14 @@ class Pace:
         return self._slowest_s * max(1.0, count / self._count)
 
     def slowdown(self) -> float:
-        """How much slower than expected the measured steps are; 1 where either is unknown, and for faster ones."""
-        if not self._expected_s or self._slowest_s is None:
+        """How many times as long as expected the slowest measured step took; 1 where either is unknown."""
+        if not self._expected_s or not self._slowest_s:
             return 1.0
-        return max(1.0, self._slowest_s / self._count / self._expected_s)
+        return self._slowest_s / self._count / self._expected_s
 
-    def at_least(self, factor: float) -> None:
-        """Expect the first step so much slower: what slowed another network down will slow this one."""
-        self._factor = max(self._factor, factor)
+    def scale(self, factor: float) -> None:
+        """Expect so many times as long for the first step: what slowed another network down will slow this one."""
+        self._factor = factor
 
 
 class Allowance:

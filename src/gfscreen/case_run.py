@@ -23,7 +23,7 @@ from gfscreen.options import Options
 from gfscreen.output_folder import is_the_scan, keep_folder, remove_stale_mask
 from gfscreen.pipeline import Timed
 from gfscreen.report import CaseReport, peak_rss_mb
-from gfscreen.screening import Progress, Screening, screen
+from gfscreen.screening import Prepared, Progress, Screening, prepare, screen
 from gfscreen.volume import (
     Case,
     Geometry,
@@ -122,8 +122,22 @@ class CaseRun:
             logger.warning("%s: %s", self._file, warning)
         return scan.result
 
+    def prepare(self, volume: Volume, plan: Plan, budget: Budget) -> Prepared | None:
+        """What needs no network, done while they load. None if it fails: `screen` will meet and report the same."""
+        try:
+            return prepare(volume, plan, self.options.settings, budget)
+        except Exception:
+            # Whether this case may be touched at all is known only when the networks are there.
+            return None
+
     def screen(
-        self, volume: Volume, plan: Plan, engine: Engine | None, budget: Budget, progress: Progress
+        self,
+        volume: Volume,
+        plan: Plan,
+        engine: Engine | None,
+        budget: Budget,
+        progress: Progress,
+        prepared: Prepared | None,
     ) -> Screening | None:
         """Screen the scan, after an earlier run's mask was removed; None if there is no engine in time."""
         self.remove_stale()
@@ -131,8 +145,9 @@ class CaseRun:
             return None
         try:
             with self._or_last_resort(volume.geometry):
-                wanted = self.options.statistics is not None or self.options.preview is not None
-                result = screen(volume, plan, engine, budget, self.options.settings, progress, keep_evidence=wanted)
+                settings = self.options.settings
+                evidence = self.options.statistics is not None or self.options.preview is not None
+                result = screen(volume, plan, engine, budget, settings, progress, prepared, keep_evidence=evidence)
                 self.report.fill(volume, result)
         finally:
             gpu_mb = engine.peak_gpu_mb()

@@ -78,6 +78,12 @@ def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     method.add_argument("--overlap", type=share_below_one, metavar="F", help="overlap of neighbouring sub-volumes")
     method.add_argument("--gate", type=probability, metavar="P", help="focus above this; 0 is the dense sliding window")
+    method.add_argument(
+        "--keep-share",
+        type=probability,
+        metavar="F",
+        help="for timing untrained weights: focus on this share of the sub-volumes, whatever --gate",
+    )
     limits = parser.add_argument_group("machine and limits")
     limits.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N", help="default: auto")
     limits.add_argument("--engine", default="auto", choices=("auto", "torch", "openvino"), help="default: auto")
@@ -105,7 +111,7 @@ def _predict(args: argparse.Namespace) -> int:
         device=args.device,
         engine=args.engine,
         precision=args.precision,
-        settings=Settings(args.region, args.overlap, args.gate),
+        settings=Settings(args.region, args.overlap, args.gate, args.keep_share),
         time_limit_s=args.time_limit,
         gpu_memory_limit_mb=args.gpu_memory_limit,
         report=args.report,
@@ -243,6 +249,11 @@ def _completion(args: argparse.Namespace) -> int:
     return 0
 
 
+def command_of(argv: Sequence[str]) -> str | None:
+    """The command that arguments call: the first that is no option."""
+    return next((argument for argument in argv if not argument.startswith("-")), None)
+
+
 def build_parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
     """The command line; the arguments of `train` are there only if `argv` calls it."""
     parser = OneLineParser(
@@ -258,7 +269,7 @@ def build_parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
     )
     for add in (_add_predict, _add_stats, _add_dicom, _add_info):
         add(commands)
-    _add_train(commands, chosen=next((word for word in argv if not word.startswith("-")), None) == "train")
+    _add_train(commands, chosen=command_of(argv) == "train")
     for add in (_add_convert, _add_export, _add_init, _add_completion):
         add(commands)
     for command in commands.choices.values():

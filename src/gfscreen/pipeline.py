@@ -41,7 +41,7 @@ class Background(AbstractContextManager["Background"]):
 
     What is being written when the block is left is finished, even if the process was told to stop: no file is left
     half-written, and whoever is told afterwards what was written is told all. If the block ends with an error, what has
-    not begun is dropped; told to stop, it is left without waiting for what is being loaded or read.
+    not begun is dropped; told to stop, it is left without waiting for what is being loaded.
     """
 
     def __init__(self) -> None:
@@ -60,8 +60,9 @@ class Background(AbstractContextManager["Background"]):
         told_to_stop = error is not None and not isinstance(error, Exception)
         with unstoppable():
             self._pools["write"].shutdown(wait=True, cancel_futures=error is not None)
-        for pool in self._pools.values():
-            pool.shutdown(wait=not told_to_stop, cancel_futures=error is not None)
+        # What is read may have been unpacked into a temporary folder, which its reader removes.
+        self._pools["read"].shutdown(wait=True, cancel_futures=error is not None)
+        self._pools["load"].shutdown(wait=not told_to_stop, cancel_futures=error is not None)
 
 
 class ReadAhead(Generic[Item, Result]):

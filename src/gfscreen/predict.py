@@ -162,7 +162,7 @@ def _screen_case(
     budget: Budget,
     progress: Progress,
 ) -> tuple[Volume, Screening | None] | None:
-    """The scan of one case and what was found, or None if the networks came too late.
+    """The scan of one case, prepared while the networks load, and what was found; None if they came too late.
 
     None alone if an earlier run finished the case. Raises what its reading has raised, and NoEngineError.
     """
@@ -181,8 +181,9 @@ def _screen_case(
     # The next scan may not count on the memory that this one will still need.
     with promised(needed_bytes(volume.geometry.shape, volume.geometry.spacing_mm, 0)):
         scans.begin()
+        prepared = run.prepare(volume, plan, budget)
         engine = _wait_for(loading, budget, volume)
-        result = run.screen(volume, plan, engine, budget, progress)
+        result = run.screen(volume, plan, engine, budget, progress, prepared)
     return volume, result
 
 

@@ -55,7 +55,7 @@ class Timetable:
 
     def for_glance(self, batch: int, focus_batch: int) -> Allowance:
         """A share of what is left; never so much that what is found could not be read any more."""
-        self._focus.at_least(self._glance.slowdown())
+        self._focus.scale(self._glance.slowdown())
         left_s = self.left_s()
         with_one_read_s = left_s - self._focus.step_s(focus_batch)
         one_step_s = self._glance.step_s(batch)
@@ -63,5 +63,5 @@ class Timetable:
 
     def for_focus(self) -> Allowance:
         """All that is left."""
-        self._focus.at_least(self._glance.slowdown())
+        self._focus.scale(self._glance.slowdown())
         return Allowance(self._budget, self.left_s(), self._focus)

@@ -3,7 +3,7 @@
     scan      the CT on the model grid, cropped to the body, chest told from abdomen           (grid, region)
     windows   96 x 96 x 64 sub-volumes that contain body                                        (windows)
     glance    how suspicious is each of them?                                                   (engine)
-    focus     outline the lesions in the suspicious ones, the most suspicious first             (engine)
+    focus     outline the lesions in the suspicious ones, the most suspicious first             (search, engine)
     mask      average where sub-volumes overlap, back to the grid of the scan                   (windows, grid)
 
 The order of focus makes the deadline safe: when time runs out, what was left unread is what glance thought least of.
@@ -12,7 +12,6 @@ How the time is shared, and what happens if not even glance can see all, is deci
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -26,6 +25,7 @@ from gfscreen.evidence import Evidence
 from gfscreen.grid import ModelScan, to_model, to_native_mask
 from gfscreen.region import RegionSplit
 from gfscreen.schedule import Timetable, evenly_spread
+from gfscreen.search import Glanced, Search
 from gfscreen.volume import Volume
 from gfscreen.windows import Stitcher, Window, gather, plan_windows
 
@@ -47,59 +47,6 @@ class Settings:
     overlap: float | None = None
     gate: float | None = None
     keep_share: float | None = None
-
-
-@dataclass
-class Glanced:
-    """Sub-volumes with their suspicion: NaN where time did not allow a glance."""
-
-    windows: list[Window]
-    probability: NDArray[np.float64]
-
-
-class Search:
-    """How far the search of one scan has come: which sub-volumes were glanced at, with what suspicion, and read."""
-
-    def __init__(self, windows: list[Window], gate: float, keep_share: float | None = None) -> None:
-        self.windows = windows
-        self.gate = gate
-        self.keep_share = keep_share
-        # Gate 0 needs no glance: everything is suspicious.
-        self.suspicion = {} if self.glances else dict.fromkeys(windows, 1.0)
-        self.read: set[Window] = set()
-        self.goes_on = bool(windows)
-        self._moved = False
-
-    @property
-    def glances(self) -> bool:
-        """Whether Glance is asked at all."""
-        return self.gate > 0 or self.keep_share is not None
-
-    @property
-    def probability(self) -> NDArray[np.float64]:
-        """Suspicion of each sub-volume; NaN where it was not glanced at."""
-        return np.array([self.suspicion.get(window, np.nan) for window in self.windows], np.float64)
-
-    def unseen(self, order: list[Window]) -> list[Window]:
-        """Those of `order` that were not glanced at."""
-        return [window for window in order if window not in self.suspicion]
-
-    def unread(self) -> list[Window]:
-        """Those that are suspicious and were not read, the most suspicious first."""
-        kept = most_suspicious_first(Glanced(self.windows, self.probability), self.gate, self.keep_share)
-        return [window for window in kept if window not in self.read]
-
-    def saw(self, glanced: Glanced) -> None:
-        """Take over what Glance says."""
-        seen = {w: float(p) for w, p in zip(glanced.windows, glanced.probability, strict=True) if not math.isnan(p)}
-        self.suspicion |= seen
-        self._moved = bool(seen)
-
-    def did_read(self, windows: list[Window]) -> None:
-        """Take over what Focus has read, which ends a round; one in which nothing was done was the last."""
-        self.read |= set(windows)
-        done = len(self.suspicion) == len(self.windows) and not self.unread()
-        self.goes_on = (self._moved or bool(windows)) and not done
 
 
 @dataclass
@@ -127,6 +74,23 @@ class Screening:
         return self.windows_unglanced == 0 and self.windows_done == self.windows_kept
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A scan on the model grid, its sub-volumes, and the seconds that took: all that needs no network."""
+
+    scan: ModelScan
+    windows: list[Window]
+    seconds: float
+
+
+def prepare(volume: Volume, plan: Plan, settings: Settings, budget: Budget) -> Prepared:
+    """Bring a scan to where the networks are needed; can be done while they load."""
+    start = budget.elapsed_s()
+    scan = to_model(volume, plan, settings.region)
+    windows = plan_windows(scan, plan, plan.overlap if settings.overlap is None else settings.overlap)
+    return Prepared(scan, windows, budget.elapsed_s() - start)
+
+
 def screen(
     volume: Volume,
     plan: Plan,
@@ -134,21 +98,19 @@ def screen(
     budget: Budget,
     settings: Settings | None = None,
     progress: Progress = no_progress,
+    prepared: Prepared | None = None,
     keep_evidence: bool = False,
 ) -> Screening:
     """Screen one scan. Never raises for lack of time: what could not be read is counted in the result.
 
-    keep_evidence: hand out what Glance and Focus said; it holds the probabilities in memory, 4 bytes per model voxel.
+    prepared: what `prepare` gave for this volume, plan and settings, where that was done before. keep_evidence: hand
+    out what Glance and Focus said; it holds the probabilities in memory, 4 bytes per model voxel.
     """
     settings = settings or Settings()
-    overlap = plan.overlap if settings.overlap is None else settings.overlap
     gate = plan.gate if settings.gate is None else settings.gate
-    seconds: dict[str, float] = {}
-
-    start = budget.elapsed_s()
-    scan = to_model(volume, plan, settings.region)
-    windows = plan_windows(scan, plan, overlap)
-    seconds["preprocess"] = budget.elapsed_s() - start
+    prepared = prepared or prepare(volume, plan, settings, budget)
+    scan, windows = prepared.scan, prepared.windows
+    seconds = {"preprocess": prepared.seconds}
 
     time = Timetable(budget, write_reserve_s(volume.hu.size), engine.info)
     search = Search(windows, gate, settings.keep_share)
@@ -200,19 +162,6 @@ def glance(
         progress("glance", done, len(windows))
     allowance.stop()
     return Glanced(windows, probability)
-
-
-def most_suspicious_first(glanced: Glanced, gate: float, keep_share: float | None = None) -> list[Window]:
-    """The sub-volumes above the gate by falling suspicion, equal ones in the grid's order. Gate 0 keeps all.
-
-    With `keep_share` that share of those glanced at (rounded up) is kept, whatever the gate.
-    """
-    order = np.argsort(-glanced.probability, kind="stable")
-    if keep_share is not None:
-        seen = int((~np.isnan(glanced.probability)).sum())
-        return [glanced.windows[i] for i in order[: math.ceil(keep_share * seen)]]
-    kept = [i for i in order if glanced.probability[i] > gate or gate == 0]
-    return [glanced.windows[i] for i in kept]
 
 
 def focus(

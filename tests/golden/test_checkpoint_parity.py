@@ -13,7 +13,8 @@ from gfscreen.config import Plan, read_plan
 from gfscreen.engines.base import Engine, EngineInfo, FloatArray
 from gfscreen.engines.select import load_engine
 from gfscreen.grid import to_model
-from gfscreen.screening import Allowance, focus, glance, most_suspicious_first
+from gfscreen.screening import Allowance, focus, glance
+from gfscreen.search import most_suspicious_first
 from gfscreen.volume import Volume, read_volume
 from gfscreen.windows import Stitcher, apply_hu_window, plan_windows
 

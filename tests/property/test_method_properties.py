@@ -13,7 +13,8 @@ from gfscreen.config import HUWindow, Plan
 from gfscreen.grid import ModelGrid, full_model_shape, sample_to_grid, to_native_mask
 from gfscreen.overview import Overview
 from gfscreen.region import region_of, split
-from gfscreen.screening import Glanced, Settings, most_suspicious_first, screen
+from gfscreen.screening import Settings, screen
+from gfscreen.search import Glanced, most_suspicious_first
 from gfscreen.windows import Stitcher, Window, all_starts, apply_hu_window, axis_starts, gather
 from tests.helpers import TINY_PLAN, FakeClock, FakeEngine, bright_engine, constant_engine, volume_of
 

@@ -105,11 +105,13 @@ class TestPace:
         glance, focus = Pace(0.1), Pace(1.0)
         assert glance.slowdown() == 1.0
         glance.took(0.6, 2)  # 0.3 s each instead of 0.1
-        focus.at_least(glance.slowdown())
+        focus.scale(glance.slowdown())
         assert focus.step_s(2) == pytest.approx(6.0)
+        # The engine's own measurement is of the first run, which also allocates: later ones may well be faster.
         quick = Pace(0.1)
-        quick.took(0.01, 1)
-        assert quick.slowdown() == 1.0
+        quick.took(0.05, 1)
+        focus.scale(quick.slowdown())
+        assert focus.step_s(2) == pytest.approx(1.0)
         assert Pace().slowdown() == 1.0
 
     def test_the_last_step_of_a_round_is_measured_too(self):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from gfscreen import __version__
-from gfscreen.cli import main
+from gfscreen.cli import command_of, main
 from gfscreen.options import Options, default_weights
 from gfscreen.progress import terminal_progress
 from gfscreen.screening import Settings, no_progress
@@ -282,3 +282,34 @@ class TestProgress:
         show("glance", 1, 2)
         show("glance", 2, 2)
         assert capsys.readouterr().err == "\rglance 1/2\x1b[K\rglance 2/2\x1b[K\r\x1b[K"
+
+
+class TestLeaving:
+    def test_what_is_not_needed_any_more_is_not_waited_for(self, tmp_path):
+        """A thread of the engine that would go on for a minute does not keep the program; its output is complete."""
+        good = tmp_path / "in" / "a_0000.nii.gz"
+        good.parent.mkdir()
+        write_nifti(good, paint((32, 30, 20), np.diag([4.0, 4.0, 5.0, 1.0]))[0])
+        write_plan(tmp_path / "weights")
+        code = f"""
+import runpy, sys, threading, time
+import gfscreen.predict
+from tests.helpers import bright_engine
+def load(*_, **__):
+    threading.Thread(target=time.sleep, args=(60,)).start()
+    return bright_engine()
+gfscreen.predict.load_engine = load
+sys.argv = ["gfscreen", "predict", "-i", {str(good)!r}, "-o", {str(tmp_path / "out")!r},
+            "--weights", {str(tmp_path / "weights")!r}]
+runpy.run_module("gfscreen", run_name="__main__")
+"""
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "a: ok" in done.stderr
+        assert read_mask(tmp_path / "out" / "a.nii.gz").any()
+
+    @pytest.mark.parametrize(
+        ("arguments", "command"), [(["-q", "predict", "-i", "x"], "predict"), (["--version"], None), ([], None)]
+    )
+    def test_command_of(self, arguments, command):
+        assert command_of(arguments) == command

@@ -34,7 +34,8 @@ class FakeCuda:
         self.fraction: float | None = None
         self.calls: list[str] = []
 
-    def set_device(self, _: Any) -> None:
+    def set_device(self, index: Any) -> None:
+        assert isinstance(index, int), "torch refuses a device without a number here"
         self.calls.append("set_device")
 
     def init(self) -> None:
@@ -46,7 +47,8 @@ class FakeCuda:
     def get_device_properties(self, _: Any) -> Any:
         return SimpleNamespace(total_memory=16000 * MB)
 
-    def set_per_process_memory_fraction(self, fraction: float, _: Any) -> None:
+    def set_per_process_memory_fraction(self, fraction: float, index: Any) -> None:
+        assert isinstance(index, int), "torch refuses a device without a number here"
         self.fraction = fraction
 
     def mem_get_info(self, _: Any) -> tuple[float, float]:

@@ -166,6 +166,8 @@ class TestSources:
             "models": {"grid", "region", "windows", "screening", "predict", "report", "cli", "engines", "volume"},
             "grid.py": {"windows", "screening", "engines", "predict", "report", "cli"},
             "windows.py": {"screening", "engines", "predict", "report", "cli"},
+            "search.py": {"screening", "engines", "predict", "report", "cli"},
+            "schedule.py": {"screening", "predict", "report", "cli"},
             "screening.py": {"predict", "report", "cli", "statistics", "preview", "extras"},
             "evidence.py": {"screening", "engines", "predict", "report", "cli", "statistics", "preview"},
             "statistics": {"screening", "engines", "predict", "report", "cli", "extras"},

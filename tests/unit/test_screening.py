@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from gfscreen.budget import Allowance, Budget, write_reserve_s
 from gfscreen.engines.base import EngineInfo
-from gfscreen.screening import Glanced, Screening, Settings, focus, glance, most_suspicious_first, screen
+from gfscreen.screening import Screening, Settings, focus, glance, screen
+from gfscreen.search import Glanced, most_suspicious_first
 from gfscreen.volume import Volume
 from gfscreen.windows import Stitcher, Window
 from tests.helpers import (

@@ -1,0 +1,152 @@
+"""Writes docs/benchmarks.md from what `eval benchmark` measured."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from eval.tables import Table, number, to_markdown
+
+_STAGES = ("start and end", "read", "preprocess", "glance", "focus", "write")
+
+
+def write_page(result: Mapping[str, Any], path: Path) -> None:
+    """Write the page; every figure on it is from `result`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page(result), encoding="utf-8")
+
+
+def page(result: Mapping[str, Any]) -> str:
+    """The page as Markdown."""
+    parts = ["# Benchmarks", "", *_head(result), ""]
+    for product in result["products"]:
+        parts += [f"## {product['name']}", "", *_said_of(product), "", to_markdown(_times(product)), ""]
+        parts += [to_markdown(_profile(product)), ""]
+    if result["peers"]:
+        parts += ["## Against a dense sliding window", "", to_markdown(_peers(result)), ""]
+    if result["folders"]:
+        parts += ["## A folder of cases", "", to_markdown(_folders(result["folders"])), ""]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _head(result: Mapping[str, Any]) -> list[str]:
+    environment = result["environment"]
+    instructions = ", ".join(environment.get("instructions") or []) or "unknown instructions"
+    cores = environment.get("limit_cpus") or environment["cpus"]
+    lines = [
+        "Made by `make bench`; do not edit.",
+        "",
+        f"- Date: {result['date']}. Cases: {result['source']}, medians of {result['repeats']} runs.",
+        f"- Machine: {environment.get('cpu') or 'unknown CPU'} ({instructions}), {cores:g} cores given, "
+        f"{environment['ram_mb']} MB RAM.",
+        "- Every time is the wall time of a whole run, one process per case, start and loading included.",
+    ]
+    if result["loaded"]:
+        lines.append("- **The machine was doing other work at the same time: only ratios mean something.**")
+    return lines
+
+
+def _said_of(product: Mapping[str, Any]) -> list[str]:
+    times = [row["time_s"] for row in product["rows"] if row["table4"] and row["time_s"] is not None]
+    over = sum(row["over_limit"] for row in product["rows"])
+    said = f"`{product['what']}`. "
+    if product["keep_share"] is not None:
+        said += f"**Untrained weights; Focus is made to read {100 * product['keep_share']:.0f} % of the sub-volumes.** "
+    if times:
+        middle = statistics.median(times)
+        said += f"Median over the {len(times)} sizes of the table: {middle:.1f} s; {over} runs above 45 s."
+    failed = [error for row in product["rows"] for error in row["failed"]]
+    return [said.strip(), *(f"- Failed: {error}" for error in failed)]
+
+
+def _times(product: Mapping[str, Any]) -> Table:
+    def cells(row: Mapping[str, Any]) -> tuple[str | None, ...]:
+        low, high = row["time_range_s"] or (None, None)
+        return (
+            row["case"],
+            row["size"],
+            number(row["time_s"], 1),
+            None if low is None else f"{low:.1f} to {high:.1f}",
+            number(row["own_max_ram_mb"], 0),
+            number(row["peak_rss_mb"], 0),
+            number(row["windows_total"], 0),
+            number(row["windows_kept"], 0),
+            number(row["windows_done"], 0),
+            f"{row['degraded']} of {row['runs']}",
+        )
+
+    columns = ("Case", "Size", "Median (s)", "Range (s)", "RAM (MB)", "Peak RSS (MB)")
+    return Table(
+        caption="Time and memory by scan size",
+        columns=(*columns, "Sub-volumes", "kept", "read", "Degraded"),
+        rows=tuple(cells(row) for row in product["rows"]),
+        align="llrlrrrrrl",
+    )
+
+
+def _stage_seconds(row: Mapping[str, Any]) -> dict[str, float | None]:
+    stages = row["stages_s"]
+    inside = [stages[name] for name in ("read", "preprocess", "glance", "focus", "write")]
+    known = row["time_s"] is not None and all(value is not None for value in inside)
+    # Reading overlaps with the start: what is not covered by any stage is what start and end add.
+    return {"start and end": row["time_s"] - sum(inside) if known else None, **stages}
+
+
+def _profile(product: Mapping[str, Any]) -> Table:
+    seconds = [(row, _stage_seconds(row)) for row in product["rows"]]
+    rows = [
+        (row["case"], row["size"], *(number(stages[name], 2) for name in _STAGES), number(row["time_s"], 1))
+        for row, stages in seconds
+    ]
+    complete = [(row, stages) for row, stages in seconds if stages["start and end"] is not None]
+    if complete:
+        total = sum(row["time_s"] for row, _ in complete)
+        shares = [100.0 * sum(stages[name] or 0.0 for _, stages in complete) / total for name in _STAGES]
+        rows.append(("all", "share", *(f"{share:.0f} %" for share in shares), "100 %"))
+    return Table(
+        caption="Where the time goes (s, medians)",
+        columns=("Case", "Size", *_STAGES, "whole run"),
+        rows=tuple(rows),
+        align="ll" + "r" * (len(_STAGES) + 1),
+        notes=("Start and end: container, imports, networks, as far as reading does not run at the same time.",),
+    )
+
+
+def _peers(result: Mapping[str, Any]) -> Table:
+    rows = []
+    for peer in result["peers"]:
+        product = next((p for p in result["products"] if p["name"] == peer["name"]), None)
+        own = {row["case"]: row for row in product["rows"]} if product else {}
+        for row in peer["rows"]:
+            ours = own.get(row["case"], {}).get("time_s")
+            ratio = row["time_s"] / ours if row["time_s"] and ours else None
+            cells = (number(row["time_s"], 1), number(row["peak_rss_mb"] or row["own_max_ram_mb"], 0))
+            rows.append((peer["name"], row["case"], row["size"], number(row["windows_total"], 0), *cells, ratio, ours))
+    return Table(
+        caption="The same network in MONAI's sliding_window_inference: dense, eager torch, same overlap, same cores",
+        columns=("Network", "Case", "Size", "Windows", "Peer (s)", "Peer RAM (MB)", "Ours (s)", "Ratio"),
+        rows=tuple((*row[:6], number(row[7], 1), number(row[6], 1)) for row in rows),
+        align="lllrrrrr",
+        notes=(
+            "The peer reads, resamples, crops to the body and writes with our code: the ratio is that of the search.",
+        ),
+    )
+
+
+def _folders(folders: Sequence[Mapping[str, Any]]) -> Table:
+    return Table(
+        caption="One run over several cases: reading, computing and writing overlap",
+        columns=("Product", "Cases", "Whole run (s)", "Cases per hour"),
+        rows=tuple(
+            (
+                folder["name"],
+                len(folder["cases"]),
+                number(folder["time_s"], 1),
+                number(folder["cases_per_hour"], 0),
+            )
+            for folder in folders
+        ),
+        align="lrrr",
+    )
