@@ -19,6 +19,7 @@ COMMANDS = {
     "score-benchmark": "eval.score_benchmark",
     "torture": "eval.torture",
     "fuzz": "eval.fuzz",
+    "reliability": "eval.reliability",
     "soak": "eval.soak",
     "faults": "eval.faults",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -45,22 +46,30 @@ class TestSignals:
 
     def test_a_second_one_does_not_break_the_clean_up(self):
         cleaned = []
-        with pytest.raises(Stopped, match="SIGTERM"), stop_on_signals():
+
+        def work() -> None:
             try:
                 send(signal.SIGTERM)
             finally:
                 send(signal.SIGINT)
                 cleaned.append(1)
+
+        with pytest.raises(Stopped, match="SIGTERM"), stop_on_signals():
+            work()
         assert cleaned == [1]
 
     def test_what_must_be_finished_is(self):
         done = []
-        with pytest.raises(Stopped), stop_on_signals():
+
+        def work() -> None:
             with unstoppable():
                 with unstoppable():
                     send(signal.SIGTERM)
                 done.append("the inner section is over, the outer is not")
             done.append("never")
+
+        with pytest.raises(Stopped), stop_on_signals():
+            work()
         assert done == ["the inner section is over, the outer is not"]
 
     def test_handlers_are_given_back(self):
@@ -112,8 +121,6 @@ class TestRun:
             assert main([*arguments, "--report", str(report)]) == 143
         assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.nii.gz"]
         assert read_mask(tmp_path / "out" / "a.nii.gz").any()
-        import json
-
         cases = json.loads(report.read_text())["cases"]
         assert [case["status"] for case in cases] == ["ok", "failed", "failed"]
         assert cases[1]["error"] == cases[2]["error"] == "not screened: stopped by SIGTERM; run again with --resume"
