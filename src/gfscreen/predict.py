@@ -115,9 +115,9 @@ def _fail_all(cases: list[Case], reports: list[CaseReport], options: Options, er
             if not _is_finished(case, report, options):
                 volume = _read_case(case, report, options)
                 _last_resort(case, report, options, volume)
-        except GFScreenError as other:
+        except Exception as other:
             report.error = f"{error}; {other}"
-            logger.error("%s", other)
+            logger.error("%s: no empty mask either: %s", case.path.name, other)
 
 
 def _prepare_output(output: Path) -> None:

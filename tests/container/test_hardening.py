@@ -121,7 +121,7 @@ def test_killed_and_started_again(image: str, phantoms: Path, inputs: Path, outp
 def test_a_scan_that_does_not_fit_into_the_containers_memory(
     image: str, phantoms: Path, inputs: Path, outputs: Path
 ) -> None:
-    """`-m 3G` and a header that asks for 10 GB, which the file, of zeros, really unpacks to: refused, others written."""
+    """`-m 3G` and a file of zeros that really holds the 10 GB its header asks for: refused, the others written."""
     put_phantom(phantoms, inputs, "b_0000.nii.gz")
     shape = (16, 16, 4)
     path = save(inputs / "a_0000.nii", np.zeros(shape, np.int16), plain_affine((1.0, 1.0, 1.0), shape))

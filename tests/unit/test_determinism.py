@@ -25,7 +25,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = pytest.importorskip("gfscreen.models.weights")
     plan = Plan(
         spacing_mm=(4.0, 4.0, 4.0),
-        sub_volume_voxels=(32, 32, 32),
+        sub_volume_voxels=(64, 32, 32),
         glance=GlanceConfig("resnet10", (4, 4, 8, 8)),
         focus=FocusConfig(feature_size=12, depths=(1, 1, 1, 1), num_heads=(1, 1, 2, 2)),
     )
@@ -69,7 +69,7 @@ def test_the_same_scans_give_the_same_files(weights, inputs, tmp_path, engine):
 def test_engines_agree_within_the_tolerance(weights, inputs, tmp_path):
     options = {"device": "cpu", "precision": "fp32", "gpu_memory_limit_mb": None}
     engines = [load_engine(weights, engine=name, **options) for name in ("torch", "openvino")]
-    batch = np.random.default_rng(0).random((2, 32, 32, 32), dtype=np.float32)
+    batch = np.random.default_rng(0).random((2, 64, 32, 32), dtype=np.float32)
     one, other = ([e.focus(batch[n : n + 1]) for n in range(2)] for e in engines)
     assert np.abs(np.concatenate(one) - np.concatenate(other)).max() < TOLERANCE
     assert np.abs(engines[0].glance(batch[:1]) - engines[1].glance(batch[:1])).max() < TOLERANCE
