@@ -116,6 +116,41 @@ bench: setup image $(PAPER_WEIGHTS)/manifest.json ## Table 4 through the contain
 table4: setup $(WEIGHTS)/openvino/manifest.json ## only the efficiency table, without a container, into bench/
 	GFSCREEN_WEIGHTS=$(WEIGHTS) $(PYTHON) -m eval table4 -o bench $(BENCH_ARGS)
 
+# The four below leave their results in RELIABILITY; `make reliability` makes the page from them.
+RELIABILITY ?= docs/reliability
+FUZZ_EXECUTIONS ?= 100000
+KILLS ?= 200
+
+.PHONY: torture
+torture: setup ## 250 odd, wrong and damaged inputs in one run: a valid mask or one clear error for each
+	$(PYTHON) -m eval torture -o $(RELIABILITY)
+
+.PHONY: fuzz
+fuzz: setup ## damaged files for the reader, FUZZ_EXECUTIONS= of them (guided by coverage where `atheris` is installed)
+	$(PYTHON) -m eval fuzz --executions $(FUZZ_EXECUTIONS) -o $(RELIABILITY)
+
+.PHONY: faults
+faults: setup ## kill -9 (KILLS= times), SIGTERM, full disk, no memory, GPU errors: whole masks only, --resume completes
+	$(PYTHON) -m eval faults --kills $(KILLS) -o $(RELIABILITY)
+
+.PHONY: soak
+soak: setup ## 300 cases in one process: is memory flat?
+	$(PYTHON) -m eval soak -o $(RELIABILITY)
+
+.PHONY: reliability
+reliability: setup ## docs/reliability.md from those results
+	$(PYTHON) -m eval reliability -i $(RELIABILITY) -o docs/reliability.md
+
+.PHONY: audit
+audit: setup ## known vulnerabilities of the images' packages, kept in results/; exit 3: could not be looked up
+	$(PYTHON) scripts/audit_dependencies.py -o results/audit.json
+
+.PHONY: sbom
+sbom: setup ## what the images' Python packages are (CycloneDX), in results/
+	@mkdir -p results
+	for image in cpu cuda; do $(PYTHON) -m cyclonedx_py requirements --pyproject pyproject.toml --output-reproducible \
+		--of JSON -o results/sbom-$$image.json requirements-$$image.txt || exit 1; done
+
 .PHONY: requirements
 requirements: setup ## lock requirements*.txt anew from pyproject.toml
 	$(PYTHON) scripts/lock_requirements.py

@@ -25,6 +25,8 @@ COMMANDS = {
     "score-benchmark": "eval.score_benchmark",
     "torture": "eval.torture",
     "fuzz": "eval.fuzz",
+    "reliability": "eval.reliability",
+    "soak": "eval.soak",
     "faults": "eval.faults",
 }
 

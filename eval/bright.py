@@ -40,8 +40,9 @@ class BrightEngine:
         self._batches = 0
 
     def _step(self) -> None:
-        self._before_each(self._batches)
+        # Counted first: a batch that fails is not tried again.
         self._batches += 1
+        self._before_each(self._batches - 1)
 
     def glance(self, batch: FloatArray) -> FloatArray:
         """0.95 for a sub-volume that holds something bright, else 0.05; (n,)."""

@@ -10,8 +10,14 @@ import json
 import logging
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from eval.faults.result import Result
 
 RESULT_FILE = "faults.json"
 logger = logging.getLogger(__name__)
@@ -37,29 +43,18 @@ def run(args: argparse.Namespace) -> int:
     from eval.faults.table import markdown
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    results = []
+    results: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         place = make_place(Path(folder).resolve())
-        faults = [
-            lambda: kills.killed(place, args.kills, args.seed),
-            lambda: kills.killed_while_writing(place),
-            lambda: kills.terminated(place, args.stops, args.seed),
-            lambda: kills.terminated_while_writing(place),
-            lambda: kills.interrupted(place, args.stops // 4, args.seed),
-            lambda: kills.two_at_once(place, 3),
-            *[lambda fault=fault: fault(place) for fault in (
-                surroundings.full_disk,
-                surroundings.file_too_large,
-                surroundings.vanishing_folder,
-                surroundings.folder_becomes_a_file,
-                surroundings.short_memory,
-                surroundings.gpu_errors,
-                surroundings.last_resort,
-                surroundings.clock_jumps,
-                surroundings.leftovers,
-                surroundings.damaged_cache,
-            )],
-        ]  # fmt: skip
+        faults: list[Callable[[], Result]] = [
+            partial(kills.killed, place, args.kills, args.seed),
+            partial(kills.killed_while_writing, place),
+            partial(kills.terminated, place, args.stops, args.seed),
+            partial(kills.terminated_while_writing, place),
+            partial(kills.interrupted, place, args.stops // 4, args.seed),
+            partial(kills.two_at_once, place, 3),
+            *[partial(fault, place) for fault in surroundings.ALL],
+        ]
         for make in faults:
             result = make()
             results.append({**asdict(result), "survived": result.survived})
@@ -69,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     table = markdown(results)
     (args.output / "faults.md").write_text(table, encoding="utf-8")
     sys.stdout.write(table)
-    for result in results:
-        for failure in result["failures"]:
-            sys.stdout.write(f"FAILED {result['title']}: {failure}\n")
-    return 1 if any(result["failures"] for result in results) else 0
+    for one in results:
+        for failure in one["failures"]:
+            sys.stdout.write(f"FAILED {one['title']}: {failure}\n")
+    return 1 if any(one["failures"] for one in results) else 0

@@ -6,7 +6,6 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
 from random import Random
 
 import gfscreen.files
@@ -137,6 +136,3 @@ def two_at_once(place: Place, times: int) -> Result:
             found.append(f"exit codes {codes}")
         result.note(attempt, [*found, *place.resume()])
     return result
-
-
-Fault = Callable[[Place], Result]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +16,7 @@ from eval.faults.result import Result
 from eval.torture.patient import paint
 from eval.torture.run import screen_folder
 from eval.torture.store import plain_affine, save
+from gfscreen.files import write_atomically
 
 # A case has some tens of batches: somewhere in the third one.
 MIDDLE_BATCH = 90
@@ -64,17 +63,15 @@ def file_too_large(place: Place) -> Result:
     place.fresh()
 
     def limit() -> None:
-        write = gfscreen.volume.files.write_atomically
-
         def limited(path: Path, data: bytes) -> None:
             before = resource.getrlimit(resource.RLIMIT_FSIZE)
             resource.setrlimit(resource.RLIMIT_FSIZE, (300, before[1]))
             try:
-                write(path, data)
+                write_atomically(path, data)
             finally:
                 resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
-        gfscreen.volume.files.write_atomically = limited
+        setattr(gfscreen.volume.files, "write_atomically", limited)  # noqa: B010 - for mypy
 
     code = place.run(prepare=limit)
     result.note(0, [*_after(place, code, 1, "File too large", place.problems()), *place.resume()])
@@ -230,6 +227,15 @@ def damaged_cache(place: Place) -> Result:
     return result
 
 
-def interpreter() -> str:
-    """The Python of these runs, for the record."""
-    return f"{sys.version.split()[0]} on {os.uname().sysname}"
+ALL: tuple[Callable[[Place], Result], ...] = (
+    full_disk,
+    file_too_large,
+    vanishing_folder,
+    folder_becomes_a_file,
+    short_memory,
+    gpu_errors,
+    last_resort,
+    clock_jumps,
+    leftovers,
+    damaged_cache,
+)

@@ -10,6 +10,7 @@ import json
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 logger = logging.getLogger(__name__)
 
@@ -37,14 +38,18 @@ def run(args: argparse.Namespace) -> int:
     args.output.mkdir(parents=True, exist_ok=True)
     engines, why = choose_engines(args.engine)
     logger.info("%s: %s", " and ".join(engines), why)
-    runs = [fuzz(args.executions, args.seed, engine, args.output) for engine in engines]
-    result = {"engine_reason": why, "runs": runs}
-    (args.output / RESULT_FILE).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    for one in runs:
+    path = args.output / RESULT_FILE
+    runs: dict[str, dict[str, Any]] = {}
+    if path.is_file():
+        # Engines can be run one after the other, on different days: each replaces its own result only.
+        runs = {one["engine"]: one for one in json.loads(path.read_text(encoding="utf-8"))["runs"]}
+    for engine in engines:
+        one = runs[engine] = fuzz(args.executions, args.seed, engine, args.output)
+        path.write_text(json.dumps({"runs": list(runs.values())}, indent=2) + "\n", encoding="utf-8")
         sys.stdout.write(
             f"{one['engine']}: {one['executions']} executions in {one['seconds']} s: {one['outcomes']}, "
             f"slowest {one['slowest_s']} s, memory +{one['memory_growth_mb']} MB, {len(one['findings'])} findings\n"
         )
         for found in one["findings"]:
             sys.stdout.write(f"{found['what']} ({found['times']} times): {found['message']} [{found['file']}]\n")
-    return 1 if any(one["findings"] for one in runs) else 0
+    return 1 if any(runs[engine]["findings"] for engine in engines) else 0

@@ -58,7 +58,7 @@ def header_cases() -> list[Case]:
     make = scan(forms="qform", fields={"pixdim": {0: -1.0}}, check=False)
     add("qfac -1 where 1 was meant: the frame as stated, mirrored", "qfacwrong", make)
     add("sform and qform 140 mm apart", "formsapart", _forms(AFFINE, _MOVED), says="apart")
-    nonsense = {"quatern_b": 3.0, "quatern_c": -4.0, "quatern_d": 5.0}
+    nonsense: dict[str, Any] = {"quatern_b": 3.0, "quatern_c": -4.0, "quatern_d": 5.0}
     odd("quaternion longer than 1 beside an sform", "quatsform", says="qform cannot be read", **nonsense)
     odd("quaternion longer than 1, no sform", "quat", "error", "readable orientation", "qform", **nonsense)
     odd("zero spacing beside an sform", "zerosform", pixdim={3: 0.0})
@@ -78,9 +78,9 @@ def header_cases() -> list[Case]:
     odd("sform of zeros", "zeros", "error", "independent axes", srow_x=[0] * 4, srow_y=[0] * 4, srow_z=[0] * 4)
     odd("sform with NaN", "sformnan", "error", "finite geometry", srow_x=[np.nan, 0, 0, 0])
     odd("sform with infinity", "sforminf", "error", "finite geometry", srow_z=[0, 0, np.inf, 0])
-    thousandth = {f"srow_{a}": AFFINE[n] / 1000 for n, a in enumerate("xyz")}
+    thousandth: dict[str, Any] = {f"srow_{a}": AFFINE[n] / 1000 for n, a in enumerate("xyz")}
     odd("metres taken for millimetres", "metres", "error", "units", **thousandth)
-    thousand = {f"srow_{a}": AFFINE[n] * 1000 for n, a in enumerate("xyz")}
+    thousand: dict[str, Any] = {f"srow_{a}": AFFINE[n] * 1000 for n, a in enumerate("xyz")}
     odd("micrometres taken for millimetres", "micro", "error", "units", **thousand)
     add("a fourth dimension of 1", "dim4one", scan(fields={"dim": {0: 4, 4: 1}}))
     add("a seventh dimension of 1", "dim7one", scan(fields={"dim": {0: 7}}))

@@ -74,7 +74,8 @@ def storage() -> Iterator[Case]:
         return hu
 
     def up(hu: Array) -> Array:
-        return np.clip(hu + 1024, 0, None)
+        raised: Array = np.clip(hu + 1024, 0, None)
+        return raised
 
     for dtype in ("i2", "i4", "i8", "f4", "f8"):
         yield case(f"{np.dtype(dtype).name}", dtype, dtype, same)
@@ -117,7 +118,8 @@ def _constant(value: int) -> Callable[[Path], Truth]:
 
 def _stored(hu: Array) -> Array:
     """Values as the scanner stores them, 0..4095, without the intercept that makes them HU."""
-    return np.clip(_noisy(hu) + 1024, 0, 4095).astype(np.int16)
+    stored: Array = np.clip(_noisy(hu) + 1024, 0, 4095).astype(np.int16)
+    return stored
 
 
 def _stored_padded(value: int) -> Callable[[Array], Array]:

@@ -192,9 +192,9 @@ class CaseRun:
                 return
             self.remove_stale()
             self._last_resort(scan.geometry)
-        except GFScreenError as other:
+        except Exception as other:
             self.report.error = f"{error}; {other}"
-            logger.error("%s", other)
+            logger.error("%s: no empty mask either: %s", self._file, other)
 
     @contextmanager
     def _or_last_resort(self, geometry: Geometry) -> Iterator[None]:

@@ -124,3 +124,15 @@ class TestPace:
         clock.now_s += 50.0  # between rounds
         assert Allowance(Budget(clock=clock), 4.0, pace).another(2)
         assert pace.step_s(2) == 4.0
+
+
+@pytest.mark.parametrize("jump_s", [86400.0, -86400.0])
+def test_a_wall_clock_that_is_set_does_not_age_the_process(monkeypatch, jump_s):
+    import time
+
+    from gfscreen.budget import process_age_s
+
+    before = process_age_s()
+    now = time.time()
+    monkeypatch.setattr("gfscreen.budget.time.time", lambda: now + jump_s)
+    assert before <= process_age_s() < before + 60.0

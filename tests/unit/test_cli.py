@@ -106,6 +106,20 @@ class TestPredict:
             )
         ]
 
+    def test_resume_and_last_resort_reach_the_run(self, place, monkeypatch):
+        got: list[Options] = []
+        monkeypatch.setattr("gfscreen.predict.predict", lambda options, _: got.append(options) or 0)
+        main(PREDICT)
+        main([*PREDICT, "--resume", "--empty-mask-on-failure"])
+        assert [(options.resume, options.empty_mask_on_failure) for options in got] == [(False, False), (True, True)]
+
+    def test_no_file_name_breaks_a_line_or_colours_a_terminal(self, place, capsys):
+        (place / "in" / "two\nlines\x1b[31m_0000.nii.gz").write_bytes(b"no image")
+        assert main(PREDICT) == 1
+        err = capsys.readouterr().err
+        assert "\x1b" not in err
+        assert err.splitlines()[-1].startswith(r"ERROR: two\nlines\x1b[31m_0000.nii.gz: expected a NIfTI file")
+
     def test_defaults_are_the_plans(self, place, monkeypatch):
         got: list[Options] = []
         monkeypatch.setattr("gfscreen.predict.predict", lambda options, _: got.append(options) or 0)

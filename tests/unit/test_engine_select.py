@@ -160,6 +160,19 @@ class TestExports:
             find_export(weights)
         assert exports == []
 
+    @pytest.mark.parametrize("damage", ["a network", "its manifest", "a missing file"])
+    def test_a_damaged_one_in_the_cache_is_made_anew(self, weights, exports, cache, damage, monkeypatch):
+        monkeypatch.setattr(select.os, "access", lambda *_: False)
+        made = export_folder(cache / "openvino" / read_manifest(weights).digest[:16], weights)
+        if damage == "its manifest":
+            (made / "manifest.json").write_text("{")
+        elif damage == "a network":
+            (made / "focus.bin").write_bytes(b"x" * (made / "focus.bin").stat().st_size)
+        else:
+            (made / GLANCE_MODEL).unlink()
+        assert find_export(weights) == made
+        assert exports == [made]
+
 
 class TestOpenVINOEngine:
     @pytest.fixture

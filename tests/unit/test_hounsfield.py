@@ -110,3 +110,55 @@ class TestNotHounsfield:
 
     def test_stored_values_with_their_intercept_are_ct(self):
         assert to_hounsfield(filled(1000, "uint16", first=0, last=4095), 1.0, -1024.0, "a")[1] == []
+
+
+class TestStoredValuesBesidePadding:
+    """Values 0..4095 whose padding is negative: the lowest value alone does not give them away."""
+
+    @staticmethod
+    def stored(padding: int) -> np.ndarray:
+        stored = np.full((40, 40, 8), 1064, np.int16)  # soft tissue
+        stored[:, :12] = 20  # air
+        stored[4:8, 30:34] = 2600  # bone
+        stored[:, :4] = padding
+        return stored
+
+    @pytest.mark.parametrize("padding", [-1024, -2000, -2048, -3024, -32768])
+    def test_are_warned_about(self, padding):
+        warnings = to_hounsfield(self.stored(padding), 1.0, 0.0, "a")[1]
+        assert len(warnings) == 1
+        assert f"values are {padding} (padding) and 0..2600" in warnings[0]
+        assert "stored 0..4095 values and not HU" in warnings[0]
+
+    @pytest.mark.parametrize("padding", [-1024, -2000, -3024])
+    def test_with_their_intercept_they_are_a_ct(self, padding):
+        assert to_hounsfield((self.stored(padding) - 1024).astype(np.int16), 1.0, 0.0, "a")[1] == []
+
+    def test_a_ct_without_air_but_with_padding_is_none(self):
+        """A crop of soft tissue and bone: its soft tissue is at 40 and not at 1064."""
+        crop = self.stored(-2048) - 1024
+        crop[:, :12] = 40
+        crop[:, :4] = -2048
+        assert to_hounsfield(crop.astype(np.int16), 1.0, 0.0, "a")[1] == []
+
+
+class TestWrongRescale:
+    def test_a_slope_that_leaves_nothing(self):
+        stored = np.linspace(-1000, 1000, 4096).astype(np.int16).reshape(16, 16, 16)
+        assert "rescale slope" in to_hounsfield(stored, 0.001, 0.0, "a")[1][0]
+
+    def test_an_intercept_applied_twice(self):
+        noise = np.random.default_rng(0).integers(-12, 13, (16, 16, 16))
+        stored = (noise - 984).astype(np.int16)
+        stored[:8] -= 1040
+        assert "applied twice" in to_hounsfield(stored, 1.0, 0.0, "a")[1][0]
+        stored[:8] = -2048  # padding instead of noise
+        assert not any("twice" in warning for warning in to_hounsfield(stored, 1.0, 0.0, "a")[1])
+
+    def test_a_slope_beyond_all_numbers_is_no_noise_on_stderr(self, recwarn):
+        stored = np.zeros((4, 4, 4))
+        stored[0] = 1e300
+        hu, warnings = to_hounsfield(stored, 1e300, 0.0, "a")
+        assert (int(hu.min()), int(hu.max())) == (0, 32767)
+        assert "16 voxels are NaN or infinite" in warnings[0]
+        assert not [w for w in recwarn.list if issubclass(w.category, RuntimeWarning)]

@@ -437,3 +437,73 @@ class TestMask:
     def test_others_may_read_it(self, tmp_path):
         write_mask(tmp_path / "m.nii.gz", np.zeros(SHAPE, np.uint8), self.GEOMETRY)
         assert (tmp_path / "m.nii.gz").stat().st_mode & 0o777 == 0o644
+
+
+class TestOddHeaders:
+    """What the fuzzer and the torture set found."""
+
+    AFFINE = np.array([[-4.0, 0, 0, 22], [0, 4, 0, -20], [0, 0, 5, -18], [0, 0, 0, 1]])
+
+    def read(self, tmp_path: Path, **options: Any) -> Any:
+        forms = {"sform": None, "qform": self.AFFINE, **options.pop("forms", {})}
+        head = nifti_header((6, 5, 4), np.int16, **forms)
+        for name, value in options.items():
+            if isinstance(value, dict):
+                for index, item in value.items():
+                    head[name][index] = item
+            else:
+                head[name] = value
+        path = tmp_path / "a.nii.gz"
+        path.write_bytes(gzip.compress(nifti_bytes(head, np.arange(120).reshape(6, 5, 4).astype(np.int16) * 10 - 900)))
+        return read_volume(path)
+
+    @pytest.mark.parametrize("qfac", [0.0, 5.0, -0.5, float("nan"), float("inf")])
+    def test_a_qfac_that_is_none_counts_as_1(self, tmp_path, qfac):
+        """As the definition of NIfTI says of 0; nibabel refuses the header with an error of its own."""
+        volume = self.read(tmp_path, pixdim={0: qfac})
+        right = self.AFFINE.copy()
+        # The same axes with qfac 1: nibabel wrote -1 for this left-handed frame.
+        right[2, 2] = -5
+        np.testing.assert_allclose(volume.geometry.affine_ras_mm, right, atol=1e-5)
+        assert any("qfac" in warning for warning in volume.warnings) == (qfac != 0.0)
+
+    def test_forms_that_disagree_are_said(self, tmp_path):
+        moved = self.AFFINE.copy()
+        moved[:3, 3] += (30.0, 0.0, -40.0)
+        volume = self.read(tmp_path, forms={"sform": moved})
+        np.testing.assert_allclose(volume.geometry.affine_ras_mm, moved, atol=1e-5)
+        assert any("50 mm apart" in warning for warning in volume.warnings)
+
+    def test_forms_that_agree_are_not(self, tmp_path):
+        assert self.read(tmp_path, forms={"sform": self.AFFINE}).warnings == ()
+
+    def test_a_qform_that_cannot_be_read_does_not_matter_beside_an_sform(self, tmp_path):
+        volume = self.read(tmp_path, forms={"sform": self.AFFINE}, quatern_b=3.0, quatern_c=4.0)
+        assert any("the sform is used" in warning for warning in volume.warnings)
+
+    def test_negative_codes_are_no_forms(self, tmp_path):
+        volume = self.read(tmp_path, qform_code=-1)
+        assert any("neither sform nor qform" in warning for warning in volume.warnings)
+
+    @pytest.mark.parametrize("offset", [1e9, 3e38, float("inf"), float("nan")])
+    def test_an_offset_that_would_have_the_reader_unpack_for_minutes(self, tmp_path, offset):
+        with pytest.raises(InputError, match=r"^a.nii.gz: .*repair vox_offset"):
+            self.read(tmp_path, vox_offset=offset)
+
+    def test_metres_for_millimetres(self, tmp_path):
+        with pytest.raises(InputError, match=r"at least 0.01 and at most 100 mm.*check the units"):
+            self.read(tmp_path, forms={"qform": np.diag([0.001, 0.001, 0.005, 1.0])})
+
+
+class TestMaskBytes:
+    def test_are_gzip_for_everyone_and_always_the_same(self, tmp_path):
+        from gfscreen.volume.nifti import encode_mask
+
+        scan = write_nifti(tmp_path / "a.nii.gz", np.zeros((7, 6, 5), np.int16))
+        geometry = read_volume(scan).geometry
+        mask = (np.arange(210).reshape(7, 6, 5) % 3 == 0).astype(np.uint8)
+        plain, noted = encode_mask(mask, geometry), encode_mask(mask, geometry, b"a note")
+        assert plain == encode_mask(np.asfortranarray(mask), geometry)
+        assert gzip.decompress(plain) == gzip.decompress(noted)
+        assert plain != noted
+        assert gzip.decompress(plain)[352:] == mask.tobytes(order="F")

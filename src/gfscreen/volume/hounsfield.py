@@ -12,8 +12,8 @@ from gfscreen.errors import InputError
 AIR_HU = -1024
 # From air to soft tissue it is a thousand; whatever spans less than this shows no organ.
 MIN_RANGE_HU = 100
-# The least dense tissue but lung.
-FAT_HU = -150
+# Nothing is less dense than air; below this lies padding, which has one value, or three.
+BELOW_AIR_HU = -1200
 # Stored 0..4095 values of soft tissue lie above this, HU of soft tissue far below.
 STORED_TISSUE = 700
 _INT16 = np.iinfo(np.int16)
@@ -91,9 +91,9 @@ def value_warnings(hu: NDArray[Any]) -> list[str]:
             f"values are {low} (padding) and 0..{high}, which looks like stored 0..4095 values and not HU: "
             "expected air near -1000; apply the rescale intercept (often -1024)"
         ]
-    if high < FAT_HU:
+    if low < BELOW_AIR_HU and _has_noise_below_air(hu):
         return [
-            f"values are {low}..{high}: nothing is as dense as fat, which is not HU of a whole CT; "
+            f"values are {low}..{high}, with noise far below air (-1000), which is not HU: "
             "was the rescale intercept applied twice?"
         ]
     if high - low < MIN_RANGE_HU:
@@ -110,3 +110,10 @@ def _is_stored_beside_padding(hu: NDArray[Any]) -> bool:
     sample = hu[::4, ::4, ::4]
     inside = sample[sample > AIR_HU]
     return bool(inside.size and inside.min() >= 0 and (inside > STORED_TISSUE).mean() > 0.1)
+
+
+def _has_noise_below_air(hu: NDArray[Any]) -> bool:
+    """Whether a good part of the scan lies below air and is no padding, in a sample of every fourth voxel."""
+    sample = hu[::4, ::4, ::4]
+    below = sample[sample < BELOW_AIR_HU]
+    return below.size > 0.05 * sample.size and np.unique(below).size > 8

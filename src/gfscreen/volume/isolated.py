@@ -48,7 +48,8 @@ class _Process:
     def __init__(self) -> None:
         self._voxels = os.memfd_create("scan") if hasattr(os, "memfd_create") else os.dup(_unnamed_file())
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "gfscreen.volume.itk_process", str(self._voxels)],
+            # -P: the current folder, which may be anyone's, is not searched for modules.
+            [sys.executable, "-P", "-m", "gfscreen.volume.itk_process", str(self._voxels)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             # ITK explains itself at length; the one line that is wanted comes as the reply.

@@ -1,0 +1,110 @@
+"""Some hundred damaged files in every run; and that the fuzzer finds what is there to be found."""
+
+from __future__ import annotations
+
+import gzip
+import logging
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+import gfscreen.volume.memory
+from eval.fuzz import target
+from eval.fuzz.mutate import MAX_BYTES, mutate
+from eval.fuzz.run import choose_engines, fuzz
+from eval.fuzz.seeds import make_seeds, nifti
+from eval.fuzz.target import Finding, Reader
+from gfscreen.volume import isolated
+
+
+@pytest.fixture
+def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
+    """As in the worker; limits and alarms are given back."""
+    monkeypatch.setattr(gfscreen.volume.memory, "available_bytes", gfscreen.volume.memory.available_bytes)
+    before = signal.getsignal(signal.SIGALRM)
+    logging.disable(logging.CRITICAL)
+    yield Reader(tmp_path)
+    logging.disable(logging.NOTSET)
+    signal.signal(signal.SIGALRM, before)
+    isolated.close()
+
+
+def test_every_seed_is_a_scan(reader):
+    for seed in make_seeds():
+        assert reader.execute(seed.data, seed.suffix) == "scan"
+
+
+def test_damaged_nifti_files_are_scans_or_clear_errors(reader):
+    rng = Random(11)
+    seeds = [seed for seed in make_seeds() if seed.suffix.startswith(".nii")]
+    for _ in range(400):
+        seed, other = rng.choice(seeds), rng.choice(seeds)
+        reader.execute(mutate(seed.data, rng, other.data), seed.suffix)
+    assert reader.outcomes["scan"] > 50
+    assert reader.outcomes["clear error"] > 50
+    assert reader.outcomes["screened"] > 0
+
+
+def test_the_command_counts_what_it_executes(tmp_path):
+    result = fuzz(120, 5, "random", tmp_path)
+    assert result["executions"] == 120
+    assert sum(n for name, n in result["outcomes"].items() if name != "screened") == 120
+    assert result["findings"] == []
+
+
+class TestItFinds:
+    def test_a_crash(self, reader, monkeypatch):
+        def broken(path: Path) -> Any:
+            raise ZeroDivisionError("a bug")
+
+        monkeypatch.setattr(target, "read_volume", broken)
+        with pytest.raises(Finding, match="crash: ZeroDivisionError: a bug"):
+            reader.execute(nifti("i2"), ".nii")
+
+    def test_a_hang(self, reader, monkeypatch):
+        monkeypatch.setattr(target, "TIME_LIMIT_S", 0.2)
+        monkeypatch.setattr(target, "read_volume", lambda _: time.sleep(30))
+        with pytest.raises(Finding, match="hang"):
+            reader.execute(nifti("i2"), ".nii")
+
+    def test_a_message_without_the_files_name(self, reader, monkeypatch):
+        def unclear(path: Path) -> Any:
+            raise target.InputError("something is wrong")
+
+        monkeypatch.setattr(target, "read_volume", unclear)
+        with pytest.raises(Finding, match="message"):
+            reader.execute(nifti("i2"), ".nii")
+
+    def test_memory_beyond_the_limit(self, reader, monkeypatch):
+        reader.start()
+        monkeypatch.setattr(Reader, "growth_mb", property(lambda _: 1000.0))
+        with pytest.raises(Finding, match="memory: 1000 MB"):
+            reader.execute(nifti("i2"), ".nii")
+
+
+def test_a_decompression_bomb_is_refused_by_its_header(reader):
+    """32 MB of zeros in 32 KB, behind a header that asks for 3 GB."""
+    head = bytearray(nifti("i2")[:352])
+    for axis, size in enumerate((1200, 1200, 1000)):
+        head[42 + 2 * axis : 44 + 2 * axis] = size.to_bytes(2, "little")
+    assert reader.execute(gzip.compress(bytes(head) + bytes(32 << 20)), ".nii.gz") == "clear error"
+
+
+def test_mutations_are_bounded_and_repeat_with_their_seed():
+    data = gzip.compress(nifti("i2"))
+    made = [mutate(data, Random(n), data) for n in range(200)]
+    assert made == [mutate(data, Random(n), data) for n in range(200)]
+    assert len(set(made)) > 150
+    assert max(map(len, made)) <= MAX_BYTES + 1000
+
+
+def test_the_engine_and_why(monkeypatch):
+    monkeypatch.setattr("eval.fuzz.run.importlib.util.find_spec", lambda _: None)
+    assert choose_engines("auto")[0] == ["random"]
+    assert "not installed" in choose_engines("auto")[1]
+    assert choose_engines("atheris")[0] == ["atheris"]

@@ -1,0 +1,115 @@
+"""ITK reads in a process of its own: its crash, its silence and its pointers to other files cost one scan each."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eval.fuzz.seeds import meta_image, nrrd
+from gfscreen.errors import InputError
+from gfscreen.volume import isolated, read_volume
+from gfscreen.volume.memory import available_bytes
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    isolated.close()
+    yield
+    isolated.close()
+
+
+def put(folder: Path, name: str, data: bytes) -> Path:
+    (folder / name).write_bytes(data)
+    return folder / name
+
+
+def crasher() -> bytes:
+    """ITK 5.4 ends with a segmentation fault on this: a gzip stream without its first bytes."""
+    data = nrrd("gzip")
+    start = data.index(b"\n\n") + 2
+    return data[:start] + b"\x0bT8X\x06" + data[start + 12 :]
+
+
+def test_a_crash_is_one_clear_error_and_the_next_scan_is_read(tmp_path):
+    bad, good = put(tmp_path, "bad.nrrd", crasher()), put(tmp_path, "good.nrrd", nrrd("gzip"))
+    with pytest.raises(InputError, match=r"^bad.nrrd: ") as caught:
+        read_volume(bad)
+    assert "\n" not in str(caught.value)
+    assert read_volume(good).hu.max() == 200
+
+
+def test_one_process_reads_all_scans(tmp_path):
+    path = put(tmp_path, "a.mha", meta_image(compressed=False))
+    first = read_volume(path)
+    process = isolated._processes[0]
+    second = read_volume(path)
+    assert isolated._processes == [process]
+    np.testing.assert_array_equal(first.hu, second.hu)
+
+
+def test_a_scan_is_not_blamed_for_a_process_that_has_died_before(tmp_path):
+    path = put(tmp_path, "a.mha", meta_image(compressed=False))
+    read_volume(path)
+    os.kill(isolated._processes[0]._process.pid, signal.SIGKILL)
+    assert read_volume(path).hu.max() == 200
+
+
+def test_one_that_is_silent_is_given_up(tmp_path, monkeypatch):
+    path = put(tmp_path, "a.mha", meta_image(compressed=False))
+    read_volume(path)
+    monkeypatch.setattr(isolated, "READ_LIMIT_S", 0.5)
+    os.kill(isolated._processes[0]._process.pid, signal.SIGSTOP)
+    monkeypatch.setattr(isolated._Process, "__init__", lambda self: pytest.fail("not again within this test"))
+    start = time.monotonic()
+    with pytest.raises(pytest.fail.Exception):
+        read_volume(path)
+    assert time.monotonic() - start < 30
+    assert isolated._processes == []
+
+
+def test_more_memory_than_is_declared_is_refused(tmp_path, monkeypatch):
+    path = put(tmp_path, "a.mha", meta_image(compressed=True).replace(b"DimSize = 12 10 8", b"DimSize = 3000 3000 900"))
+    monkeypatch.setattr(isolated, "available_bytes", lambda: min(available_bytes(), 1 << 28))
+    with pytest.raises(InputError, match=r"a.mha: 3000x3000x900 voxels need about"):
+        read_volume(path)
+
+
+class TestDataInOtherFiles:
+    def refused(self, path: Path) -> str:
+        with pytest.raises(InputError) as caught:
+            read_volume(path)
+        return str(caught.value)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda data: data.replace(b"= LOCAL", b"= other.raw"),
+            lambda data: data.replace(b"= LOCAL", b"= x = LOCAL"),
+            lambda data: data.replace(b"= LOCAL", b": other.raw"),
+            lambda data: b"elementdatafile = LOCAL\n" + data.replace(b"= LOCAL", b"= other.raw"),
+            lambda data: b" ElementDataFile = LOCAL\n" + data.replace(b"= LOCAL", b"= other.raw"),
+            lambda data: b"Comment = ElementDataFile = LOCAL\n" + data.replace(b"= LOCAL", b"= other.raw"),
+        ],
+    )
+    def test_of_a_metaimage(self, tmp_path, change):
+        put(tmp_path, "other.raw", bytes(10000))
+        assert "another file" in self.refused(put(tmp_path, "a.mha", change(meta_image(compressed=False))))
+
+    def test_of_a_nrrd_behind_a_long_header(self, tmp_path):
+        put(tmp_path, "other.raw", bytes(10000))
+        hidden = b"# " + b"x" * 70000 + b"\ndata file: other.raw\nencoding:"
+        data = nrrd("raw").replace(b"encoding:", hidden)
+        assert "within 65536 bytes" in self.refused(put(tmp_path, "a.nrrd", data))
+
+
+@pytest.mark.parametrize("spacing", ["nan 4 5", "inf 4 5", "0.001 4 5"])
+def test_a_spacing_that_is_none(tmp_path, spacing):
+    data = meta_image(compressed=False).replace(b"ElementSpacing = 4 4 5", f"ElementSpacing = {spacing}".encode())
+    with pytest.raises(InputError, match=r"^a.mha: ") as caught:
+        read_volume(put(tmp_path, "a.mha", data))
+    assert "internal" not in str(caught.value)
