@@ -132,6 +132,8 @@ def _run_case(
             report.lesion_volume_ml,
             report.seconds["total"],
         )
+        logger.debug("%s: region: %s", case.name, (report.region_detail or {}).get("reason"))
+        logger.debug("%s: seconds: %s; peak memory %s MiB", case.name, report.seconds, report.peak_rss_mb)
 
 
 def _screen_case(
