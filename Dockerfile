@@ -46,7 +46,7 @@ RUN sh /build/install_torch.sh python cpu \
 COPY --from=weights /weights/ /weights/
 # As `python -m gfscreen export`, with only the code that it imports: other changes leave this slow stage cached.
 COPY src/gfscreen/__init__.py src/gfscreen/config.py src/gfscreen/errors.py src/gfscreen/files.py \
-     src/gfscreen/version.py /build/src/gfscreen/
+     src/gfscreen/stopping.py src/gfscreen/version.py /build/src/gfscreen/
 COPY src/gfscreen/models/ /build/src/gfscreen/models/
 COPY src/gfscreen/engines/ /build/src/gfscreen/engines/
 WORKDIR /build/src

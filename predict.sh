@@ -7,7 +7,10 @@
 #   GFSCREEN_GPU_MEMORY_LIMIT  MB of GPU memory (4096, the organisers' tolerance; empty: no limit)
 #   GFSCREEN_DEVICE, GFSCREEN_REGION, GFSCREEN_OVERLAP, GFSCREEN_GATE, GFSCREEN_REPORT, GFSCREEN_WEIGHTS
 #                              as --device, --region, --overlap, --gate, --report, --weights of `python -m gfscreen predict`
-# Exit: 0 all cases written, 1 some case failed, 2 wrong usage.
+#   GFSCREEN_RESUME=1          keep the masks that an earlier run finished (--resume)
+#   GFSCREEN_EMPTY_MASK=0      no last resort; by default a scan that was read but could not be screened gets an empty
+#                              mask with its geometry, and counts as failed (--empty-mask-on-failure)
+# Exit: 0 all cases written, 1 some case failed, 2 wrong usage; 128 + N: stopped by signal N (143: SIGTERM).
 set -eu
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
@@ -36,5 +39,7 @@ if test -n "${GFSCREEN_REGION:-}"; then set -- "$@" --region "$GFSCREEN_REGION";
 if test -n "${GFSCREEN_OVERLAP:-}"; then set -- "$@" --overlap "$GFSCREEN_OVERLAP"; fi
 if test -n "${GFSCREEN_GATE:-}"; then set -- "$@" --gate "$GFSCREEN_GATE"; fi
 if test -n "${GFSCREEN_REPORT:-}"; then set -- "$@" --report "$GFSCREEN_REPORT"; fi
+if test "${GFSCREEN_RESUME:-0}" = 1; then set -- "$@" --resume; fi
+if test "${GFSCREEN_EMPTY_MASK:-1}" = 1; then set -- "$@" --empty-mask-on-failure; fi
 
 exec "$python" -m gfscreen predict "$@"

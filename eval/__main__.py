@@ -20,6 +20,9 @@ COMMANDS = {
     "table4": "eval.table4",
     "report": "eval.report",
     "score-benchmark": "eval.score_benchmark",
+    "torture": "eval.torture",
+    "fuzz": "eval.fuzz",
+    "faults": "eval.faults",
 }
 
 

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from gfscreen.config import PLAN_FILE, Plan, plan_to_json
 from gfscreen.engines.base import EngineInfo, FloatArray
 from gfscreen.grid import ModelGrid, ModelScan
+from gfscreen.options import Options
 from gfscreen.overview import Overview
-from gfscreen.predict import Options, predict
+from gfscreen.predict import predict
 from gfscreen.region import RegionSplit
 from gfscreen.screening import Settings
 from gfscreen.volume import Geometry, Volume
@@ -272,11 +273,14 @@ class FakeEngine:
     glance_s: float = 0.0
     focus_s: float = 0.0
     glanced: int = 0
+    later_rounds: int = 0
+    released: int = 0
     focused: list[FloatArray] = field(default_factory=list)
 
     def glance(self, batch: FloatArray) -> FloatArray:
         self._check(batch, self.glance_batch)
         self.glanced += len(batch)
+        self.later_rounds += bool(self.focused)
         if self.clock:
             self.clock.now_s += self.glance_s
         return np.array([self.suspicion(patch) for patch in batch], np.float32)
@@ -287,6 +291,9 @@ class FakeEngine:
         if self.clock:
             self.clock.now_s += self.focus_s
         return np.stack([self.outline(patch) for patch in batch]).astype(np.float32)
+
+    def release(self) -> None:
+        self.released += 1
 
     def peak_gpu_mb(self) -> float | None:
         return None

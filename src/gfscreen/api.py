@@ -14,7 +14,7 @@ from gfscreen.config import read_plan
 from gfscreen.engines.base import EngineInfo
 from gfscreen.engines.select import load_engine
 from gfscreen.errors import InputError
-from gfscreen.predict import default_weights
+from gfscreen.options import default_weights
 from gfscreen.report import lesion_volume_ml
 from gfscreen.screening import Progress, Screening, Settings, no_progress, screen
 from gfscreen.volume import Geometry, Volume, read_volume, write_mask

@@ -17,7 +17,8 @@ examples:
   gfscreen predict -i scans -o masks --time-limit 45             at most 45 s per scan
   gfscreen predict -i study.zip -o masks --series 3 --dicom-seg segs   one DICOM series, mask and DICOM SEG
 
-exit codes: 0 all cases written, 1 some case failed (the others are written), 2 wrong usage"""
+exit codes: 0 all cases written, 1 some case failed (the others are written), 2 wrong usage,
+128 + N stopped by signal N (143: SIGTERM, 130: Ctrl-C); what was being written is finished"""
 
 MAIN_EXAMPLES = """\
 examples:

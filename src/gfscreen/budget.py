@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import psutil
@@ -11,8 +14,6 @@ import psutil
 # Kept for bringing the mask back and writing it: a fixed part and a part per native voxel, generous on two cores.
 WRITE_RESERVE_S = 1.5
 WRITE_RESERVE_S_PER_VOXEL = 2e-8
-# Glance may use this share of what is left when it starts; a Glance that alone would overrun still leaves Focus time.
-GLANCE_SHARE = 0.5
 
 
 class Clock(Protocol):
@@ -24,7 +25,15 @@ class Clock(Protocol):
 
 
 def process_age_s() -> float:
-    """Seconds since this process was started: interpreter start and imports count against the deadline."""
+    """Seconds since this process was started: interpreter start and imports count against the deadline.
+
+    On Linux by the clock that counts from boot: a wall clock that is set meanwhile must not spend the time of a case.
+    """
+    with contextlib.suppress(OSError, ValueError, IndexError, AttributeError):
+        # The name in parentheses may hold blanks; behind it, field 22 is the start in ticks since boot (man proc).
+        fields = Path("/proc/self/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        started_s = int(fields[19]) / os.sysconf("SC_CLK_TCK")
+        return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - started_s)
     return max(0.0, time.time() - float(psutil.Process().create_time()))
 
 
@@ -54,18 +63,65 @@ def write_reserve_s(native_voxels: int) -> float:
     return WRITE_RESERVE_S + WRITE_RESERVE_S_PER_VOXEL * native_voxels
 
 
+class Pace:
+    """How long a step takes: as expected before the first one, then as the slowest that was measured.
+
+    expected_s: of a step with one sub-volume; None where unknown, and then nothing until one was measured.
+    """
+
+    def __init__(self, expected_s: float | None = None) -> None:
+        self._expected_s = expected_s
+        self._factor = 1.0
+        self._slowest_s: float | None = None
+        self._count = 1
+
+    def took(self, seconds: float, count: int) -> None:
+        """Take over a measured step of `count` sub-volumes."""
+        if self._slowest_s is None or seconds > self._slowest_s:
+            self._slowest_s, self._count = seconds, count
+
+    def step_s(self, count: int) -> float:
+        """Seconds to count with for a step of `count` sub-volumes: in proportion if it is larger than the slowest."""
+        if self._slowest_s is None:
+            return (self._expected_s or 0.0) * self._factor * count
+        return self._slowest_s * max(1.0, count / self._count)
+
+    def slowdown(self) -> float:
+        """How much slower than expected the measured steps are; 1 where either is unknown, and for faster ones."""
+        if not self._expected_s or self._slowest_s is None:
+            return 1.0
+        return max(1.0, self._slowest_s / self._count / self._expected_s)
+
+    def at_least(self, factor: float) -> None:
+        """Expect the first step so much slower: what slowed another network down will slow this one."""
+        self._factor = max(self._factor, factor)
+
+
 class Allowance:
-    """Whether another step of a stage fits, asked before each: the next may take as long as the slowest so far."""
+    """Whether another step of a stage fits, asked before each; the time between two questions is that of a step.
 
-    def __init__(self, budget: Budget, allowed_s: float) -> None:
+    pace: what is known of the stage's steps, shared by all its rounds.
+    """
+
+    def __init__(self, budget: Budget, allowed_s: float, pace: Pace | None = None) -> None:
         self._budget = budget
-        self._stop_at_s = budget.elapsed_s() + allowed_s
+        self._pace = Pace() if pace is None else pace
         self._last_s = budget.elapsed_s()
-        self._slowest_s = 0.0
+        self._stop_at_s = self._last_s + allowed_s
+        self._running = 0
 
-    def another(self) -> bool:
-        """True if one more step fits. To be asked before every step, the first included."""
+    def another(self, count: int = 1) -> bool:
+        """True if a step of `count` sub-volumes fits. To be asked before every step, the first included."""
         now = self._budget.elapsed_s()
-        self._slowest_s = max(self._slowest_s, now - self._last_s)
+        if self._running:
+            self._pace.took(now - self._last_s, self._running)
         self._last_s = now
-        return now + self._slowest_s <= self._stop_at_s
+        fits = now + self._pace.step_s(count) <= self._stop_at_s
+        self._running = count if fits else 0
+        return fits
+
+    def stop(self) -> None:
+        """Take over the time of the last step, where no further one will be asked for."""
+        if self._running:
+            self._pace.took(self._budget.elapsed_s() - self._last_s, self._running)
+            self._running = 0

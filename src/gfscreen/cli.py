@@ -1,6 +1,6 @@
 """The command line: `gfscreen predict | series | seg | info | train | ...`. Thin: it parses, calls, and exits.
 
-Exit codes: 0 all cases written, 1 some case failed, 2 wrong usage.
+Exit codes: 0 all cases written, 1 some case failed, 2 wrong usage, 128 + N stopped by signal N.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from gfscreen.arguments import (
 )
 from gfscreen.config import PRESETS
 from gfscreen.errors import GFScreenError, UsageError
+from gfscreen.stopping import Stopped, stop_on_signals
 from gfscreen.version import __version__
 
 logger = logging.getLogger("gfscreen")
@@ -53,6 +55,14 @@ def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--weights", type=Path, metavar="DIR", help="weights folder (default: GFSCREEN_WEIGHTS or ./weights)"
     )
     files.add_argument("--report", type=Path, metavar="FILE", help="write a JSON report")
+    files.add_argument(
+        "--resume", action="store_true", help="keep masks that an earlier run finished, screen the other scans"
+    )
+    files.add_argument(
+        "--empty-mask-on-failure",
+        action="store_true",
+        help="last resort: an empty mask for a scan that was read but could not be screened; it still counts as failed",
+    )
     dicom = parser.add_argument_group("DICOM")
     dicom_commands.add_series_option(dicom)
     dicom.add_argument(
@@ -68,7 +78,10 @@ def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     limits.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N", help="default: auto")
     limits.add_argument("--engine", default="auto", choices=("auto", "torch", "openvino"), help="default: auto")
     limits.add_argument(
-        "--precision", default="auto", choices=("auto", "fp32"), help="auto: half where the device computes in it"
+        "--precision",
+        default="auto",
+        choices=("auto", "bf16", "fp32"),
+        help="auto: half where the device computes in it",
     )
     limits.add_argument("--time-limit", type=positive, metavar="S", help="seconds per case, from process start")
     limits.add_argument("--gpu-memory-limit", type=positive, metavar="MB", help="GPU memory cap, CUDA context included")
@@ -76,7 +89,8 @@ def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _predict(args: argparse.Namespace) -> int:
-    from gfscreen.predict import Options, default_weights, predict
+    from gfscreen.options import Options, default_weights
+    from gfscreen.predict import predict
     from gfscreen.progress import terminal_progress
     from gfscreen.screening import Settings, no_progress
 
@@ -91,6 +105,8 @@ def _predict(args: argparse.Namespace) -> int:
         time_limit_s=args.time_limit,
         gpu_memory_limit_mb=args.gpu_memory_limit,
         report=args.report,
+        resume=args.resume,
+        empty_mask_on_failure=args.empty_mask_on_failure,
         series=args.series,
         dicom_seg=args.dicom_seg,
     )
@@ -113,7 +129,7 @@ def _add_info(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 def _info(args: argparse.Namespace) -> int:
     from gfscreen.info import collect, describe
-    from gfscreen.predict import default_weights
+    from gfscreen.options import default_weights
 
     data = collect(args.weights or default_weights())
     sys.stdout.write((json.dumps(data, indent=2) if args.json else describe(data)) + "\n")
@@ -153,7 +169,7 @@ def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def _export(args: argparse.Namespace) -> int:
     from gfscreen.engines.export import default_export, export_openvino
-    from gfscreen.predict import default_weights
+    from gfscreen.options import default_weights
 
     weights = args.weights or default_weights()
     target = export_openvino(weights, args.output or default_export(weights))
@@ -223,12 +239,24 @@ def build_parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
     return parser
 
 
+class _OneLine(logging.Formatter):
+    """`LEVEL: message` on one line that no file name can break or colour: control characters are shown as escapes."""
+
+    def __init__(self) -> None:
+        super().__init__("%(levelname)s: %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is logging's
+        """The message alone; a traceback that follows keeps its lines."""
+        text = super().formatMessage(record)
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def _configure_logging(quiet: bool, verbose: bool) -> None:
     from gfscreen.progress import TerminalHandler
 
     level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO
     handler = TerminalHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    handler.setFormatter(_OneLine())
     logger.handlers[:] = [handler]
     logger.setLevel(level)
     logger.propagate = False
@@ -240,7 +268,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser(arguments).parse_args(arguments)
     _configure_logging(args.quiet, args.verbose)
     try:
-        return int(args.run(args))
+        with stop_on_signals() if args.run is _predict else nullcontext():
+            return int(args.run(args))
+    except Stopped as stop:
+        logger.error("%s", stop)
+        return stop.exit_code
     except UsageError as error:
         logger.error("%s", error)
         return EXIT_USAGE

@@ -35,7 +35,7 @@ def check_seg_output(cases: list[Case], folder: Path) -> None:
 
 
 def write_seg_of(
-    case: Case, mask: NDArray[np.uint8], geometry: Geometry, folder: Path, series: str | None, weights: Path
+    case: Case, mask: NDArray[np.uint8], geometry: Geometry, target: Path, series: str | None, weights: Path
 ) -> None:
     """Write the SEG of one case, with the digest of the weights that made the mask."""
-    write_seg(seg_path(case, folder), mask, geometry, case.path, series, read_manifest(weights).digest)
+    write_seg(target, mask, geometry, case.path, series, read_manifest(weights).digest)

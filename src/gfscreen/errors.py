@@ -15,6 +15,10 @@ class InputError(GFScreenError):
     """One scan cannot be read or screened: the case fails, the others go on, exit code 1."""
 
 
+class ScanTooLargeError(InputError):
+    """One scan does not fit into the memory that is free now; the case fails unless it fits once others are done."""
+
+
 class OutputError(GFScreenError):
     """A result cannot be written: the case fails, nothing half-written is left, exit code 1."""
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk  # noqa: N813 - the field's usual name
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from gfscreen.config import Plan
 from gfscreen.overview import Overview, look, ras_spacing, ras_view
@@ -20,6 +21,8 @@ from gfscreen.volume import Volume
 
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 LESION_THRESHOLD = 0.5
+# Lesions that have no block of so many voxels a side in common, and none side by side, are restored one by one.
+BOX_BLOCK_VOXELS = 8
 
 
 @dataclass(frozen=True)
@@ -186,31 +189,52 @@ def to_native_mask(lesion_probability: NDArray[np.float32], grid: ModelGrid, vol
     """Mask uint8 {0, 1} (i, j, k) on the native grid from lesion probabilities (x, y, z) on the model grid.
 
     The probability is interpolated linearly and cut at 0.5 (argmax of two classes), which keeps the outline smooth
-    across the 3 mm slices. Only the box that holds lesions is sampled; everything else is background.
+    across the 3 mm slices. Only the boxes that hold lesions are sampled; everything else is background.
     """
     mask = np.zeros(volume.hu.shape, np.uint8, order="F")
-    lesion = lesion_probability > LESION_THRESHOLD
-    if not lesion.any():
-        return mask
-    target, source, origin, shape = [], [], [], []
-    for axis in range(3):
-        present = np.flatnonzero(lesion.any(axis=tuple(a for a in range(3) if a != axis)))
-        low, high = max(0, int(present[0]) - 1), min(lesion.shape[axis], int(present[-1]) + 2)
+    view = ras_view(mask, volume)
+    for box in lesion_boxes(lesion_probability > LESION_THRESHOLD):
+        _restore_box(lesion_probability, box, grid, view)
+    return mask
+
+
+def lesion_boxes(lesion: NDArray[np.bool_]) -> list[Box]:
+    """Half-open boxes, one voxel larger on each side within the grid, that hold all of `lesion` (x, y, z).
+
+    Lesions that are well apart get a box each, so that two small ones at the ends of a scan do not cost all between.
+    """
+    blocks = lesion
+    for axis, size in enumerate(lesion.shape):
+        blocks = np.logical_or.reduceat(blocks, np.arange(0, size, BOX_BLOCK_VOXELS), axis=axis)
+    labels, _ = ndimage.label(blocks, np.ones((3, 3, 3), bool))
+    boxes = []
+    for found in ndimage.find_objects(labels):
+        start = [part.start * BOX_BLOCK_VOXELS for part in found]
+        part = lesion[tuple(slice(low, s.stop * BOX_BLOCK_VOXELS) for low, s in zip(start, found, strict=True))]
+        box = []
+        for axis, (low, size) in enumerate(zip(start, lesion.shape, strict=True)):
+            present = np.flatnonzero(part.any(axis=tuple(a for a in range(3) if a != axis)))
+            box.append((max(0, low + int(present[0]) - 1), min(size, low + int(present[-1]) + 2)))
+        boxes.append((box[0], box[1], box[2]))
+    return boxes
+
+
+def _restore_box(probability: NDArray[np.float32], box: Box, grid: ModelGrid, mask: NDArray[np.generic]) -> None:
+    """Set the lesions of one box of the model grid in `mask`, uint8 (x, y, z) of the whole scan in RAS order."""
+    target, origin, shape = [], [], []
+    for axis, (low, high) in enumerate(box):
         ratio = grid.spacing_mm[axis] / grid.native_mm[axis]
         offset = grid.box[axis][0]
         first = max(0, int(np.floor((low + offset) * ratio)))
         last = min(grid.native_shape[axis], int(np.ceil((high - 1 + offset) * ratio)) + 1)
-        if high == lesion.shape[axis] and grid.box[axis][1] == grid.full_shape[axis]:
+        if high == probability.shape[axis] and grid.box[axis][1] == grid.full_shape[axis]:
             # Native voxels beyond the last model voxel's centre belong to it.
             last = grid.native_shape[axis]
-        source.append(slice(low, high))
         target.append(slice(first, last))
         origin.append(first / ratio - offset - low)
         shape.append(last - first)
     step = tuple(s / t for s, t in zip(grid.native_mm, grid.spacing_mm, strict=True))
-    sampled = _resample(
-        lesion_probability[tuple(source)], tuple(origin), step, tuple(shape), sitk.sitkLinear, sitk.sitkFloat32, None
-    )
-    view = ras_view(mask, volume)
-    view[tuple(target)] = sampled.astype(np.float32, copy=False) > LESION_THRESHOLD
-    return mask
+    source = probability[tuple(slice(*part) for part in box)]
+    sampled = _resample(source, tuple(origin), step, tuple(shape), sitk.sitkLinear, sitk.sitkFloat32, None)
+    # Boxes may overlap at their corners: what another one has set stays.
+    mask[tuple(target)][sampled.astype(np.float32, copy=False) > LESION_THRESHOLD] = 1

@@ -29,11 +29,15 @@ class CaseReport:
     """One case. Keys are stable; null where something was not measured.
 
     status: `ok`; `degraded`: a valid mask, but time did not allow every suspicious sub-volume to be read; `failed`.
+    empty_mask: the case failed, and an empty mask was written in its place. resumed: finished by an earlier run, whose
+    mask was checked and left as it is; `ok` then says no more than that.
     """
 
     name: str
     status: str = "failed"
     error: str | None = None
+    empty_mask: bool = False
+    resumed: bool = False
     warnings: list[str] = field(default_factory=list)
     region: str | None = None
     region_detail: dict[str, Any] | None = None
@@ -64,8 +68,7 @@ class CaseReport:
 
 def lesion_volume_ml(screening: Screening, geometry: Geometry) -> float:
     """Volume of the mask in ml, by the determinant of the affine."""
-    voxel_mm3 = abs(float(np.linalg.det(geometry.affine_ras_mm[:3, :3])))
-    return round(float(screening.mask.sum(dtype=np.int64)) * voxel_mm3 / 1000.0, 4)
+    return geometry.volume_ml(int(screening.mask.sum(dtype=np.int64)))
 
 
 def region_detail(geometry: Geometry, screening: Screening) -> dict[str, Any]:

@@ -12,6 +12,9 @@ from gfscreen.config import HUWindow, Plan, RegionName
 from gfscreen.grid import ModelScan
 from gfscreen.region import region_of
 
+# The body is known to about a voxel of the coarse grid (4 mm): so much is added on each side where it costs no window.
+BODY_MARGIN_VOXELS = 4
+
 
 @dataclass(frozen=True)
 class Window:
@@ -39,6 +42,42 @@ def all_starts(shape: tuple[int, int, int], size: tuple[int, ...], overlap: floa
     return [(x, y, z) for x, y, z in itertools.product(*axes)]
 
 
+def _starts_over(body: NDArray[np.bool_], axis: int, size: int, overlap: float) -> list[int]:
+    """Starts along one axis that cover the body from end to end, and a margin beside it as far as that costs nothing.
+
+    No start lets a window leave the array, unless the axis is shorter than the window. Empty without body.
+    """
+    length = body.shape[axis]
+    present = np.flatnonzero(np.any(body, axis=tuple(a for a in range(body.ndim) if a != axis)))
+    if not present.size:
+        return []
+    if length <= size:
+        return axis_starts(length, size, overlap)
+    low, high = int(present[0]), int(present[-1]) + 1
+    stride = max(1, size - int(size * overlap))
+    spare = size + (len(axis_starts(high - low, size, overlap)) - 1) * stride - (high - low)
+    free = min(BODY_MARGIN_VOXELS, spare // 2)
+    low, high = max(0, low - free), min(length, high + free)
+    return [min(max(0, low + start), length - size) for start in axis_starts(high - low, size, overlap)]
+
+
+def starts_over_body(body: NDArray[np.bool_], size: tuple[int, ...], overlap: float) -> list[tuple[int, int, int]]:
+    """Starts of a sliding window that follows the body instead of filling its box; body: bool (x, y, z).
+
+    Layers along z cover the body's length, rows along y the depth that it has in the layer, windows along x the width
+    that it has in the row. Every voxel of the body is covered, neighbours overlap as in the full grid, and a window
+    without body is left out. Empty without body.
+    """
+    starts = []
+    for z in _starts_over(body, 2, size[2], overlap):
+        layer = body[:, :, max(0, z) : z + size[2]]
+        for y in _starts_over(layer, 1, size[1], overlap):
+            row = layer[:, max(0, y) : y + size[1]]
+            columns = _starts_over(row, 0, size[0], overlap)
+            starts += [(x, y, z) for x in columns if row[max(0, x) : x + size[0]].any()]
+    return starts
+
+
 def clipped(start: tuple[int, int, int], size: tuple[int, ...], shape: tuple[int, ...]) -> tuple[slice, slice, slice]:
     """The part of a sub-volume that lies inside an array of `shape`."""
     x, y, z = (slice(max(0, a), min(n, a + s)) for a, s, n in zip(start, size, shape, strict=True))
@@ -46,13 +85,16 @@ def clipped(start: tuple[int, int, int], size: tuple[int, ...], shape: tuple[int
 
 
 def plan_windows(scan: ModelScan, plan: Plan, overlap: float) -> list[Window]:
-    """The sub-volumes to glance at, each with its region; those without body are left out if the plan says so."""
+    """The sub-volumes to glance at, each with its region.
+
+    They follow the body if the plan says so; by the published rule (`hu_floor`) they fill the whole model grid.
+    """
     size = plan.sub_volume_voxels
-    return [
-        Window(start, region_of(scan.chest, start[2], size[2]))
-        for start in all_starts(scan.grid.shape, size, overlap)
-        if plan.foreground != "body" or scan.body[clipped(start, size, scan.body.shape)].any()
-    ]
+    if plan.foreground == "body":
+        starts = starts_over_body(scan.body, size, overlap)
+    else:
+        starts = all_starts(scan.grid.shape, size, overlap)
+    return [Window(start, region_of(scan.chest, start[2], size[2])) for start in starts]
 
 
 def apply_hu_window(hu: NDArray[np.int16] | NDArray[np.float32], window: HUWindow) -> NDArray[np.float32]:

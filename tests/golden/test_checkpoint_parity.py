@@ -15,7 +15,7 @@ from gfscreen.engines.select import load_engine
 from gfscreen.grid import to_model
 from gfscreen.screening import Allowance, focus, glance, most_suspicious_first
 from gfscreen.volume import Volume, read_volume
-from gfscreen.windows import apply_hu_window, plan_windows
+from gfscreen.windows import Stitcher, apply_hu_window, plan_windows
 
 pytestmark = [pytest.mark.shared, pytest.mark.slow]
 
@@ -106,8 +106,9 @@ def test_glance_and_focus_equal_the_published_ones(
         tuple(start) for start in expected[f"coords_{suffix}"][expected[f"kept_{suffix}"]].tolist()
     }
 
-    probability, done = focus(scan, kept, plan, engine, unlimited, lambda *_: None)
-    assert done == len(kept)
+    stitcher = Stitcher(scan.grid.shape, plan.sub_volume_voxels)
+    assert focus(scan, kept, stitcher, plan, engine, unlimited, lambda *_: None) == len(kept)
+    probability = stitcher.finish()
     difference = np.abs(probability - expected[f"lesion_prob_{suffix}"].astype(np.float32))
     assert difference.mean() < (2e-3 if engine.info.name == "torch" else 1e-2)
     mask, truth = probability > 0.5, expected[f"mask_{suffix}"].astype(bool)

@@ -178,7 +178,8 @@ class TestScreening:
         unread = sorted((p for p in told.values() if p > 0.3 and p not in read), reverse=True)
         assert len(read) == result.windows_done
         assert len(unread) == result.windows_kept - result.windows_done
-        if read and unread:
+        # In one round, that is if all were glanced at before the first was read, nothing less suspicious was preferred.
+        if read and unread and not engine.later_rounds:
             assert min(read) >= max(unread)
         np.testing.assert_allclose(result.skipped_probability or 0.0, unread[0] if unread else 0.0, atol=1e-6)
 

@@ -14,7 +14,7 @@ import pytest
 
 from gfscreen import __version__
 from gfscreen.cli import main
-from gfscreen.predict import Options, default_weights
+from gfscreen.options import Options, default_weights
 from gfscreen.progress import terminal_progress
 from gfscreen.screening import Settings, no_progress
 from tests.helpers import bright_engine, paint, read_mask, untouched_logging, write_nifti, write_plan

@@ -12,7 +12,7 @@ import pytest
 
 from gfscreen.config import FocusConfig, GlanceConfig, Plan
 from gfscreen.engines import cpus, select
-from gfscreen.engines.openvino import FOCUS_MODEL, GLANCE_MODEL, OpenVINOEngine
+from gfscreen.engines.openvino import FOCUS_MODEL, GLANCE_MODEL, OpenVINOEngine, _precision
 from gfscreen.engines.select import find_export, load_engine, resolve_device
 from gfscreen.errors import EngineError, UsageError, WeightsError
 from gfscreen.models.manifest import read_manifest, write_manifest
@@ -184,6 +184,46 @@ class TestOpenVINOEngine:
         assert (engine.info.name, engine.info.device, engine.info.precision) == ("openvino", "cpu", "fp32")
         assert engine.peak_gpu_mb() is None
 
+    def test_seconds_are_measured_and_scaled_by_those_of_the_export(self, engine, weights):
+        assert engine.info.glance_s > 0
+        assert engine.info.focus_s is None  # this export says nothing of seconds
+        folder = weights / "openvino"
+        seconds = {"weights_digest": read_manifest(weights).digest, "seconds": {"glance": 0.1, "focus": 0.7}}
+        write_manifest(folder, [path.name for path in folder.iterdir() if path.name != "manifest.json"], seconds)
+        info = OpenVINOEngine(folder, precision="fp32", reason="for a test").info
+        assert info.focus_s == pytest.approx(7.0 * info.glance_s)
+
+    def test_bf16_only_where_the_cpu_has_it(self, weights):
+        folder = export_folder(weights / "openvino", weights)
+
+        class Cpu:
+            def __init__(self, *names: str) -> None:
+                self.names = names
+
+            def get_property(self, *_: str) -> tuple[str, ...]:
+                return self.names
+
+        modern, older = Cpu("FP32", "BF16"), Cpu("FP32", "INT8")
+        assert [_precision(modern, wanted) for wanted in ("auto", "bf16", "fp32")] == ["bf16", "bf16", "f32"]
+        assert [_precision(older, wanted) for wanted in ("auto", "fp32")] == ["f32", "f32"]
+        with pytest.raises(UsageError, match="this CPU does not compute in bfloat16"):
+            _precision(older, "bf16")
+        import openvino
+
+        has_bf16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        expected = "bf16" if has_bf16 else "fp32"
+        assert OpenVINOEngine(folder, precision="auto", reason="r").info.precision == expected
+
+    def test_focus_that_cannot_be_compiled_is_said_when_it_is_needed(self, weights):
+        folder = export_folder(weights / "openvino", weights)
+        (folder / FOCUS_MODEL).write_text("<net></net>")
+        write_manifest(folder, [path.name for path in folder.iterdir() if path.name != "manifest.json"], {})
+        engine = OpenVINOEngine(folder, precision="fp32", reason="for a test")
+        patch = np.full((1, 32, 32, 32), 0.5, np.float32)
+        assert engine.glance(patch) == [0.5]
+        with pytest.raises(EngineError, match="OpenVINO cannot load the networks"):
+            engine.focus(patch)
+
     def test_views_of_a_larger_array(self, engine):
         batch = np.random.default_rng(0).random((1, 64, 32, 32), dtype=np.float32)[:, ::2]
         np.testing.assert_allclose(engine.focus(batch), batch)
@@ -231,6 +271,7 @@ class TestTorchEngine:
         assert (outline.shape, outline.dtype) == ((2, 64, 32, 32), np.float32)
         assert min(suspicion.min(), outline.min()) >= 0.0
         assert max(suspicion.max(), outline.max()) <= 1.0
+        engine.release()
         # One by one they are the same: nothing of a batch leaks into its neighbours.
         np.testing.assert_allclose(engine.glance(batch[1:]), suspicion[1:], atol=1e-6)
         np.testing.assert_allclose(engine.focus(batch[1:]), outline[1:], atol=1e-5)
@@ -248,7 +289,7 @@ class TestTorchEngine:
         engine.focus_batch = 4
         sizes: list[int] = []
 
-        def crowded(network: Any, batch: np.ndarray) -> np.ndarray:
+        def crowded(name: str, batch: np.ndarray) -> np.ndarray:
             sizes.append(len(batch))
             if len(batch) > 1:
                 raise torch.OutOfMemoryError("out of memory")

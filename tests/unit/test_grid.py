@@ -10,7 +10,16 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from gfscreen.config import Plan
-from gfscreen.grid import full_model_shape, model_grid, sample_to_grid, to_model, to_native_mask
+from gfscreen.grid import (
+    _restore_box,
+    full_model_shape,
+    lesion_boxes,
+    model_grid,
+    sample_to_grid,
+    to_model,
+    to_native_mask,
+)
+from gfscreen.overview import ras_view
 from tests.helpers import AIR_HU, LUNG_HU, TINY_PLAN, TISSUE_HU, axes_affine, dice, volume_of
 
 NATIVE_MM = (0.8, 1.3, 4.0)
@@ -257,3 +266,33 @@ class TestBackToNative:
         grid = to_model(volume, PLAN).grid
         on_model = sample_to_grid(ball.astype(np.uint8), grid, nearest=True)
         assert dice(to_native_mask(on_model.astype(np.float32), grid, volume), ball) > 0.93
+
+
+class TestLesionBoxes:
+    def test_none(self):
+        assert lesion_boxes(np.zeros((20, 30, 40), bool)) == []
+
+    def test_far_apart_are_two_and_one_voxel_larger(self):
+        lesion = np.zeros((64, 64, 64), bool)
+        lesion[3:5, 10, 20:24] = True
+        lesion[60:, 60:, 0] = True
+        assert lesion_boxes(lesion) == [((2, 6), (9, 12), (19, 25)), ((59, 64), (59, 64), (0, 2))]
+
+    def test_neighbours_share_one(self):
+        lesion = np.zeros((32, 32, 32), bool)
+        lesion[7, 7, 7] = lesion[8, 8, 8] = True
+        assert lesion_boxes(lesion) == [((6, 10), (6, 10), (6, 10))]
+
+    @pytest.mark.parametrize("share", [0.0002, 0.01, 0.5])
+    def test_the_mask_is_that_of_the_whole_grid_sampled_at_once(self, share):
+        """The boxes are a matter of time alone."""
+        rng = np.random.default_rng(4)
+        volume = volume_of(np.zeros((50, 70, 40), np.int16), np.diag([1.7, -0.9, 2.0, 1.0]))
+        grid = model_grid(volume, (1.0, 1.0, 3.0))
+        probability = np.where(rng.random(grid.shape) < share, rng.random(grid.shape), 0.2).astype(np.float32)
+        mask = to_native_mask(probability, grid, volume)
+        whole = np.zeros(mask.shape, np.uint8, order="F")
+        everything = ((0, grid.shape[0]), (0, grid.shape[1]), (0, grid.shape[2]))
+        _restore_box(probability, everything, grid, ras_view(whole, volume))
+        assert mask.any()
+        np.testing.assert_array_equal(mask, whole)

@@ -20,7 +20,8 @@ import SimpleITK as sitk  # noqa: N813 - the field's usual name
 from gfscreen.budget import Budget
 from gfscreen.errors import OutputError, UsageError, WeightsError
 from gfscreen.models.manifest import write_manifest
-from gfscreen.predict import Options, predict
+from gfscreen.options import Options
+from gfscreen.predict import predict
 from tests.helpers import (
     TISSUE_HU,
     FakeClock,
@@ -453,7 +454,8 @@ class TestReport:
         assert case["seconds"]["total"] >= sum(v for k, v in case["seconds"].items() if k != "total") - 0.01
         assert case["peak_rss_mb"] > 10
         assert case["peak_gpu_mb"] is None, "not measured is null and not 0"
-        assert result.report["engine"] == {"name": "fake", "device": "cpu", "precision": "fp32", "reason": "for a test"}
+        expected = {"name": "fake", "device": "cpu", "precision": "fp32", "reason": "for a test"}
+        assert result.report["engine"] == {**expected, "glance_s": None, "focus_s": None}
         assert result.report["settings"]["overlap"] == 0.5
         assert result.report["plan"]["preset"] == "tiny"
         assert scan.exists()

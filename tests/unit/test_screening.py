@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -10,10 +11,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gfscreen.budget import Budget, write_reserve_s
+from gfscreen.budget import Allowance, Budget, write_reserve_s
+from gfscreen.engines.base import EngineInfo
 from gfscreen.screening import Glanced, Screening, Settings, focus, glance, most_suspicious_first, screen
 from gfscreen.volume import Volume
-from gfscreen.windows import Window
+from gfscreen.windows import Stitcher, Window
 from tests.helpers import (
     AIR_HU,
     LESION_HU,
@@ -162,9 +164,11 @@ class TestDense:
         windows = [
             Window((x, y, z), "abdomen") for x in range(0, 19, 9) for y in (0, 1) for z in (0, 8)
         ]  # covers everything
-        stitched, done = focus(scan, windows, TINY_PLAN, constant_engine(0.0, probability), forever(), lambda *_: None)
+        stitcher = Stitcher(scan.grid.shape, TINY_PLAN.sub_volume_voxels)
+        engine = constant_engine(0.0, probability)
+        done = focus(scan, windows, stitcher, TINY_PLAN, engine, Allowance(Budget(), math.inf), lambda *_: None)
         assert done == len(windows)
-        np.testing.assert_allclose(stitched, probability, atol=1e-6)
+        np.testing.assert_allclose(stitcher.finish(), probability, atol=1e-6)
         result = screened(block(), constant_engine(0.0, probability), gate=0.0, overlap=overlap)
         assert result.mask.all() == result.mask.any() == (probability > 0.5)
 
@@ -185,14 +189,6 @@ class TestDense:
             assert (patch > 0).sum() == inside
 
 
-def forever() -> Any:
-    class Forever:
-        def another(self) -> bool:
-            return True
-
-    return Forever()
-
-
 class TestOrder:
     def test_by_falling_probability_equal_ones_in_grid_order(self):
         windows = [Window((n, 0, 0), "abdomen") for n in range(6)]
@@ -206,6 +202,20 @@ class TestOrder:
     def test_gate_one_keeps_none(self):
         windows = [Window((0, 0, 0), "abdomen")]
         assert most_suspicious_first(Glanced(windows, np.array([1.0])), 1.0) == []
+
+    def test_a_share_is_kept_whatever_the_gate(self):
+        # Five were glanced at: 20 % are one, 21 % are rounded up to two.
+        windows = [Window((n, 0, 0), "abdomen") for n in range(6)]
+        glanced = Glanced(windows, np.array([0.1, 0.3, 0.2, np.nan, 0.05, 0.25]))
+        assert [w.start[0] for w in most_suspicious_first(glanced, 0.9, 0.2)] == [1]
+        assert [w.start[0] for w in most_suspicious_first(glanced, 0.9, 0.21)] == [1, 5]
+        assert len(most_suspicious_first(glanced, 0.0, 1.0)) == 5
+        assert most_suspicious_first(glanced, 0.0, 0.0) == []
+
+    def test_a_share_of_the_whole_scan(self):
+        engine = constant_engine(0.3, 0.0)
+        result = screened(block(), engine, keep_share=0.25)
+        assert (engine.glanced, result.windows_kept, result.windows_done, result.complete) == (16, 4, 4, True)
 
     def test_focus_reads_in_that_order(self):
         # Brightness along x is the suspicion; three windows side by side.
@@ -271,13 +281,53 @@ class TestDeadline:
         assert result.mask.sum() == len(engine.focused) * 32**3
         assert set(np.unique(result.mask)) == {0, 1}
 
-    def test_glance_stops_in_time(self):
-        # 12 x 2 s do not fit into 20 s. Half of what is left, (20 - 1.5) / 2 = 9.25 s, are four; the rest is unread.
+    def test_a_glance_that_alone_would_overrun(self):
+        # 12 x 2 s do not fit into 20 s, of which 18.49 s may be used. First round: half of it, four glances; four are
+        # read, 0.5 s each: 10 s are gone. Half of the 8.49 s left are two more, which are read: 15 s. Of 3.49 s a half
+        # is no glance, but one and its reading fit: 17.5 s. Then nothing more does.
         result, engine, elapsed_s = self.run(20.0, 2.0, 0.5)
-        assert (engine.glanced, result.windows_unglanced) == (4, 8)
-        assert result.windows_done == 4
+        assert (engine.glanced, result.windows_unglanced) == (7, 5)
+        assert result.windows_done == 7
         assert not result.complete
-        assert elapsed_s <= 20.0 - 1.5
+        assert elapsed_s == pytest.approx(17.5)
+
+    def test_a_glance_cut_short_has_seen_all_over_the_scan(self):
+        _, engine, _ = self.run(9.6, 1.0, 0.0)
+        # 8.09 s: four glances, then two, one, one: 12 windows side by side, the farthest from all before comes next.
+        levels = [3, 11, 0, 7, 5, 9, 1, 10, 2, 8, 4, 6]
+        seen = [levels.index(round((float(patch.mean()) * 425 - 225) / 15)) for patch in engine.focused]
+        assert engine.glanced == len(seen) == 8
+        assert max(np.diff([-1, *sorted(seen), 12])) <= 3
+
+    def test_time_that_focus_does_not_need_goes_to_glance(self):
+        # Nothing suspicious above this gate: all 12 glances of 1.5 s fit into 20 s although half of it is less.
+        clock = FakeClock()
+        engine = FakeEngine(ranked, np.ones_like, clock=clock, glance_s=1.5, focus_s=9.0)
+        result = screened(gradient(), engine, budget=Budget(20.0, clock=clock), gate=0.99, overlap=0.0)
+        assert (engine.glanced, result.windows_unglanced, result.windows_kept) == (12, 0, 0)
+        assert result.complete
+
+    @pytest.mark.parametrize(("focus_s", "read"), [(3.0, 2), (8.0, 0), (None, 1)])
+    def test_the_first_step_is_taken_only_if_it_is_expected_to_fit(self, focus_s, read):
+        # Focus takes 3 s; 12 glances take 1.2 s; of 8.5 s 5.79 s are left for it. Expected to take 8 s: it is not even
+        # begun. Expected to take nothing in particular: one, whose time is then known. Two would end at 7.2 > 6.99.
+        clock = FakeClock()
+        info = EngineInfo("fake", "cpu", "fp32", "for a test", 0.1, focus_s)
+        engine = FakeEngine(ranked, np.ones_like, clock=clock, glance_s=0.1, focus_s=3.0, info=info)
+        result = screened(gradient(), engine, budget=Budget(8.5, clock=clock), gate=0.1, overlap=0.0)
+        assert result.windows_done == min(read, 1)
+        assert clock.now_s - 1000.0 <= 8.5 - 1.5
+
+    def test_a_slow_machine_is_slow_for_both_networks(self):
+        # Glance takes 10 times what was expected, so Focus is expected to take 5 s instead of 0.5 s: after 1.2 s the
+        # 4.3 s left of 7 s are not enough.
+        clock = FakeClock()
+        info = EngineInfo("fake", "cpu", "fp32", "for a test", 0.01, 0.5)
+        engine = FakeEngine(ranked, np.ones_like, clock=clock, glance_s=0.1, focus_s=5.0, info=info)
+        result = screened(gradient(), engine, budget=Budget(7.0, clock=clock), gate=0.1, overlap=0.0)
+        assert (result.windows_done, engine.focused) == (0, [])
+        assert result.skipped_probability is not None
+        assert not result.complete
 
     @pytest.mark.parametrize("limit_s", [3.0, 5.0, 9.0, 17.0, 33.0])
     @pytest.mark.parametrize("glance_s", [0.01, 0.3, 1.0])
@@ -311,17 +361,15 @@ class TestDeadline:
 
 
 def test_stages_alone_stop_when_told():
-    class Never:
-        def another(self) -> bool:
-            return False
-
     scan = model_scan((64, 32, 32))
     windows = [Window((0, 0, 0), "abdomen"), Window((32, 0, 0), "abdomen")]
     engine = constant_engine(1.0, 1.0)
     silent: Callable[..., None] = lambda *_: None  # noqa: E731
-    assert np.isnan(glance(scan, windows, TINY_PLAN, engine, Never(), silent).probability).all()
-    probability, done = focus(scan, windows, TINY_PLAN, engine, Never(), silent)
-    assert (done, probability.any()) == (0, False)
+    stitcher = Stitcher(scan.grid.shape, TINY_PLAN.sub_volume_voxels)
+    glanced = glance(scan, windows, TINY_PLAN, engine, Allowance(Budget(), -1.0), silent)
+    assert np.isnan(glanced.probability).all()
+    assert focus(scan, windows, stitcher, TINY_PLAN, engine, Allowance(Budget(), -1.0), silent) == 0
+    assert not stitcher.finish().any()
 
 
 def test_plan_of_another_size():

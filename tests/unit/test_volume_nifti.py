@@ -200,7 +200,7 @@ class TestAffine:
         sheared = read_volume(write_nifti(tmp_path / "s.nii", ramp(), sform=affine_of(SHEAR)))
         assert any("not orthonormal" in warning for warning in sheared.warnings)
         proper = read_volume(write_nifti(tmp_path / "p.nii", ramp(), sform=OBLIQUE))
-        assert proper.warnings == ()
+        assert not any("orthonormal" in warning for warning in proper.warnings)
 
     def test_itk_refuses_what_is_repaired_here(self, tmp_path):
         path = write_nifti(tmp_path / "s.nii", ramp(), sform=affine_of(SHEAR))

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gfscreen.config import HUWindow, HUWindows, Plan
 from gfscreen.windows import (
@@ -15,6 +17,7 @@ from gfscreen.windows import (
     axis_starts,
     gather,
     plan_windows,
+    starts_over_body,
 )
 from tests.helpers import TINY_PLAN, model_scan
 
@@ -65,7 +68,49 @@ class TestPlan:
         body = np.zeros((64, 64, 32), bool)
         body[40, 5, 31] = True  # one voxel, in the second window along x
         windows = plan_windows(model_scan(body.shape, body=body), self.PLAN, 0.0)
-        assert [window.start for window in windows] == [(32, 0, 0)]
+        # Around the voxel and 4 to each side, 36..44: 23 voxels to spare, 11 of them before; y and z end at the scan.
+        assert [window.start for window in windows] == [(25, 0, 0)]
+
+    def test_each_row_is_as_wide_as_the_body_in_it(self):
+        # 96 x 64 voxels: the lower 32 rows of the body are 96 wide (3 windows), the upper ones 20 (1 window).
+        body = np.zeros((96, 64, 32), bool)
+        body[:, :32] = True
+        body[50:70, 32:] = True
+        assert starts_over_body(body, (32, 32, 32), 0.0) == [(0, 0, 0), (32, 0, 0), (64, 0, 0), (44, 32, 0)]
+
+    def test_a_margin_is_taken_only_where_it_costs_no_window(self):
+        # 60 voxels of body in 100: two windows of 32 have 4 to spare, 2 on each side. 64 leave nothing.
+        body = np.zeros((100, 32, 32), bool)
+        body[20:80] = True
+        assert [x for x, _, _ in starts_over_body(body, (32, 32, 32), 0.0)] == [18, 50]
+        body[20:84] = True
+        assert [x for x, _, _ in starts_over_body(body, (32, 32, 32), 0.0)] == [20, 52]
+
+    def test_between_the_legs_there_is_nothing(self):
+        body = np.zeros((160, 32, 32), bool)
+        body[:20] = body[140:] = True
+        assert [x for x, _, _ in starts_over_body(body, (32, 32, 32), 0.0)] == [0, 128]
+
+    @settings(max_examples=60, deadline=None)
+    @given(
+        shape=st.tuples(*[st.integers(1, 60)] * 3),
+        size=st.tuples(*[st.integers(4, 24)] * 3),
+        overlap=st.floats(0.0, 0.75),
+        share=st.sampled_from([0.0005, 0.01, 0.3, 1.0]),
+        seed=st.integers(0, 99),
+    )
+    def test_every_voxel_of_the_body_is_covered_and_every_window_holds_some(self, shape, size, overlap, share, seed):
+        body = np.random.default_rng(seed).random(shape) < share
+        starts = starts_over_body(body, size, overlap)
+        covered = np.zeros(shape, bool)
+        for start in starts:
+            part = tuple(slice(max(0, a), a + n) for a, n in zip(start, size, strict=True))
+            covered[part] = True
+            assert all(0 <= a <= n - s for a, n, s in zip(start, shape, size, strict=True) if n >= s)
+        assert not (body & ~covered).any()
+        assert len(set(starts)) == len(starts)
+        assert bool(starts) == body.any()
+        assert len(starts) <= len(all_starts(shape, size, overlap))
 
     def test_the_published_rule_keeps_them(self):
         scan = model_scan((64, 64, 32), body=np.zeros((64, 64, 32), bool))

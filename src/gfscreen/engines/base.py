@@ -13,17 +13,24 @@ FloatArray = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """Name (`torch`, `openvino`), device (`cpu`, `cuda:0`), precision, and why it was chosen."""
+    """Name (`torch`, `openvino`), device (`cpu`, `cuda:0`), precision (`fp32`, `bf16`, `fp16`), why it was chosen.
+
+    glance_s, focus_s: seconds that one sub-volume is expected to take, for a deadline to count with before any has been
+    measured; None where unknown.
+    """
 
     name: str
     device: str
     precision: str
     reason: str
+    glance_s: float | None = None
+    focus_s: float | None = None
 
 
 class Engine(Protocol):
     """Runs both networks on batches of sub-volumes, float32 (n, x, y, z) with the HU window applied, in [0, 1]."""
 
+    # All three may change from batch to batch, as an engine learns what fits.
     info: EngineInfo
     glance_batch: int
     focus_batch: int
@@ -34,6 +41,10 @@ class Engine(Protocol):
 
     def focus(self, batch: FloatArray) -> FloatArray:
         """Lesion probability per voxel, float32 (n, x, y, z)."""
+        ...
+
+    def release(self) -> None:
+        """Give memory of a GPU back once nothing more is to be computed for now; a later batch takes it again."""
         ...
 
     def peak_gpu_mb(self) -> float | None:

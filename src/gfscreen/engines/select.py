@@ -10,13 +10,13 @@ from pathlib import Path
 
 from gfscreen.config import PLAN_FILE
 from gfscreen.engines.base import Engine
-from gfscreen.errors import EngineError, UsageError
+from gfscreen.errors import EngineError, UsageError, WeightsError
 from gfscreen.models.manifest import FOCUS_FILE, GLANCE_FILE, read_manifest, verify
 
 logger = logging.getLogger(__name__)
 
 ENGINES = ("auto", "torch", "openvino")
-PRECISIONS = ("auto", "fp32")
+PRECISIONS = ("auto", "bf16", "fp32")
 
 
 def installed(package: str) -> bool:
@@ -73,13 +73,28 @@ def find_export(weights: Path) -> Path:
 
     beside = default_export(weights)
     cached = cache_folder() / "openvino" / read_manifest(weights).digest[:16]
-    for folder in (beside, cached):
-        if is_current(folder, weights):
-            return folder
+    if is_current(beside, weights):
+        return beside
+    if _is_whole(cached, weights):
+        return cached
     target = beside if os.access(weights, os.W_OK) else cached
     logger.warning("no OpenVINO export of these weights yet: making one in %s (once, about a minute)", target)
     verify(weights, [GLANCE_FILE, FOCUS_FILE])
     return export_openvino(weights, target)
+
+
+def _is_whole(cached: Path, weights: Path) -> bool:
+    """Whether the cache holds an export of these weights that its manifest vouches for; a damaged one is made anew."""
+    from gfscreen.engines.export import is_current
+
+    try:
+        if not is_current(cached, weights):
+            return False
+        verify(cached)
+    except WeightsError as error:
+        logger.warning("damaged cache: %s", error)
+        return False
+    return True
 
 
 def load_engine(
@@ -92,6 +107,8 @@ def load_engine(
         from gfscreen.engines.openvino import OpenVINOEngine
 
         return OpenVINOEngine(find_export(weights), precision=precision, reason=reason)
+    if precision == "bf16":
+        raise UsageError("--precision bf16 is OpenVINO's, on the CPU; torch takes auto (half on CUDA) or fp32")
     from gfscreen.engines.torch import TorchEngine
 
     return TorchEngine(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,65 +14,107 @@ from torch import Tensor, nn
 from gfscreen.engines.allocator import keep_large_buffers
 from gfscreen.engines.base import EngineInfo, FloatArray
 from gfscreen.engines.cpus import usable_cpus
+from gfscreen.engines.gpu_memory import GpuMemory
 from gfscreen.errors import EngineError
+from gfscreen.models.attention import fuse_attention
 from gfscreen.models.focus import FocusProbability
 from gfscreen.models.glance import GlanceProbability
 from gfscreen.models.weights import load_networks
 
 logger = logging.getLogger(__name__)
 
-# What the CUDA context and library workspaces take on top of the allocator's memory.
-CUDA_CONTEXT_MB = 700
-_GLANCE_BATCH = {"cpu": 1, "cuda": 4}
-_FOCUS_BATCH = {"cpu": 1, "cuda": 2}
+GLANCE, FOCUS = "glance", "focus"
+# Larger ones gain nothing any more.
+_LARGEST_BATCH = {GLANCE: 16, FOCUS: 8}
+_HALF_LAYERS = (nn.Conv3d, nn.ConvTranspose3d, nn.Linear)
 
 
 class TorchEngine:
     """Runs a weights folder with torch.
 
     device: `cpu`, `cuda` or `cuda:N`. precision: `auto` (half on CUDA, fp32 on the CPU) or `fp32`.
-    gpu_memory_limit_mb: cap for the whole process, CUDA context included. Raises WeightsError, EngineError.
+    gpu_memory_limit_mb: cap for the whole process, CUDA context included. The GPU is first touched by the first batch,
+    which is a single sub-volume: its peak decides how many go into the next. Out of memory halves the batch; a single
+    sub-volume that does not fit either is computed on the CPU, and so is all that follows.
+    Raises WeightsError, EngineError.
     """
 
     def __init__(
         self, weights: Path, *, device: str, precision: str, gpu_memory_limit_mb: float | None, reason: str
     ) -> None:
         self._device = torch.device(device)
-        self._cuda = self._device.type == "cuda"
-        if self._cuda and not torch.cuda.is_available():
+        self._weights = weights
+        cuda = self._device.type == "cuda"
+        if cuda and not torch.cuda.is_available():
             raise EngineError(f"--device {device}: no usable CUDA device (torch {torch.__version__}); use --device cpu")
-        _, glance, focus = load_networks(weights)
-        self._half = self._cuda and precision == "auto"
-        if self._cuda:
-            self._cap_memory(gpu_memory_limit_mb)
-        else:
-            keep_large_buffers()
-            torch.set_num_threads(usable_cpus())
-        self._glance = GlanceProbability(glance).eval().to(self._device)
-        self._focus = FocusProbability(focus).eval().to(self._device)
-        self.glance_batch = _GLANCE_BATCH[self._device.type]
-        self.focus_batch = _FOCUS_BATCH[self._device.type]
+        self._half = cuda and precision == "auto"
+        self._memory = GpuMemory(torch.cuda, self._device, gpu_memory_limit_mb) if cuda else None
+        self._opened = False
+        self._sized: set[str] = set()
+        self.glance_batch = self.focus_batch = 1
         self.info = EngineInfo("torch", str(self._device), "fp16" if self._half else "fp32", reason)
+        self._networks = self._load()
+        if not cuda:
+            self._prepare_cpu()
 
-    def _cap_memory(self, limit_mb: float | None) -> None:
-        if limit_mb is None:
-            return
-        total_mb = torch.cuda.get_device_properties(self._device).total_memory / 2**20
-        usable_mb = limit_mb - CUDA_CONTEXT_MB
-        if usable_mb <= 0:
-            raise EngineError(
-                f"--gpu-memory-limit {limit_mb:.0f}: the CUDA context alone takes about {CUDA_CONTEXT_MB} MB; raise it"
-            )
-        torch.cuda.set_per_process_memory_fraction(min(1.0, usable_mb / total_mb), self._device)
+    def _load(self) -> dict[str, nn.Module]:
+        """Both networks on the CPU, in the precision that they will run in."""
+        _, glance, focus = load_networks(self._weights)
+        if self._memory is not None:
+            fuse_attention(focus)
+        networks: dict[str, nn.Module] = {GLANCE: GlanceProbability(glance), FOCUS: FocusProbability(focus)}
+        for network in networks.values():
+            network.eval()
+            if self._half:
+                # What autocast would cast in every call, done once: half the weights' memory, the same products.
+                for module in network.modules():
+                    if isinstance(module, _HALF_LAYERS):
+                        module.half()
+        return networks
 
-    def _forward(self, network: nn.Module, batch: FloatArray) -> FloatArray:
+    @staticmethod
+    def _prepare_cpu() -> None:
+        keep_large_buffers()
+        torch.set_num_threads(usable_cpus())
+
+    def _forward(self, name: str, batch: FloatArray) -> FloatArray:
+        if self._memory is not None and not self._opened:
+            self._memory.open()
+            self._opened = True
+        network = self._networks[name].to(self._device)
         x = torch.from_numpy(np.ascontiguousarray(batch))[:, None].to(self._device)
         with torch.inference_mode(), torch.autocast(self._device.type, torch.float16, enabled=self._half):
             result: Tensor = network(x)
         array: FloatArray = result.float().cpu().numpy()
         return array
 
-    def _with_smaller_batches(self, run: Callable[[FloatArray], FloatArray], batch: FloatArray) -> FloatArray:
+    def _run(self, name: str, batch: FloatArray) -> FloatArray:
+        """A batch, in however many pieces fit; on the CPU if not even one sub-volume fits the GPU."""
+        if self._memory is None:
+            return self._in_pieces(lambda part: self._forward(name, part), batch)
+        try:
+            before_mb = self._memory.watch() if self._opened else 0.0
+            result = self._in_pieces(lambda part: self._forward(name, part), batch)
+            if name not in self._sized:
+                # Watched once more with the network in place: the first time also pays for what stays.
+                before_mb = self._memory.watch()
+                self._in_pieces(lambda part: self._forward(name, part), batch[:1])
+                self._sized.add(name)
+                self._set_batch(name, self._memory.batch_after(before_mb, 1, _LARGEST_BATCH[name]))
+            return result
+        except (RuntimeError, EngineError) as error:
+            if not (isinstance(error, (torch.OutOfMemoryError, EngineError)) or "CUDA" in str(error)):
+                raise
+            self._fall_back_to_cpu(error)
+        return self._in_pieces(lambda part: self._forward(name, part), batch)
+
+    def _set_batch(self, name: str, size: int) -> None:
+        if name == GLANCE:
+            self.glance_batch = size
+        else:
+            self.focus_batch = size
+
+    def _in_pieces(self, run: Callable[[FloatArray], FloatArray], batch: FloatArray) -> FloatArray:
         """Run a batch; when the GPU runs out of memory, halve it and go on, down to single sub-volumes."""
         try:
             return run(batch)
@@ -79,25 +122,43 @@ class TorchEngine:
             if len(batch) == 1:
                 raise
             logger.warning("out of GPU memory with %d sub-volumes: going on with half as many", len(batch))
-        torch.cuda.empty_cache()
+        if self._memory is not None:
+            torch.cuda.empty_cache()
         middle = len(batch) // 2
         self.focus_batch = max(1, min(self.focus_batch, middle))
-        return np.concatenate(
-            [self._with_smaller_batches(run, batch[:middle]), self._with_smaller_batches(run, batch[middle:])]
-        )
+        self.glance_batch = max(1, min(self.glance_batch, middle))
+        return np.concatenate([self._in_pieces(run, batch[:middle]), self._in_pieces(run, batch[middle:])])
+
+    def _fall_back_to_cpu(self, error: Exception) -> None:
+        """Go on without the GPU, with weights read anew: after some errors nothing can be copied from it any more."""
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        logger.warning("the GPU cannot go on (%s): everything else is computed on the CPU", why)
+        self.release()
+        self._memory, self._half, self._device = None, False, torch.device("cpu")
+        self.glance_batch = self.focus_batch = 1
+        self._networks = self._load()
+        self._prepare_cpu()
+        reason = f"{self.info.reason}; fell back to the CPU: {why}"
+        self.info = replace(self.info, device="cpu", precision="fp32", reason=reason)
 
     def glance(self, batch: FloatArray) -> FloatArray:
         """Probability of "lesion" per sub-volume, (n,)."""
-        return self._with_smaller_batches(lambda part: self._forward(self._glance, part), batch)
+        return self._run(GLANCE, batch)
 
     def focus(self, batch: FloatArray) -> FloatArray:
         """Lesion probability per voxel, (n, x, y, z)."""
-        return self._with_smaller_batches(lambda part: self._forward(self._focus, part), batch)
+        return self._run(FOCUS, batch)
+
+    def release(self) -> None:
+        """Give the GPU's memory back, all but the context; the next batch takes it again."""
+        if self._memory is None or not self._opened:
+            return
+        try:
+            self._networks = {name: network.cpu() for name, network in self._networks.items()}
+            torch.cuda.empty_cache()
+        except RuntimeError as error:
+            logger.debug("the GPU's memory could not be released: %s", error)
 
     def peak_gpu_mb(self) -> float | None:
-        """Peak of the allocator's reserved memory in MiB since the last call; None on the CPU."""
-        if not self._cuda:
-            return None
-        peak = torch.cuda.max_memory_reserved(self._device) / 2**20
-        torch.cuda.reset_peak_memory_stats(self._device)
-        return float(peak)
+        """Peak of the allocator in MiB since the last call, with the CUDA context where measured; None on the CPU."""
+        return self._memory.peak_mb() if self._memory is not None and self._opened else None

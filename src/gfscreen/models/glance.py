@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from monai.networks.nets.resnet import ResNet, ResNetBlock
@@ -17,6 +18,25 @@ from gfscreen.config import GlanceConfig
 
 _BLOCKS = {"resnet10": [1, 1, 1, 1], "resnet18": [2, 2, 2, 2], "resnet34": [3, 4, 6, 3]}
 LESION_CLASS = 1
+
+
+class ZeroPaddedShortcut(nn.Module):
+    """The residual connection "A" where a stage changes size: every `stride`-th voxel, new channels are 0.
+
+    Gives MONAI's values and, as there, no gradient. MONAI's own takes `.data`, which tracing records as a constant: an
+    export would carry the shortcut of its example input instead of computing that of the scan.
+    """
+
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, X, Y, Z) -> (N, channels, X / stride, Y / stride, Z / stride), sizes rounded up."""
+        n = self.stride
+        kept = x[:, :, ::n, ::n, ::n].detach()
+        return nn.functional.pad(kept, (0, 0, 0, 0, 0, 0, 0, self.channels - kept.shape[1]))
 
 
 class Glance(nn.Module):
@@ -41,6 +61,10 @@ class Glance(nn.Module):
             feed_forward=False,
             bias_downsample=config.bias_downsample,
         )
+        for block in self.backbone.modules():
+            if isinstance(block, ResNetBlock) and isinstance(block.downsample, partial):
+                options = block.downsample.keywords
+                block.downsample = ZeroPaddedShortcut(options["planes"], options["stride"])
         if config.pooling == "max":
             self.backbone.avgpool = nn.AdaptiveMaxPool3d(1)
         self.layer = nn.Sequential(nn.Linear(config.stage_channels[-1], 2))

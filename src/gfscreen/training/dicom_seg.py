@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gfscreen.errors import InputError, UsageError
-from gfscreen.volume.dicom.read import read_dicom
+from gfscreen.volume import read_volume
 from gfscreen.volume.geometry import Geometry, Volume
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ def find_series(source: Path) -> list[tuple[str, Path, tuple[Path, ...]]]:
 
 def read_ct(folder: Path) -> Volume:
     """The CT series of a folder in HU. Raises InputError, also for missing slices."""
-    return read_dicom(folder)
+    return read_volume(folder)
 
 
 def _chosen(path: Path, header: Any, lesion: Sequence[str], other: Sequence[str]) -> set[int]:

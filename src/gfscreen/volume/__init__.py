@@ -3,8 +3,17 @@
 Arrays are indexed (i, j, k) along the axes of the file; affines map voxel indices to RAS+ millimetres, as NIfTI does.
 """
 
-from gfscreen.volume.files import read_volume, write_mask
+from gfscreen.volume.files import finished_lesion_ml, read_volume, write_empty_mask, write_mask
 from gfscreen.volume.geometry import Geometry, Volume
 from gfscreen.volume.inputs import Case, find_cases
 
-__all__ = ["Case", "Geometry", "Volume", "find_cases", "read_volume", "write_mask"]
+__all__ = [
+    "Case",
+    "Geometry",
+    "Volume",
+    "find_cases",
+    "finished_lesion_ml",
+    "read_volume",
+    "write_empty_mask",
+    "write_mask",
+]

@@ -34,6 +34,10 @@ class Geometry:
         i, j, k = np.linalg.norm(self.affine_ras_mm[:3, :3], axis=0)
         return float(i), float(j), float(k)
 
+    def volume_ml(self, voxels: int) -> float:
+        """Volume of so many voxels, by the determinant of the affine; rounded to 0.1 mm3."""
+        return round(voxels * abs(float(np.linalg.det(self.affine_ras_mm[:3, :3]))) / 1000.0, 4)
+
     @cached_property
     def cosines_deviation(self) -> float:
         """Largest deviation of the direction cosines' Gram matrix from the identity; 0 for a proper frame."""
@@ -76,6 +80,20 @@ class Volume:
     warnings: tuple[str, ...] = field(default=())
 
 
+# Beyond these the header's units are wrong: no CT has voxels of a hundredth of a millimetre, or of ten centimetres.
+SPACING_RANGE_MM = (0.01, 100.0)
+
+
+def check_spacing(spacing_mm: NDArray[np.float64], source: Path) -> None:
+    """Raise InputError unless every spacing is a length that a CT can have."""
+    low, high = SPACING_RANGE_MM
+    if not (np.isfinite(spacing_mm).all() and spacing_mm.min() >= low and spacing_mm.max() <= high):
+        raise InputError(
+            f"{source.name}: expected a spacing of at least {low} and at most {high:.0f} mm, got "
+            f"{[float(f'{s:.6g}') for s in spacing_mm]} mm; check the units of the header"
+        )
+
+
 def check_affine(affine: NDArray[np.float64], source: Path) -> list[str]:
     """Raise InputError for an affine that places no volume in space; return warnings for one that is repaired."""
     if not np.isfinite(affine).all():
@@ -83,17 +101,14 @@ def check_affine(affine: NDArray[np.float64], source: Path) -> list[str]:
             f"{source.name}: expected finite geometry, the affine holds NaN or infinity; repair the header"
         )
     columns = affine[:3, :3]
-    spacing = np.linalg.norm(columns, axis=0)
+    with np.errstate(over="ignore"):
+        spacing = np.linalg.norm(columns, axis=0)
     if spacing.min() <= 1e-6 or abs(np.linalg.det(columns / np.maximum(spacing, 1e-12))) < 1e-3:
         raise InputError(
             f"{source.name}: expected three independent axes with positive spacing, got spacing "
             f"{np.round(spacing, 6).tolist()} mm; repair the header"
         )
-    if spacing.max() > 100.0:
-        raise InputError(
-            f"{source.name}: expected a spacing of at most 100 mm, got {np.round(spacing, 3).tolist()} mm; "
-            "check the units of the header"
-        )
+    check_spacing(spacing, source)
     deviation = Geometry((1, 1, 1), affine).cosines_deviation
     if deviation > ORTHONORMAL_TOLERANCE:
         return [

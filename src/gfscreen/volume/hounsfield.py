@@ -10,6 +10,12 @@ from numpy.typing import NDArray
 from gfscreen.errors import InputError
 
 AIR_HU = -1024
+# From air to soft tissue it is a thousand; whatever spans less than this shows no organ.
+MIN_RANGE_HU = 100
+# The least dense tissue but lung.
+FAT_HU = -150
+# Stored 0..4095 values of soft tissue lie above this, HU of soft tissue far below.
+STORED_TISSUE = 700
 _INT16 = np.iinfo(np.int16)
 
 
@@ -34,7 +40,8 @@ def to_hounsfield(
     for k in range(stored.shape[2]):
         values = stored[:, :, k].astype(np.float64)
         if not plain:
-            values = values * slope + intercept
+            with np.errstate(over="ignore", invalid="ignore"):
+                values = values * slope + intercept
         finite = np.isfinite(values)
         if not finite.all():
             not_finite += int(values.size - finite.sum())
@@ -79,4 +86,27 @@ def value_warnings(hu: NDArray[Any]) -> list[str]:
         ]
     if low >= 0:
         return [f"values are {low}..{high}, which is not HU of a whole CT: expected air near -1000"]
+    if high > 1000 and _is_stored_beside_padding(hu):
+        return [
+            f"values are {low} (padding) and 0..{high}, which looks like stored 0..4095 values and not HU: "
+            "expected air near -1000; apply the rescale intercept (often -1024)"
+        ]
+    if high < FAT_HU:
+        return [
+            f"values are {low}..{high}: nothing is as dense as fat, which is not HU of a whole CT; "
+            "was the rescale intercept applied twice?"
+        ]
+    if high - low < MIN_RANGE_HU:
+        return [f"values are {low}..{high}, which is not HU of a whole CT: check the rescale slope"]
     return []
+
+
+def _is_stored_beside_padding(hu: NDArray[Any]) -> bool:
+    """Whether all but padding (-1024 and below) looks like stored 0..4095 values, in a sample of every fourth voxel.
+
+    Noise spreads the air of every CT between -1024 and 0, and fat lies there; stored values have nothing there, and
+    their soft tissue, at about 1000, is where a CT has only some bone.
+    """
+    sample = hu[::4, ::4, ::4]
+    inside = sample[sample > AIR_HU]
+    return bool(inside.size and inside.min() >= 0 and (inside > STORED_TISSUE).mean() > 0.1)

@@ -1,18 +1,21 @@
-"""MetaImage (.mha) and NRRD (.nrrd), through SimpleITK, which is imported only when one is read."""
+"""MetaImage (.mha) and NRRD (.nrrd), through SimpleITK; runs in the process of `itk_process`."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gfscreen.errors import InputError
-from gfscreen.volume.geometry import Geometry, Volume, check_affine
+from gfscreen.volume.geometry import Geometry, Volume, check_affine, check_spacing
 from gfscreen.volume.hounsfield import to_hounsfield
 from gfscreen.volume.memory import check_memory
 
 _HEADER_BYTES = 1 << 16
+_DATA_FILE_KEY = re.compile(rb"ElementDataFile", re.IGNORECASE)
+_LOCAL_DATA = re.compile(rb"(?<=\n)ElementDataFile *= *LOCAL\r?\n")
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -35,17 +38,22 @@ def _refuse_detached_data(path: Path) -> None:
     with path.open("rb") as stream:
         head = stream.read(_HEADER_BYTES)
     if path.suffix.lower() == ".mha":
-        lines = [line for line in head.split(b"\n") if line.strip().lower().startswith(b"elementdatafile")]
-        if not lines:
+        # The first mention must be the real one: a misspelt decoy before it would hide where the data lie.
+        first = _DATA_FILE_KEY.search(head)
+        if first is None:
             raise InputError(f"{path.name}: expected a MetaImage header with ElementDataFile; is it a CT volume?")
-        if lines[0].split(b"=")[-1].strip().upper() != b"LOCAL":
+        if not _LOCAL_DATA.match(head, first.start()):
             raise InputError(f"{path.name}: its data lie in another file; save it as one .mha or .nii.gz file")
         return
     if not head.startswith(b"NRRD"):
         raise InputError(f"{path.name}: expected a NRRD file, it starts with {head[:4]!r}; is it a CT volume?")
-    header = head.split(b"\n\n")[0].replace(b"\r", b"").lower()
-    if any(line.startswith((b"data file:", b"datafile:")) for line in header.split(b"\n")):
+    header, blank_line, _ = head.replace(b"\r", b"").lower().partition(b"\n\n")
+    if any(line.strip().startswith((b"data file:", b"datafile:")) for line in header.split(b"\n")):
         raise InputError(f"{path.name}: its data lie in another file; save it as one .nrrd or .nii.gz file")
+    if not blank_line:
+        raise InputError(
+            f"{path.name}: expected a blank line behind the NRRD header within {_HEADER_BYTES} bytes; export it again"
+        )
 
 
 def _to_volume(image: Any, source: Path, warnings: list[str]) -> Volume:
@@ -64,8 +72,10 @@ def _to_volume(image: Any, source: Path, warnings: list[str]) -> Volume:
     return Volume(hu, Geometry((size[0], size[1], size[2]), affine), source, tuple(warnings + value_notes))
 
 
-def _check_information(reader: Any, source: Path) -> None:
-    """Refuse by the header: dimensions, colours, memory."""
+def _check_information(reader: Any, source: Path, memory_bytes: int) -> None:
+    """Refuse by the header: dimensions, colours, spacing, memory."""
+    import SimpleITK as sitk  # noqa: N813
+
     size = tuple(int(n) for n in reader.GetSize())
     if len(size) != 3 or min(size) < 1:
         remedy = "split the time axis first" if len(size) > 3 else "stack the slices to a volume first"
@@ -76,16 +86,21 @@ def _check_information(reader: Any, source: Path) -> None:
             "export the CT, not a picture"
         )
     spacing = tuple(float(abs(s)) for s in reader.GetSpacing())
-    check_memory(source.name, (size[0], size[1], size[2]), (spacing[0], spacing[1], spacing[2]), 4)
+    check_spacing(np.asarray(spacing), source)
+    # As in "16-bit signed integer".
+    bits = sitk.GetPixelIDValueAsString(reader.GetPixelID()).partition("-")[0]
+    itemsize = int(bits) // 8 if bits.isdigit() else 8
+    shape_mm = (spacing[0], spacing[1], spacing[2])
+    check_memory(source.name, (size[0], size[1], size[2]), shape_mm, itemsize, memory_bytes)
 
 
-def read_itk(path: Path) -> Volume:
-    """Read a .mha or .nrrd scan. Raises InputError."""
+def read_itk(path: Path, memory_bytes: int) -> Volume:
+    """Read a .mha or .nrrd scan that needs at most `memory_bytes`. Raises InputError."""
     _refuse_detached_data(path)
     reader = _reader(path)
     try:
         reader.ReadImageInformation()
-        _check_information(reader, path)
+        _check_information(reader, path, memory_bytes)
         image = reader.Execute()
     except RuntimeError as error:
         raise InputError(f"{path.name}: truncated or damaged ({_reason(error)}); copy the file again") from error

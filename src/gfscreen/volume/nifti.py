@@ -7,7 +7,9 @@ truncated files, header dimensions that the file does not hold, and decompressio
 from __future__ import annotations
 
 import io
+import itertools
 import math
+import struct
 import zlib
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -15,6 +17,7 @@ from typing import Any, BinaryIO, cast
 import nibabel as nib
 import numpy as np
 from isal import igzip, isal_zlib
+from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from gfscreen.errors import InputError, OutputError
@@ -27,6 +30,11 @@ _MAX_DEFLATE_RATIO = 1032
 _RGB_CODES = {128: "RGB", 2304: "RGBA"}
 _REAL_CODES = {2, 4, 8, 16, 64, 256, 512, 768, 1024, 1280}
 _MASK_COMPRESSION_LEVEL = 1
+# Between header and voxels lie extensions of kilobytes; more would only be a way to keep a reader unpacking.
+MAX_OFFSET_BYTES = 1 << 24
+# Quaternions and coordinates are stored in float32: less than this is rounding, more than a voxel's part is news.
+FORMS_TOLERANCE_MM = 0.5
+_PIECE_BYTES = 1 << 22
 # isal has no type stubs that mypy accepts for its error class, which is an Exception.
 _READ_ERRORS: tuple[type[Exception], ...] = (EOFError, OSError, zlib.error, cast(type[Exception], isal_zlib.error))
 
@@ -83,9 +91,28 @@ def _check_shape(header: Any, path: Path) -> tuple[int, int, int]:
     return shape[0], shape[1], shape[2]
 
 
-def _affine(header: Any, path: Path) -> tuple[NDArray[np.float64], list[str]]:
+def _qform(header: Any) -> tuple[NDArray[np.float64], list[str]]:
+    """The qform's affine. A qfac (pixdim[0]) that is neither 1 nor -1 counts as 1, as the definition of NIfTI says."""
+    if float(header["pixdim"][0]) in (-1.0, 1.0):
+        return np.asarray(header.get_qform(), np.float64), []
+    repaired = header.copy()
+    found = float(header["pixdim"][0])
+    repaired["pixdim"][0] = 1.0
+    # 0 is what many writers leave, and means 1 by the definition: not worth a word.
+    notes = [] if found == 0.0 else [f"qfac (pixdim[0]) is {found:g}, neither 1 nor -1: taken as 1"]
+    return np.asarray(repaired.get_qform(), np.float64), notes
+
+
+def _disagreement(sform: NDArray[np.float64], qform: NDArray[np.float64], shape: tuple[int, ...]) -> float:
+    """Largest distance in mm between where the two affines put the corners of the scan."""
+    corners = np.array([[*corner, 1] for corner in itertools.product(*[(0, n - 1) for n in shape])], np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(np.linalg.norm((corners @ (sform - qform).T)[:, :3], axis=1).max())
+
+
+def _affine(header: Any, path: Path, shape: tuple[int, int, int]) -> tuple[NDArray[np.float64], list[str]]:
     """RAS affine by NIfTI's order (sform, then qform, then spacing alone) and warnings."""
-    warnings = []
+    warnings: list[str] = []
     spacing = np.asarray(header["pixdim"][1:4], dtype=np.float64)
     has_sform, has_qform = int(header["sform_code"]) > 0, int(header["qform_code"]) > 0
     if not has_sform and (not np.isfinite(spacing).all() or spacing.min() <= 0):
@@ -94,14 +121,33 @@ def _affine(header: Any, path: Path) -> tuple[NDArray[np.float64], list[str]]:
             "repair pixdim or set an sform"
         )
     try:
-        affine = np.asarray(header.get_best_affine(), dtype=np.float64)
-    except (ValueError, np.linalg.LinAlgError) as error:
+        if has_sform:
+            affine = np.asarray(header.get_sform(), dtype=np.float64)
+        elif has_qform:
+            affine, warnings = _qform(header)
+        else:
+            affine = np.asarray(header.get_base_affine(), dtype=np.float64)
+            warnings.append(
+                "neither sform nor qform is set: axes taken as left-right, posterior-anterior, inferior-superior"
+            )
+    except (ValueError, np.linalg.LinAlgError, HeaderDataError) as error:
         raise InputError(f"{path.name}: expected a readable orientation, got: {error}; repair the header") from error
-    if not has_sform and not has_qform:
-        warnings.append(
-            "neither sform nor qform is set: axes taken as left-right, posterior-anterior, inferior-superior"
-        )
-    return affine, warnings + check_affine(affine, path)
+    warnings += check_affine(affine, path)
+    if has_sform and has_qform:
+        warnings += _form_warnings(header, affine, shape)
+    return affine, warnings
+
+
+def _form_warnings(header: Any, sform: NDArray[np.float64], shape: tuple[int, int, int]) -> list[str]:
+    """A word if sform and qform, both set, place the scan differently; the sform is used."""
+    try:
+        qform, notes = _qform(header)
+    except (ValueError, np.linalg.LinAlgError, HeaderDataError) as error:
+        return [f"the qform cannot be read ({error}): the sform is used"]
+    apart = _disagreement(sform, qform, shape)
+    if not apart <= FORMS_TOLERANCE_MM:
+        notes.append(f"sform and qform place the scan up to {apart:.4g} mm apart: the sform is used, both are kept")
+    return notes
 
 
 def read_geometry(path: Path) -> Geometry:
@@ -112,7 +158,8 @@ def read_geometry(path: Path) -> Geometry:
             header = _parse_header(stream, path)
     except _READ_ERRORS as error:
         raise InputError(f"{path.name}: not readable ({error}); copy the file again") from error
-    return Geometry(_check_shape(header, path), _affine(header, path)[0], bytes(header.binaryblock))
+    shape = _check_shape(header, path)
+    return Geometry(shape, _affine(header, path, shape)[0], bytes(header.binaryblock))
 
 
 def read_nifti(path: Path) -> Volume:
@@ -122,7 +169,7 @@ def read_nifti(path: Path) -> Volume:
         with stream:
             header = _parse_header(stream, path)
             shape = _check_shape(header, path)
-            affine, warnings = _affine(header, path)
+            affine, warnings = _affine(header, path, shape)
             dtype = header.get_data_dtype()
             data_bytes = math.prod(shape) * int(dtype.itemsize)
             offset = _voxel_offset(header, path)
@@ -144,6 +191,11 @@ def _voxel_offset(header: Any, path: Path) -> int:
     offset = float(header["vox_offset"])
     if not np.isfinite(offset):
         raise InputError(f"{path.name}: expected an offset of the voxels, the header says {offset}; repair vox_offset")
+    if offset > MAX_OFFSET_BYTES:
+        raise InputError(
+            f"{path.name}: expected voxels within the first {MAX_OFFSET_BYTES} bytes, the header says {offset:.0f}; "
+            "repair vox_offset"
+        )
     return max(int(offset), int(header["sizeof_hdr"]))
 
 
@@ -200,11 +252,49 @@ def mask_header(geometry: Geometry) -> Any:
     return header
 
 
-def encode_mask(mask: NDArray[np.uint8], geometry: Geometry) -> bytes:
-    """A gzipped NIfTI of a uint8 {0, 1} mask (i, j, k); the same mask gives the same bytes. Raises OutputError."""
+def encode_mask(mask: NDArray[np.uint8], geometry: Geometry, note: bytes = b"") -> bytes:
+    """A gzipped NIfTI of a uint8 {0, 1} mask (i, j, k); the same mask gives the same bytes. Raises OutputError.
+
+    note: a comment in the gzip header, which no reader of images sees.
+    """
     if mask.shape != geometry.shape or mask.dtype != np.uint8:
         raise OutputError(f"mask must be uint8 of shape {geometry.shape}, got {mask.dtype} {mask.shape}")
-    header = mask_header(geometry)
     no_extensions = b"\0\0\0\0"
-    content = header.binaryblock + no_extensions + mask.tobytes(order="F")
-    return bytes(igzip.compress(content, compresslevel=_MASK_COMPRESSION_LEVEL, mtime=0))
+    packer = isal_zlib.compressobj(_MASK_COMPRESSION_LEVEL, wbits=-15)
+    checksum = size = 0
+    packed = [_gzip_header(note)]
+    # Slice by slice, without a copy where the mask lies in Fortran order: a second whole mask is never made.
+    slices = (np.ravel(mask[:, :, k], order="F") for k in range(mask.shape[2]))
+    for piece in itertools.chain([mask_header(geometry).binaryblock + no_extensions], slices):
+        checksum, size = isal_zlib.crc32(piece, checksum), size + len(piece)
+        packed.append(packer.compress(piece))
+    packed += [packer.flush(), struct.pack("<II", checksum, size % 2**32)]
+    return b"".join(packed)
+
+
+def _gzip_header(note: bytes) -> bytes:
+    """RFC 1952: magic, deflate, flags (16: a comment follows), no time, no hints, system unknown."""
+    return b"\x1f\x8b\x08" + (b"\x10" if note else b"\0") + bytes(5) + b"\xff" + (note + b"\0" if note else b"")
+
+
+def mask_voxels(path: Path, geometry: Geometry) -> int | None:
+    """Number of lesion voxels of a mask file; None unless it is whole, binary, of this geometry, and without a note."""
+    try:
+        with path.open("rb") as packed:
+            if packed.read(10) != _gzip_header(b""):
+                return None
+        expected = bytes(mask_header(geometry).binaryblock) + bytes(4)
+        left = math.prod(geometry.shape)
+        voxels = 0
+        with igzip.open(path, "rb") as stream:
+            if stream.read(len(expected)) != expected:
+                return None
+            while piece := stream.read(min(_PIECE_BYTES, left + 1)):
+                values = np.frombuffer(piece, np.uint8)
+                left -= len(values)
+                if left < 0 or values.max() > 1:
+                    return None
+                voxels += int(values.sum(dtype=np.int64))
+    except _READ_ERRORS:
+        return None
+    return voxels if left == 0 else None

@@ -33,15 +33,18 @@ def located(source: Path, wanted: str | None = None) -> Iterator[tuple[Series, S
         yield chosen, stack(chosen, source.name), [] if note is None else [note]
 
 
-def read_dicom(source: Path, wanted: str | None = None) -> Volume:
-    """Read one CT series of a folder or zip as int16 HU (i, j, k): column, row, slice. Raises InputError."""
+def read_dicom(source: Path, wanted: str | None = None, memory_bytes: int | None = None) -> Volume:
+    """Read one CT series of a folder or zip as int16 HU (i, j, k): column, row, slice.
+
+    memory_bytes: what the scan may need; None for what is available. Raises InputError.
+    """
     import SimpleITK as sitk  # noqa: N813 - the field's usual name
 
     with located(source, wanted) as (_, slices, notes):
         geometry = slices.geometry
         logger.debug("%s: %s voxels of %s mm", source.name, geometry.shape, np.round(geometry.spacing_mm, 4).tolist())
         warnings = [*notes, *check_affine(geometry.affine_ras_mm, source)]
-        check_memory(source.name, geometry.shape, geometry.spacing_mm, 4)
+        check_memory(source.name, geometry.shape, geometry.spacing_mm, 4, memory_bytes)
         reader = sitk.ImageSeriesReader()
         reader.SetImageIO("GDCMImageIO")
         reader.SetFileNames([str(path) for path in slices.files])

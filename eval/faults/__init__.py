@@ -1,0 +1,75 @@
+"""Make everything go wrong around a run: after each fault only whole masks, and a restart completes the rest.
+
+Read in this order: `place` (how a run is started and looked at), `kills`, `surroundings`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+RESULT_FILE = "faults.json"
+logger = logging.getLogger(__name__)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Options of `python -m eval faults`."""
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="DIR", help=f"gets {RESULT_FILE} and a table"
+    )
+    parser.add_argument("--kills", type=int, default=200, metavar="N", help="kill -9 at so many moments (default 200)")
+    parser.add_argument("--stops", type=int, default=40, metavar="N", help="SIGTERM at so many moments (default 40)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make the faults. Exit 0: all survived; 1: some not; 2: wrong usage."""
+    if min(args.kills, args.stops, args.seed) < 0:
+        sys.stderr.write("python -m eval faults: numbers must not be negative\n")
+        return 2
+    from eval.faults import kills, surroundings
+    from eval.faults.place import make_place
+    from eval.faults.table import markdown
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    results = []
+    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
+        place = make_place(Path(folder).resolve())
+        faults = [
+            lambda: kills.killed(place, args.kills, args.seed),
+            lambda: kills.killed_while_writing(place),
+            lambda: kills.terminated(place, args.stops, args.seed),
+            lambda: kills.terminated_while_writing(place),
+            lambda: kills.interrupted(place, args.stops // 4, args.seed),
+            lambda: kills.two_at_once(place, 3),
+            *[lambda fault=fault: fault(place) for fault in (
+                surroundings.full_disk,
+                surroundings.file_too_large,
+                surroundings.vanishing_folder,
+                surroundings.folder_becomes_a_file,
+                surroundings.short_memory,
+                surroundings.gpu_errors,
+                surroundings.last_resort,
+                surroundings.clock_jumps,
+                surroundings.leftovers,
+                surroundings.damaged_cache,
+            )],
+        ]  # fmt: skip
+        for make in faults:
+            result = make()
+            results.append({**asdict(result), "survived": result.survived})
+            logger.info("%s: %d of %d survived %s", result.title, result.survived, result.times, result.not_run or "")
+    args.output.mkdir(parents=True, exist_ok=True)
+    (args.output / RESULT_FILE).write_text(json.dumps({"faults": results}, indent=1) + "\n", encoding="utf-8")
+    table = markdown(results)
+    (args.output / "faults.md").write_text(table, encoding="utf-8")
+    sys.stdout.write(table)
+    for result in results:
+        for failure in result["failures"]:
+            sys.stdout.write(f"FAILED {result['title']}: {failure}\n")
+    return 1 if any(result["failures"] for result in results) else 0
