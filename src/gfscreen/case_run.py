@@ -242,3 +242,5 @@ class CaseRun:
             report.lesion_volume_ml or 0.0,
             report.seconds["total"],
         )
+        logger.debug("%s: region: %s", self.case.name, (report.region_detail or {}).get("reason"))
+        logger.debug("%s: seconds: %s; peak memory %s MiB", self.case.name, report.seconds, report.peak_rss_mb)

@@ -83,6 +83,14 @@ class TestPredict:
         assert main(["-q", *PREDICT]) == 1
         assert len(capsys.readouterr().err.splitlines()) == 1
 
+    @pytest.mark.parametrize("arguments", [["-v", *PREDICT], [*PREDICT, "--verbose"]])
+    def test_verbose_says_why_and_how_long(self, place, capsys, arguments):
+        scan(place)
+        assert main(arguments) == 0
+        err = capsys.readouterr().err
+        assert "DEBUG: a: region: " in err
+        assert "DEBUG: a: seconds: {'read': " in err
+
     def test_options_reach_the_run(self, place, monkeypatch):
         got: list[Options] = []
         monkeypatch.setattr("gfscreen.predict.predict", lambda options, _: got.append(options) or 0)

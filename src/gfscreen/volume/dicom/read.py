@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,8 @@ from gfscreen.volume.dicom.stack import Stack, stack
 from gfscreen.volume.geometry import Volume, check_affine
 from gfscreen.volume.hounsfield import to_hounsfield
 from gfscreen.volume.memory import check_memory
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -39,6 +42,7 @@ def read_dicom(source: Path, wanted: str | None = None, memory_bytes: int | None
 
     with located(source, wanted) as (_, slices, notes):
         geometry = slices.geometry
+        logger.debug("%s: %s voxels of %s mm", source.name, geometry.shape, np.round(geometry.spacing_mm, 4).tolist())
         warnings = [*notes, *check_affine(geometry.affine_ras_mm, source)]
         check_memory(source.name, geometry.shape, geometry.spacing_mm, 4, memory_bytes)
         reader = sitk.ImageSeriesReader()
