@@ -30,7 +30,7 @@ FLAGS = (
     "--force-prefers-reduced-motion",
     "--window-size=1200,900",
 )
-WAIT_S = 60.0
+WAIT_S = 120.0
 
 
 def absent(message: str) -> None:

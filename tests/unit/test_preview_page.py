@@ -7,6 +7,7 @@ GFSCREEN_REQUIRE_CHROMIUM=1. GFSCREEN_SCREENSHOTS=DIR keeps what the tests saw.
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,8 @@ def keep(page: Page, name: str) -> None:
     """Keep a picture of the window for whoever wants to look."""
     if folder := os.environ.get("GFSCREEN_SCREENSHOTS"):
         Path(folder).mkdir(parents=True, exist_ok=True)
+        page.driver.execute_script("document.getElementById('viewer').scrollIntoView()")
+        time.sleep(1.0)  # a software renderer paints late
         page.driver.save_screenshot(str(Path(folder) / f"{name}.png"))
 
 

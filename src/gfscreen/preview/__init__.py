@@ -2,6 +2,7 @@
 
     planes      a plane through a scan as a drawn picture: orientation letters, scale bar, outlines
     volumes     volumes small enough to live inside a page
+    case        a scan with its mask and lesions, ready to be drawn
     heatmap     where Glance looked and what it skipped, as a layer over the scan
     viewer      NiiVue, its controls and its data inside a page
     markup      pieces of HTML, and the page around them

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gfscreen.errors import GFScreenError, InputError, UsageError
-from gfscreen.statistics.documents import Case, csv_path, measure_case, write_statistics
+from gfscreen.statistics.documents import Case, csv_path, write_statistics
+from gfscreen.statistics.lesions import measure_lesions
 from gfscreen.volume import Volume, find_cases, read_volume
 from gfscreen.volume.geometry import grid_shift_mm
 
@@ -83,23 +84,26 @@ def run(image: Path, mask: Path, output: Path, preview: Path | None = None) -> i
 
         drawing = Preview(preview, len(pairs))
     cases: list[Case] = []
+    failed = False
     for pair in pairs:
+        case = Case(pair.name)
+        cases.append(case)
         try:
             volume, marked = read_pair(pair)
-            case = measure_case(pair.name, "ok", volume, marked)
-        except GFScreenError as error:
-            logger.error("%s", error)
-            cases.append(Case(pair.name, error=str(error)))
+            case.fill(volume, measure_lesions(volume, marked))
+            case.status = "ok"
+            logger.info("%s: lesions: %d, %.2f ml", case.name, len(case.lesions), (case.lesion_volume_mm3 or 0) / 1000)
             if drawing is not None:
-                drawing.add_absent(pair.name, "failed", "this case failed")
-            continue
-        cases.append(case)
-        logger.info("%s: %d lesions, %.2f ml", case.name, len(case.lesions), (case.lesion_volume_mm3 or 0.0) / 1000)
-        if drawing is not None:
-            from gfscreen.preview.case import shown_case
+                from gfscreen.preview.case import shown_case
 
-            drawing.add(shown_case(case.name, case.status, volume, marked, case.lesions))
+                drawing.add(shown_case(case.name, case.status, volume, marked, case.lesions))
+        except GFScreenError as error:
+            failed = True
+            logger.error("%s", error)
+            case.error = str(error)
+            if drawing is not None:
+                drawing.add_absent(case.name, case.status, str(error))
     write_statistics(output, cases)
     if drawing is not None:
         logger.info("%s: written", drawing.finish("GF-Screen: preview of existing masks"))
-    return 1 if any(case.status == "failed" for case in cases) else 0
+    return 1 if failed else 0
