@@ -16,7 +16,7 @@ from gfscreen.cli import build_parser, main
 from gfscreen.progress import CLEAR_LINE, TerminalHandler
 from tests.helpers import untouched_logging
 
-COMMANDS = ("predict", "series", "seg", "info", "train", "convert", "export", "init", "completion")
+COMMANDS = ("predict", "series", "seg", "stats", "info", "train", "convert", "export", "init", "completion")
 
 
 @pytest.fixture(autouse=True)
