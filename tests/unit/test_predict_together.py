@@ -137,9 +137,13 @@ class TestStop:
         thread = threading.Thread(target=work)
         thread.start()
         assert inside.wait(PATIENCE_S)
-        with pytest.raises(Stopped), stop_on_signals():
+
+        def told_to_stop() -> None:
             os.kill(os.getpid(), signal.SIGTERM)
             leave.wait(PATIENCE_S)
+
+        with pytest.raises(Stopped), stop_on_signals():
+            told_to_stop()
         leave.set()
         thread.join()
         assert raised == []
