@@ -93,6 +93,15 @@ class TestMeasurements:
     def test_border(self, lesions):
         assert [lesion.touches_border for lesion in lesions] == [False, True]
 
+    @pytest.mark.parametrize("axis", [0, 1, 2])
+    @pytest.mark.parametrize("end", [0, -1])
+    def test_each_face_of_the_scan_is_a_border(self, axis, end):
+        mask = np.zeros(SHAPE, np.uint8)
+        place = [5, 5, 5]
+        place[axis] = end
+        mask[tuple(place)] = 1
+        assert measure_lesions(volume_of(mask, AFFINE), mask)[0].touches_border
+
     def test_probabilities_are_unknown_without_evidence(self, lesions):
         assert lesions[0].glance_probability is None
         assert lesions[0].focus_probability is None
