@@ -71,7 +71,7 @@ COPY --from=code /workspace/ ./
 RUN python -c "import gfscreen.predict, gfscreen.engines.openvino, scipy.ndimage, SimpleITK, isal.isal_zlib, openvino; \
         assert openvino.Core().available_devices == ['CPU']" \
     && python -m gfscreen info
-# Python is process 1 here and ignores SIGTERM; SIGINT it turns into an orderly end.
+# Python is process 1 here: until `predict` listens, which then ends in order by either, it would ignore SIGTERM.
 STOPSIGNAL SIGINT
 CMD ["/bin/bash", "-c", "sh predict.sh"]
 ARG VERSION=unknown

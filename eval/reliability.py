@@ -37,7 +37,7 @@ _HEAD = """# Reliability
 
 Made from measurements by `python -m eval reliability`; do not edit by hand. Each section names the command that
 makes its numbers anew. The networks in all of them are of a few operations that find what is brighter than tissue
-(`eval/bright.py`), so that the right answer is known and a shifted mask shows.
+(`eval/bright.py`), so that the right answer is known and a shifted mask shows. Times were taken on two busy cores.
 """
 
 _TORTURE = """## Odd, wrong and damaged inputs: `make torture`

@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     results: list[dict[str, Any]] = []
+    args.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         place = make_place(Path(folder).resolve())
         faults: list[Callable[[], Result]] = [
@@ -58,9 +59,9 @@ def run(args: argparse.Namespace) -> int:
         for make in faults:
             result = make()
             results.append({**asdict(result), "survived": result.survived})
+            # After each, so that hours are not lost with the last one.
+            (args.output / RESULT_FILE).write_text(json.dumps({"faults": results}, indent=1) + "\n", encoding="utf-8")
             logger.info("%s: %d of %d survived %s", result.title, result.survived, result.times, result.not_run or "")
-    args.output.mkdir(parents=True, exist_ok=True)
-    (args.output / RESULT_FILE).write_text(json.dumps({"faults": results}, indent=1) + "\n", encoding="utf-8")
     table = markdown(results)
     (args.output / "faults.md").write_text(table, encoding="utf-8")
     sys.stdout.write(table)

@@ -66,31 +66,36 @@ def write_reserve_s(native_voxels: int) -> float:
 class Pace:
     """How long a step takes: as expected before the first one, then as the slowest that was measured.
 
+    The first one counts only until there is a second: it also pays for what happens once (memory, kernels, CUDA).
     expected_s: of a step with one sub-volume; None where unknown, and then nothing until one was measured.
     """
 
     def __init__(self, expected_s: float | None = None) -> None:
         self._expected_s = expected_s
         self._factor = 1.0
-        self._slowest_s: float | None = None
-        self._count = 1
+        self._first: tuple[float, int] | None = None
+        self._slowest: tuple[float, int] | None = None
 
     def took(self, seconds: float, count: int) -> None:
         """Take over a measured step of `count` sub-volumes."""
-        if self._slowest_s is None or seconds > self._slowest_s:
-            self._slowest_s, self._count = seconds, count
+        if self._first is None:
+            self._first = seconds, count
+        elif self._slowest is None or seconds > self._slowest[0]:
+            self._slowest = seconds, count
 
     def step_s(self, count: int) -> float:
         """Seconds to count with for a step of `count` sub-volumes: in proportion if it is larger than the slowest."""
-        if self._slowest_s is None:
+        measured = self._slowest or self._first
+        if measured is None:
             return (self._expected_s or 0.0) * self._factor * count
-        return self._slowest_s * max(1.0, count / self._count)
+        return measured[0] * max(1.0, count / measured[1])
 
     def slowdown(self) -> float:
         """How many times as long as expected the slowest measured step took; 1 where either is unknown."""
-        if not self._expected_s or not self._slowest_s:
+        measured = self._slowest or self._first
+        if not self._expected_s or measured is None or measured[0] == 0.0:
             return 1.0
-        return self._slowest_s / self._count / self._expected_s
+        return measured[0] / measured[1] / self._expected_s
 
     def scale(self, factor: float) -> None:
         """Expect so many times as long for the first step: what slowed another network down will slow this one."""

@@ -23,12 +23,12 @@ class Options:
     time_limit_s: float | None = None
     gpu_memory_limit_mb: float | None = None
     report: Path | None = None
+    statistics: Path | None = None
+    preview: Path | None = None
     resume: bool = False
     empty_mask_on_failure: bool = False
     series: str | None = None
     dicom_seg: Path | None = None
-    statistics: Path | None = None
-    preview: Path | None = None
 
 
 def default_weights() -> Path:

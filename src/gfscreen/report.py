@@ -29,8 +29,9 @@ class CaseReport:
     """One case. Keys are stable; null where something was not measured.
 
     status: `ok`; `degraded`: a valid mask, but time did not allow every suspicious sub-volume to be read; `failed`.
-    empty_mask: the case failed, and an empty mask was written in its place. resumed: finished by an earlier run, whose
-    mask was checked and left as it is; `ok` then says no more than that.
+    empty_mask: nobody looked at the scan, and an empty mask was written in its place: the case failed, or, `degraded`,
+    the networks were not loaded in time. resumed: finished by an earlier run, whose mask was checked and left as it is;
+    `ok` then says no more than that.
     """
 
     name: str

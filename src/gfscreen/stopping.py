@@ -62,6 +62,8 @@ def stop_on_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        # What is done afterwards in this process was not told to stop.
+        _State.stopping, _State.pending = False, None
 
 
 def stop_requested() -> bool:

@@ -97,9 +97,18 @@ class TestPace:
     def test_larger_batches_cost_in_proportion_smaller_ones_as_much_as_the_slowest(self):
         # 2 sub-volumes took 3 s: 4 may take 6 s; whether a single one takes half is not known.
         pace = Pace()
+        pace.took(1.0, 2)
         pace.took(3.0, 2)
         pace.took(1.0, 2)
         assert (pace.step_s(4), pace.step_s(2), pace.step_s(1)) == (6.0, 3.0, 3.0)
+
+    def test_the_first_counts_until_there_is_a_second(self):
+        pace = Pace(0.1)
+        pace.took(5.0, 1)  # with all that happens once
+        assert pace.step_s(2) == 10.0
+        pace.took(0.4, 2)
+        assert (pace.step_s(2), pace.step_s(4)) == (0.4, 0.8)
+        assert pace.slowdown() == pytest.approx(2.0)
 
     def test_slowdown(self):
         glance, focus = Pace(0.1), Pace(1.0)

@@ -187,15 +187,16 @@ class TestEngine:
     def test_batches_grow_to_what_fits(self, engine, monkeypatch):
         assert (engine.glance_batch, engine.focus_batch) == (1, 1)
         on_card(engine, monkeypatch, 8)
-        engine.focus(patches(1))
-        # 4096 - 700 - 146 = 3250 MB; 85 % of it hold six times 405 MB.
-        assert (engine.glance_batch, engine.focus_batch) == (1, 6)
+        # 4096 - 700 - 146 = 3250 MB; 85 % of it hold 551 - 146 = 405 MB six times. Not more than doubled at once.
+        for size, expected in ((1, 2), (2, 4), (4, 6), (6, 6)):
+            engine.focus(patches(size))
+            assert (engine.glance_batch, engine.focus_batch) == (1, expected)
         engine.glance(patches(1))
-        assert engine.glance_batch == 6
+        assert engine.glance_batch == 2
 
     def test_out_of_memory_halves_the_batch_of_both(self, engine, monkeypatch):
         sizes = on_card(engine, monkeypatch, 1)
-        engine._sized = {"glance", "focus"}
+        engine._fits = {"glance": 16, "focus": 8}
         engine.glance_batch = engine.focus_batch = 4
         batch = patches(4)
         np.testing.assert_array_equal(engine.focus(batch), batch)

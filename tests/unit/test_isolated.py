@@ -74,7 +74,7 @@ def test_one_that_is_silent_is_given_up(tmp_path, monkeypatch):
 
 def test_more_memory_than_is_declared_is_refused(tmp_path, monkeypatch):
     path = put(tmp_path, "a.mha", meta_image(compressed=True).replace(b"DimSize = 12 10 8", b"DimSize = 3000 3000 900"))
-    monkeypatch.setattr(isolated, "available_bytes", lambda: min(available_bytes(), 1 << 28))
+    monkeypatch.setattr(isolated, "unpromised_bytes", lambda: min(available_bytes(), 1 << 28))
     with pytest.raises(InputError, match=r"a.mha: 3000x3000x900 voxels need about"):
         read_volume(path)
 

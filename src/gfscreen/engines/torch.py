@@ -50,7 +50,8 @@ class TorchEngine:
         self._half = cuda and precision == "auto"
         self._memory = GpuMemory(torch.cuda, self._device, gpu_memory_limit_mb) if cuda else None
         self._opened = False
-        self._sized: set[str] = set()
+        # The largest batch of each network that fits, once one was measured.
+        self._fits: dict[str, int] = {}
         self.glance_batch = self.focus_batch = 1
         self.info = EngineInfo("torch", str(self._device), "fp16" if self._half else "fp32", reason)
         self._networks = self._load()
@@ -93,14 +94,15 @@ class TorchEngine:
         if self._memory is None:
             return self._in_pieces(lambda part: self._forward(name, part), batch)
         try:
-            before_mb = self._memory.watch() if self._opened else 0.0
             result = self._in_pieces(lambda part: self._forward(name, part), batch)
-            if name not in self._sized:
+            if name not in self._fits:
                 # Watched once more with the network in place: the first time also pays for what stays.
                 before_mb = self._memory.watch()
                 self._in_pieces(lambda part: self._forward(name, part), batch[:1])
-                self._sized.add(name)
-                self._set_batch(name, self._memory.batch_after(before_mb, 1, _LARGEST_BATCH[name]))
+                self._fits[name] = self._memory.batch_after(before_mb, 1, _LARGEST_BATCH[name])
+            # No more than doubled: a deadline expects the next step to take longer in proportion.
+            now = self.glance_batch if name == GLANCE else self.focus_batch
+            self._set_batch(name, min(self._fits[name], max(now, 2 * len(batch))))
             return result
         except (RuntimeError, EngineError) as error:
             if not (isinstance(error, (torch.OutOfMemoryError, EngineError)) or "CUDA" in str(error)):
@@ -125,6 +127,7 @@ class TorchEngine:
         if self._memory is not None:
             torch.cuda.empty_cache()
         middle = len(batch) // 2
+        self._fits = {name: max(1, min(size, middle)) for name, size in self._fits.items()}
         self.focus_batch = max(1, min(self.focus_batch, middle))
         self.glance_batch = max(1, min(self.glance_batch, middle))
         return np.concatenate([self._in_pieces(run, batch[:middle]), self._in_pieces(run, batch[middle:])])

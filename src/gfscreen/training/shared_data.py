@@ -58,9 +58,9 @@ def shared_list(shared: Path, target: Path, phantoms: Path | None = None) -> dic
         sides["validation" if name in DEV_PATIENTS else "training"].append(item)
     for image in sorted((phantoms / "images").glob("*_0000.nii.gz")) if phantoms else []:
         name = image.name.removesuffix("_0000.nii.gz")
-        label = relative(image.parent.parent / "labels" / f"{name}.nii.gz")
-        phantom = {"image": relative(image), "label": label, "patient": f"phantom {name}", "weight": PHANTOM_WEIGHT}
-        sides["training"].append(phantom)
+        label = image.parent.parent / "labels" / f"{name}.nii.gz"
+        phantom = {"image": relative(image), "label": relative(label), "patient": f"phantom {name}"}
+        sides["training"].append({**phantom, "weight": PHANTOM_WEIGHT})
     return {
         "name": "shared CT",
         "lesion_values": [1],

@@ -90,7 +90,7 @@ def main() -> int:
     """Answer requests until stdin ends."""
     descriptor = int(sys.argv[1])
     logger, kept = logging.getLogger("gfscreen"), _Kept()
-    logger.setLevel(logging.INFO)
+    logger.setLevel(logging.DEBUG)
     logger.addHandler(kept)
     for line in sys.stdin:
         reply = answer(json.loads(line), descriptor)
