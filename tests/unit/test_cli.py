@@ -109,8 +109,8 @@ class TestPredict:
                 45.0,
                 4000.0,
                 Path("r.json"),
-                Path("s.json"),
-                Path("see"),
+                statistics=Path("s.json"),
+                preview=Path("see"),
             )
         ]
 
