@@ -13,12 +13,18 @@ from gfscreen.models.manifest import FOCUS_FILE, GLANCE_FILE, MANIFEST_FILE, rea
 
 logger = logging.getLogger(__name__)
 
+# 2: Glance's shortcuts follow their input; before, they were frozen to the example of the export.
+EXPORT_FORMAT = 2
+
 
 def is_current(export: Path, weights: Path) -> bool:
     """True if `export` holds an export of exactly these weights."""
     if not (export / MANIFEST_FILE).is_file():
         return False
-    return read_manifest(export).info.get("weights_digest") == read_manifest(weights).digest
+    info = read_manifest(export).info
+    # Those that an older version made say which OpenVINO made them, and no format.
+    outdated = "openvino" in info and info.get("format") != EXPORT_FORMAT
+    return not outdated and info.get("weights_digest") == read_manifest(weights).digest
 
 
 def export_openvino(weights: Path, target: Path) -> Path:
@@ -62,7 +68,8 @@ def export_openvino(weights: Path, target: Path) -> Path:
         names = sorted(path.name for path in folder.iterdir())
         for name in names:
             (folder / name).replace(target / name)
-    info = {"weights_digest": read_manifest(weights).digest, "openvino": openvino.__version__.split("-")[0]}
+    version = openvino.__version__.split("-")[0]
+    info = {"weights_digest": read_manifest(weights).digest, "openvino": version, "format": EXPORT_FORMAT}
     write_manifest(target, names, info)
     return target
 

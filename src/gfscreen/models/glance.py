@@ -6,7 +6,10 @@ Layout of the published checkpoints: `backbone` is MONAI's ResNet without its cl
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
+import torch.nn.functional as F
 from monai.networks.nets.resnet import ResNet, ResNetBlock
 from torch import Tensor, nn
 
@@ -14,6 +17,25 @@ from gfscreen.config import GlanceConfig
 
 _BLOCKS = {"resnet10": [1, 1, 1, 1], "resnet18": [2, 2, 2, 2], "resnet34": [3, 4, 6, 3]}
 LESION_CLASS = 1
+
+
+def zero_padded_shortcut(x: Tensor, planes: int, stride: int) -> Tensor:
+    """Shortcut of type A: every `stride`-th voxel of x (N, C, X, Y, Z), zeros up to `planes` channels; no gradient.
+
+    The values and gradients of MONAI's own, which takes `.data` where this detaches: an export by tracing does not see
+    `.data`, and froze the shortcut to the activations of the example that it was traced with.
+    """
+    kept = F.avg_pool3d(x, kernel_size=1, stride=stride).detach()
+    return F.pad(kept, (0, 0, 0, 0, 0, 0, 0, planes - kept.shape[1]))
+
+
+def _make_shortcuts_traceable(backbone: nn.Module) -> None:
+    for block in backbone.modules():
+        own = getattr(block, "downsample", None)
+        if isinstance(own, partial):
+            block.downsample = partial(  # type: ignore[assignment]
+                zero_padded_shortcut, planes=own.keywords["planes"], stride=own.keywords["stride"]
+            )
 
 
 class Glance(nn.Module):
@@ -36,6 +58,7 @@ class Glance(nn.Module):
             feed_forward=False,
             bias_downsample=config.bias_downsample,
         )
+        _make_shortcuts_traceable(self.backbone)
         if config.pooling == "max":
             self.backbone.avgpool = nn.AdaptiveMaxPool3d(1)
         self.layer = nn.Sequential(nn.Linear(config.stage_channels[-1], 2))
