@@ -11,9 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from gfscreen.budget import Budget
 from gfscreen.config import Plan
 from gfscreen.dicom_output import seg_path, write_seg_of
@@ -165,16 +162,15 @@ class CaseRun:
                 if result is None:
                     self._write_empty(geometry, "the networks were not loaded in time: nothing was looked at")
                 else:
-                    self._write_result(result.mask, geometry)
+                    write_mask(self.mask, result.mask, geometry)
+            if result is not None and self.seg is not None:
+                # Outside: a SEG that cannot be made must not cost the mask.
+                options = self.options
+                write_seg_of(self.case, result.mask, geometry, self.seg, options.series, options.weights)
             self.report.seconds["write"] = round(time.monotonic() - start_s, 3)
             self.report.status = "ok" if result is not None and result.complete else "degraded"
         if self.report.error is None:
             self._say()
-
-    def _write_result(self, mask: NDArray[np.uint8], geometry: Geometry) -> None:
-        write_mask(self.mask, mask, geometry)
-        if self.seg is not None:
-            write_seg_of(self.case, mask, geometry, self.seg, self.options.series, self.options.weights)
 
     def fail(self, error: GFScreenError) -> None:
         """Nothing can be screened; if asked for, a scan that can be read still gets its last resort."""

@@ -23,12 +23,18 @@ from gfscreen.models.manifest import FOCUS_FILE, GLANCE_FILE, MANIFEST_FILE, rea
 
 logger = logging.getLogger(__name__)
 
+# 2: Glance's shortcuts follow their input; before, they were frozen to the example of the export.
+EXPORT_FORMAT = 2
+
 
 def is_current(export: Path, weights: Path) -> bool:
     """True if `export` holds an export of exactly these weights."""
     if not (export / MANIFEST_FILE).is_file():
         return False
-    return read_manifest(export).info.get("weights_digest") == read_manifest(weights).digest
+    info = read_manifest(export).info
+    # Those that an older version made say which OpenVINO made them, and no format.
+    outdated = "openvino" in info and info.get("format") != EXPORT_FORMAT
+    return not outdated and info.get("weights_digest") == read_manifest(weights).digest
 
 
 def export_openvino(weights: Path, target: Path) -> Path:
@@ -83,6 +89,7 @@ def export_openvino(weights: Path, target: Path) -> Path:
     info = {
         "weights_digest": read_manifest(weights).digest,
         "openvino": openvino.__version__.split("-")[0],
+        "format": EXPORT_FORMAT,
         SECONDS_KEY: {name: _time_s(openvino, target / f"{name}.xml") for name in ("glance", "focus")},
     }
     write_manifest(target, names, info)
