@@ -138,9 +138,12 @@ def test_the_long_axis_is_the_longest_of_all_distances():
 
 
 def test_of_equally_long_pairs_the_one_with_the_longer_short_axis_counts():
-    # Both diagonals of a block are equally long and, mirrored, equally wide.
-    found = [measure_section(part, UNIT) for part in (block(4, 3), block(4, 3)[::-1], block(4, 3)[:, ::-1])]
-    assert len({(round(axes.long_mm, 9), round(axes.short_mm, 9)) for axes in found}) == 1
+    section = np.array([[0, 1, 0, 1], [0, 0, 1, 1], [0, 1, 0, 0], [1, 1, 1, 0]], bool)
+    # Two pairs are sqrt(9 + 16) = 5 apart: (-.5, 3) to (3.5, 0), and (0, 3.5) to (3, -.5). Across the second, direction
+    # (4, 3): from (0, .5) to the hull's side from (1, 3.5) to (3, 2.5): .5 + 3 t = 4 - 2 t, t = .7: 3.5. Across the
+    # first it is 3.18.
+    for turned in (section, section[::-1], section[:, ::-1], section.T):
+        assert lengths(turned) == pytest.approx((5, 3.5))
 
 
 def test_hull_and_outline():
