@@ -63,7 +63,7 @@ def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_extras():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert {"cpu", "gpu", "train", "data", "eval", "dicom", "completion", "dev"} == set(
+    assert {"cpu", "gpu", "train", "data", "eval", "dicom", "completion", "preview", "fuzz", "dev"} == set(
         project["optional-dependencies"]
     )
     names = {requirement.split(">")[0].split("=")[0] for requirement in project["dependencies"]}
@@ -79,7 +79,7 @@ class TestContents:
         sources = {
             str(path.relative_to(ROOT / "src"))
             for path in (ROOT / "src" / "gfscreen").rglob("*")
-            if path.is_file() and path.suffix != ".pyc"
+            if path.is_file() and path.suffix != ".pyc" and path.name != ".gitattributes"
         }
         assert package == sources
         assert {"gfscreen/py.typed", "gfscreen/presets/fast.json", "gfscreen/presets/paper.json"} <= package
