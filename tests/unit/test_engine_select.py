@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 
 from gfscreen.config import FocusConfig, GlanceConfig, Plan
 from gfscreen.engines import cpus, select
-from gfscreen.engines.openvino import FOCUS_MODEL, GLANCE_MODEL, OpenVINOEngine, _precision
+from gfscreen.engines.openvino import FOCUS_MODEL, GLANCE_MODEL, OpenVINOEngine, _precision, core
 from gfscreen.engines.select import find_export, load_engine, resolve_device
 from gfscreen.errors import EngineError, UsageError, WeightsError
 from gfscreen.models.manifest import read_manifest, write_manifest
@@ -221,11 +223,24 @@ class TestOpenVINOEngine:
         assert [_precision(older, wanted) for wanted in ("auto", "fp32")] == ["f32", "f32"]
         with pytest.raises(UsageError, match="this CPU does not compute in bfloat16"):
             _precision(older, "bf16")
-        import openvino
-
-        has_bf16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        has_bf16 = "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         expected = "bf16" if has_bf16 else "fp32"
         assert OpenVINOEngine(folder, precision="auto", reason="r").info.precision == expected
+
+    def test_a_signal_after_engines_came_and_went(self, weights):
+        """In a process of its own, which a stale signal stack would end with 139."""
+        folder = export_folder(weights / "openvino", weights)
+        script = (
+            "import os, pathlib, signal, sys\n"
+            "from gfscreen.engines.openvino import OpenVINOEngine\n"
+            "for _ in range(3):\n"
+            "    engine = OpenVINOEngine(pathlib.Path(sys.argv[1]), precision='fp32', reason='test')\n"
+            "    del engine\n"
+            "signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\n"
+            "os.kill(os.getpid(), signal.SIGTERM)\n"
+        )
+        done = subprocess.run([sys.executable, "-X", "faulthandler", "-c", script, folder], timeout=300, check=False)
+        assert done.returncode == 7
 
     def test_focus_that_cannot_be_compiled_is_said_when_it_is_needed(self, weights):
         folder = export_folder(weights / "openvino", weights)

@@ -15,6 +15,7 @@ from gfscreen.engines.openvino import (
     FOCUS_MODEL,
     GLANCE_MODEL,
     SECONDS_KEY,
+    core,
     import_openvino,
 )
 from gfscreen.errors import EngineError
@@ -75,7 +76,7 @@ def export_openvino(weights: Path, target: Path) -> Path:
             traced = folder / f"traced-{name}"
             openvino.save_model(model, traced, compress_to_fp16=compress)
             # Read back: only then are all shapes known, and what rests on them can be folded.
-            model = openvino.Core().read_model(traced)
+            model = core().read_model(traced)
             fold_constants(model)
             openvino.save_model(model, folder / name, compress_to_fp16=compress)
             traced.unlink()
@@ -90,7 +91,7 @@ def export_openvino(weights: Path, target: Path) -> Path:
         "weights_digest": read_manifest(weights).digest,
         "openvino": openvino.__version__.split("-")[0],
         "format": EXPORT_FORMAT,
-        SECONDS_KEY: {name: _time_s(openvino, target / f"{name}.xml") for name in ("glance", "focus")},
+        SECONDS_KEY: {name: _time_s(target / f"{name}.xml") for name in ("glance", "focus")},
     }
     write_manifest(target, names, info)
     return target
@@ -112,9 +113,9 @@ def fold_constants(model: Any) -> None:
     manager.run_passes(model)
 
 
-def _time_s(openvino: Any, model: Path) -> float:
+def _time_s(model: Path) -> float:
     """Seconds of one sub-volume on this machine: the second run, the first still allocates."""
-    compiled = openvino.Core().compile_model(str(model), "CPU", {"PERFORMANCE_HINT": "LATENCY"})
+    compiled = core().compile_model(str(model), "CPU", {"PERFORMANCE_HINT": "LATENCY"})
     request = compiled.create_infer_request()
     sub_volume = np.zeros(tuple(compiled.input(0).shape), np.float32)
     request.infer([sub_volume])

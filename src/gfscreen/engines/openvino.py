@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -45,6 +46,25 @@ def import_openvino() -> Any:
     return openvino
 
 
+@functools.cache
+def core() -> Any:
+    """The process's one OpenVINO Core, made in a thread that ends, and never dropped. Raises ImportError.
+
+    The CPU plugin gives the thread that makes it a stack of its own for signals, and when it goes puts back the stack
+    that was there before, even if an earlier plugin's that is freed: the next signal then crashes the process (seen in
+    2026.4 with several Cores in the main thread and SIGTERM).
+    """
+    openvino = import_openvino()
+
+    def make() -> Any:
+        made = openvino.Core()
+        made.get_property("CPU", "OPTIMIZATION_CAPABILITIES")  # only now is the plugin made
+        return made
+
+    with ThreadPoolExecutor(1, thread_name_prefix="openvino-core") as thread:
+        return thread.submit(make).result()
+
+
 class OpenVINOEngine:
     """Runs an export made by `gfscreen export`.
 
@@ -57,12 +77,11 @@ class OpenVINOEngine:
     def __init__(self, folder: Path, *, precision: str, reason: str) -> None:
         manifest = verify(folder)
         try:
-            openvino = import_openvino()
+            self._core = core()
         except ImportError as error:
             raise EngineError(f"OpenVINO is not installed ({error}); pip install 'gfscreen[cpu]'") from error
         self.glance_batch = self.focus_batch = 1
         self._folder = folder
-        self._core = openvino.Core()
         self._settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": _precision(self._core, precision),
