@@ -62,6 +62,8 @@ extra = [url for url in settings.pop("extra-index-url", "").split() if not url.s
 if extra:
     settings["extra-index-url"] = " ".join(extra)
 settings.pop("no-index", None)
+# A file of this host, and what is installed is pinned anyway.
+settings.pop("constraint", None)
 settings["cert"] = "/etc/ssl/certs/ca-certificates.crt"
 for folder in settings.get("find-links", "").split():
     if Path(folder).is_dir():
