@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,9 @@ def voxels_by_dcmqi(path: Path, decimals: int = 2) -> set[tuple[float, ...]]:
     """Where the lesion voxels of a SEG lie, LPS, as DCMTK reads it."""
     back = path.parent / "back"
     back.mkdir()
-    command = ["segimage2itkimage", "--inputDICOM", path, "--outputDirectory", back, "-t", "nrrd"]
+    # dcmqi's programs lie beside the interpreter, which need not be on PATH.
+    program = Path(sys.executable).with_name("segimage2itkimage")
+    command = [program, "--inputDICOM", path, "--outputDirectory", back, "-t", "nrrd"]
     subprocess.run(command, check=True, capture_output=True)
     image = sitk.ReadImage(str(back / "1.nrrd"))
     return {
