@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,8 @@ import pytest
 from eval.faults import kills, surroundings
 from eval.faults.place import Place, make_place
 from eval.faults.result import Result
+
+ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
@@ -25,6 +30,18 @@ def survived(result: Result) -> None:
         pytest.skip(result.not_run)
     assert result.failures == []
     assert result.survived == result.times
+
+
+def test_memory_exhausted_by_one_case(tmp_path):
+    """In a small process of its own: a fork of this one could fill what the tests before have freed."""
+    command = [sys.executable, "-m", "eval", "faults", "--only", "short_memory", "-o", str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (result,) = json.loads((tmp_path / "faults.json").read_text())["faults"]
+    assert (result["times"], result["survived"]) == (1, 1)
 
 
 def test_killed_at_random_moments(place):
@@ -45,7 +62,6 @@ def test_killed_at_every_step_of_writing(place):
         surroundings.full_disk,
         surroundings.file_too_large,
         surroundings.vanishing_folder,
-        surroundings.short_memory,
         surroundings.last_resort,
         surroundings.clock_jumps,
         surroundings.leftovers,
