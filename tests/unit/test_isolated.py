@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -66,10 +68,50 @@ def test_one_that_is_silent_is_given_up(tmp_path, monkeypatch):
     os.kill(isolated._processes[0]._process.pid, signal.SIGSTOP)
     monkeypatch.setattr(isolated._Process, "__init__", lambda self: pytest.fail("not again within this test"))
     start = time.monotonic()
-    with pytest.raises(pytest.fail.Exception):
+    with pytest.raises(InputError, match=r"^a.mha: the library that reads it failed: no answer within 0 s"):
         read_volume(path)
     assert time.monotonic() - start < 30
     assert isolated._processes == []
+
+
+@pytest.mark.parametrize(
+    ("line", "wild"),
+    [
+        (b"TransformMatrix = 1 0 0 0 1 0 0 0 1", b"TransformMatrix = 1 0 0 0 1 0 1e308 0 1"),
+        (b"Offset = ", b"Offset = nan "),
+    ],
+)
+def test_numbers_beyond_any_scan_are_refused_before_itk_sees_them(line, wild, tmp_path):
+    """Found by fuzzing: ITK never came back from a direction of 1e308."""
+    data = meta_image(compressed=False)
+    assert line in data
+    path = put(tmp_path, "wild.mha", data.replace(line, wild))
+    start = time.monotonic()
+    with pytest.raises(
+        InputError, match=r"^wild.mha: \w+ must hold numbers up to 1e\+06, got (1e308|nan); export it again"
+    ):
+        read_volume(path)
+    assert time.monotonic() - start < 30
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel of Linux")
+def test_a_stuck_process_does_not_outlive_the_run(tmp_path):
+    path = put(tmp_path, "a.mha", meta_image(compressed=False))
+    script = (
+        "import os, pathlib, signal, sys, time\n"
+        "from gfscreen.volume import isolated, read_volume\n"
+        "read_volume(pathlib.Path(sys.argv[1]))\n"
+        "child = isolated._processes[0]._process.pid\n"
+        "os.kill(child, signal.SIGSTOP)\n"
+        "print(child, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=False)
+    child = Path(f"/proc/{int(done.stdout)}/stat")
+    deadline = time.monotonic() + 10
+    while child.exists() and child.read_text().split()[2] != "Z" and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not child.exists() or child.read_text().split()[2] == "Z"
 
 
 def test_more_memory_than_is_declared_is_refused(tmp_path, monkeypatch):

@@ -39,7 +39,11 @@ _LOOK_UP_S = 0.2
 
 
 class _DiedError(Exception):
-    """The process ended or went silent; the message says how."""
+    """The process ended; the message says how."""
+
+
+class _SilentError(Exception):
+    """The process does not answer; asking again would only take as long again."""
 
 
 class _Process:
@@ -72,7 +76,7 @@ class _Process:
             if stop_requested():
                 raise InputError(f"{Path(request['path']).name}: not read, the run was told to stop")
             if time.monotonic() > give_up_s:
-                raise _DiedError(f"no answer within {READ_LIMIT_S:.0f} s")
+                raise _SilentError(f"no answer within {READ_LIMIT_S:.0f} s")
         line = self._process.stdout.readline()
         if not line:
             raise _DiedError(self._epitaph())
@@ -171,14 +175,13 @@ def _answer(path: Path, series: str | None, *, geometry_only: bool) -> tuple[_Pr
     with TemporaryDirectory(prefix="gfscreen-") if path.suffix.lower() == ZIP_SUFFIX else nullcontext() as scratch:
         request["scratch"] = scratch
         try:
-            process, reply = _ask(request)
-        except _DiedError:
             try:
                 process, reply = _ask(request)
-            except _DiedError as error:
-                raise InputError(
-                    f"{path.name}: the library that reads it failed: {error}; export the scan again"
-                ) from error
+            except _DiedError:
+                process, reply = _ask(request)
+        except (_DiedError, _SilentError) as error:
+            reason = f"the library that reads it failed: {error}"
+            raise InputError(f"{path.name}: {reason}; export the scan again") from error
     for level, message in reply["log"]:
         logger.log(level, "%s", message)
     if "refused" in reply:

@@ -16,6 +16,15 @@ from gfscreen.volume.memory import check_memory
 _HEADER_BYTES = 1 << 16
 _DATA_FILE_KEY = re.compile(rb"ElementDataFile", re.IGNORECASE)
 _LOCAL_DATA = re.compile(rb"(?<=\n)ElementDataFile *= *LOCAL\r?\n")
+# Lines of either format that hold sizes and places, and what a number in them looks like.
+_GEOMETRY_LINE = re.compile(
+    rb"^ *(dimsize|offset|position|origin|transformmatrix|rotation|orientation|elementspacing|elementsize"
+    rb"|centerofrotation|sizes|spacings|thicknesses|axis mins|axis maxs|space directions|space origin) *[:=](.*)$",
+    re.IGNORECASE | re.MULTILINE,
+)
+_NUMBER = re.compile(rb"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|[-+]?(?:nan|inf)", re.IGNORECASE)
+# Voxels or mm: far beyond any scan, far below what keeps ITK's decomposition of a matrix busy for ever.
+_LARGEST_NUMBER = 1e6
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -54,6 +63,20 @@ def _refuse_detached_data(path: Path) -> None:
         raise InputError(
             f"{path.name}: expected a blank line behind the NRRD header within {_HEADER_BYTES} bytes; export it again"
         )
+
+
+def _refuse_wild_numbers(path: Path) -> None:
+    """Sizes and places beyond any scan: ITK 5.4 never returns from a direction of 1e308."""
+    with path.open("rb") as stream:
+        head = stream.read(_HEADER_BYTES).replace(b"\r", b"")
+    end = _LOCAL_DATA.search(head) if path.suffix.lower() == ".mha" else re.search(rb"\n\n", head)
+    for key, values in _GEOMETRY_LINE.findall(head[: end.start()] if end else head):
+        for number in _NUMBER.findall(values):
+            if not abs(float(number)) <= _LARGEST_NUMBER:
+                raise InputError(
+                    f"{path.name}: {key.decode()} must hold numbers up to {_LARGEST_NUMBER:g}, got {number.decode()}; "
+                    "export it again"
+                )
 
 
 def _to_volume(image: Any, source: Path, warnings: list[str]) -> Volume:
@@ -97,6 +120,7 @@ def _check_information(reader: Any, source: Path, memory_bytes: int) -> None:
 def read_itk(path: Path, memory_bytes: int) -> Volume:
     """Read a .mha or .nrrd scan that needs at most `memory_bytes`. Raises InputError."""
     _refuse_detached_data(path)
+    _refuse_wild_numbers(path)
     reader = _reader(path)
     try:
         reader.ReadImageInformation()

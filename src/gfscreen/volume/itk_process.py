@@ -7,10 +7,12 @@ first argument names by its descriptor. Ends when stdin ends, so it never outliv
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import logging
 import os
 import resource
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -25,6 +27,7 @@ from gfscreen.volume.itk import read_itk
 
 # Address space for threads and libraries beside the scan.
 _ADDRESS_SLACK_BYTES = 2 << 30
+_PR_SET_PDEATHSIG = 1
 
 
 def _limit_memory(scan_bytes: int) -> None:
@@ -86,8 +89,15 @@ class _Kept(logging.Handler):
         self.said.append((record.levelno, record.getMessage()))
 
 
+def _end_with_parent() -> None:
+    """Linux: this process is killed with the thread that started it, also when a library never returns here."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def main() -> int:
     """Answer requests until stdin ends."""
+    _end_with_parent()
     descriptor = int(sys.argv[1])
     logger, kept = logging.getLogger("gfscreen"), _Kept()
     logger.setLevel(logging.DEBUG)
