@@ -94,6 +94,16 @@ def test_numbers_beyond_any_scan_are_refused_before_itk_sees_them(line, wild, tm
     assert time.monotonic() - start < 30
 
 
+@pytest.mark.parametrize("dimensions", [b"-1", b"65536", b"0"])
+def test_dimensions_beyond_any_scan(dimensions, tmp_path):
+    """Found by fuzzing: -1 kept ITK busy for ever, 65536 had it write into the replies."""
+    data = meta_image(compressed=False)
+    assert b"NDims = 3" in data
+    path = put(tmp_path, "wild.mha", data.replace(b"NDims = 3", b"NDims = " + dimensions))
+    with pytest.raises(InputError, match=r"^wild.mha: NDims must be 3, got '-?\d+'; is it a CT volume\?"):
+        read_volume(path)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel of Linux")
 def test_a_stuck_process_does_not_outlive_the_run(tmp_path):
     path = put(tmp_path, "a.mha", meta_image(compressed=False))

@@ -78,7 +78,7 @@ class _Process:
             if time.monotonic() > give_up_s:
                 raise _SilentError(f"no answer within {READ_LIMIT_S:.0f} s")
         line = self._process.stdout.readline()
-        if not line:
+        if not line.endswith(b"\n"):
             raise _DiedError(self._epitaph())
         reply: dict[str, Any] = json.loads(line)
         return reply

@@ -22,6 +22,7 @@ _GEOMETRY_LINE = re.compile(
     rb"|centerofrotation|sizes|spacings|thicknesses|axis mins|axis maxs|space directions|space origin) *[:=](.*)$",
     re.IGNORECASE | re.MULTILINE,
 )
+_DIMENSIONS_LINE = re.compile(rb"^ *(ndims|dimension) *[:=](.*)$", re.IGNORECASE | re.MULTILINE)
 _NUMBER = re.compile(rb"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|[-+]?(?:nan|inf)", re.IGNORECASE)
 # Voxels or mm: far beyond any scan, far below what keeps ITK's decomposition of a matrix busy for ever.
 _LARGEST_NUMBER = 1e6
@@ -66,11 +67,16 @@ def _refuse_detached_data(path: Path) -> None:
 
 
 def _refuse_wild_numbers(path: Path) -> None:
-    """Sizes and places beyond any scan: ITK 5.4 never returns from a direction of 1e308."""
+    """Numbers beyond any scan: ITK 5.4 never returns from a direction of 1e308, nor from -1 dimensions."""
     with path.open("rb") as stream:
         head = stream.read(_HEADER_BYTES).replace(b"\r", b"")
     end = _LOCAL_DATA.search(head) if path.suffix.lower() == ".mha" else re.search(rb"\n\n", head)
-    for key, values in _GEOMETRY_LINE.findall(head[: end.start()] if end else head):
+    header = head[: end.start()] if end else head
+    for key, value in _DIMENSIONS_LINE.findall(header):
+        if value.strip() not in (b"2", b"3", b"4"):
+            text = value.strip().decode("latin-1")
+            raise InputError(f"{path.name}: {key.decode()} must be 3, got {text!r}; is it a CT volume?")
+    for key, values in _GEOMETRY_LINE.findall(header):
         for number in _NUMBER.findall(values):
             if not abs(float(number)) <= _LARGEST_NUMBER:
                 raise InputError(

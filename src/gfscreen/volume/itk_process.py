@@ -99,14 +99,17 @@ def main() -> int:
     """Answer requests until stdin ends."""
     _end_with_parent()
     descriptor = int(sys.argv[1])
+    # Libraries write to the standard output as they please; the replies have it for themselves.
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
     logger, kept = logging.getLogger("gfscreen"), _Kept()
     logger.setLevel(logging.DEBUG)
     logger.addHandler(kept)
     for line in sys.stdin:
         reply = answer(json.loads(line), descriptor)
-        sys.stdout.write(json.dumps({**reply, "log": kept.said}) + "\n")
+        replies.write(json.dumps({**reply, "log": kept.said}) + "\n")
         kept.said.clear()
-        sys.stdout.flush()
+        replies.flush()
     return 0
 
 
