@@ -209,7 +209,7 @@ def batch_of(samples: list[Sample], device: torch.device) -> tuple[Tensor, Tenso
 def stage_step(settings: Settings, run: Run, sampler: Sampler, world: World) -> Callable[[int], Values]:
     """The function that makes one step of the run's stage and returns what it measured."""
     focus = world.wrap(run.focus) if settings.stage != "glance" else run.focus
-    glance: torch.nn.Module = run.glance
+    glance: nn.Module = run.glance
     if settings.stage != "focus" and settings.gate != "none":
         glance = world.wrap(run.glance)
     half = mixed_precision(settings, world)

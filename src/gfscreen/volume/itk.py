@@ -43,10 +43,14 @@ def _reason(error: RuntimeError) -> str:
     return lines[-1] if lines else type(error).__name__
 
 
-def _refuse_detached_data(path: Path) -> None:
-    """A header may point to another file; only data inside the file itself is read."""
+def _head(path: Path) -> bytes:
+    """The beginning of the file, in which the header must end."""
     with path.open("rb") as stream:
-        head = stream.read(_HEADER_BYTES)
+        return stream.read(_HEADER_BYTES)
+
+
+def _refuse_detached_data(path: Path, head: bytes) -> None:
+    """A header may point to another file; only data inside the file itself is read."""
     if path.suffix.lower() == ".mha":
         # The first mention must be the real one: a misspelt decoy before it would hide where the data lie.
         first = _DATA_FILE_KEY.search(head)
@@ -66,10 +70,9 @@ def _refuse_detached_data(path: Path) -> None:
         )
 
 
-def _refuse_wild_numbers(path: Path) -> None:
+def _refuse_wild_numbers(path: Path, head: bytes) -> None:
     """Numbers beyond any scan: ITK 5.4 never returns from a direction of 1e308, nor from -1 dimensions."""
-    with path.open("rb") as stream:
-        head = stream.read(_HEADER_BYTES).replace(b"\r", b"")
+    head = head.replace(b"\r", b"")
     end = _LOCAL_DATA.search(head) if path.suffix.lower() == ".mha" else re.search(rb"\n\n", head)
     header = head[: end.start()] if end else head
     for key, value in _DIMENSIONS_LINE.findall(header):
@@ -125,8 +128,9 @@ def _check_information(reader: Any, source: Path, memory_bytes: int) -> None:
 
 def read_itk(path: Path, memory_bytes: int) -> Volume:
     """Read a .mha or .nrrd scan that needs at most `memory_bytes`. Raises InputError."""
-    _refuse_detached_data(path)
-    _refuse_wild_numbers(path)
+    head = _head(path)
+    _refuse_detached_data(path, head)
+    _refuse_wild_numbers(path, head)
     reader = _reader(path)
     try:
         reader.ReadImageInformation()
