@@ -45,14 +45,15 @@ $(READY): requirements-dev.txt pyproject.toml scripts/install_torch.sh
 	@touch $@
 
 .PHONY: demo
-demo: setup $(WEIGHTS)/openvino/manifest.json ## screen sample CTs end to end; leaves masks, a report and a picture in demo/
-	@rm -rf demo/cases demo/masks demo/report.json demo/overlay.png
+demo: setup $(WEIGHTS)/openvino/manifest.json ## screen sample CTs end to end; leaves masks, a report, a score and a picture in demo/
+	@rm -rf demo/cases demo/masks demo/score demo/report.json demo/overlay.png
 	$(PYTHON) -m eval cases -o demo/cases
 	$(PYTHON) -m gfscreen predict -i demo/cases/images -o demo/masks --weights $(WEIGHTS) --report demo/report.json
+	$(PYTHON) -m eval score --pred demo/masks --gt demo/cases/labels -o demo/score
 	@case=$$(ls demo/masks | sed -n 's/\.nii\.gz$$//p' | head -n 1) && set -x && \
 	$(PYTHON) -m eval picture --image "demo/cases/images/$${case}_0000.nii.gz" --mask "demo/masks/$$case.nii.gz" \
 		--truth "demo/cases/labels/$$case.nii.gz" -o demo/overlay.png
-	@echo "masks: demo/masks/   report: demo/report.json   picture: demo/overlay.png"
+	@echo "masks: demo/masks/   report: demo/report.json   score: demo/score/   picture: demo/overlay.png"
 
 demo/weights/manifest.json: | $(READY)
 	@echo "no trained weights in weights/: making UNTRAINED ones in demo/weights, good for trying out and timing only"

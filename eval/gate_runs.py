@@ -18,12 +18,12 @@ from gfscreen.budget import Allowance, Budget
 from gfscreen.config import Plan, read_plan
 from gfscreen.engines.base import Engine
 from gfscreen.engines.select import load_engine
-from gfscreen.grid import sample_to_grid, to_model
+from gfscreen.grid import ModelGrid, sample_to_grid, to_model
 from gfscreen.models.manifest import FOCUS_FILE, read_manifest
 from gfscreen.overview import ras_view
 from gfscreen.screening import Settings, glance, no_progress, screen
 from gfscreen.volume import Volume, read_volume
-from gfscreen.windows import clipped, plan_windows
+from gfscreen.windows import Window, clipped, plan_windows
 
 DENSE = "dense"
 
@@ -130,10 +130,16 @@ def run_case(
     clock = Budget(None)
     volume = read_volume(case.image)
     if glance_only:
-        return None, window_records(case, variant, volume, truth.voxels)
-    result = screen(volume, variant.plan, variant.engine, clock, Settings(gate=variant.gate))
+        return None, _records(case, variant.plan, volume, truth.voxels, _glance_all(variant, volume))
+    settings = Settings(gate=variant.gate)
+    result = screen(volume, variant.plan, variant.engine, clock, settings, keep_evidence=True)
     seconds = clock.elapsed_s()
-    windows = window_records(case, variant, volume, truth.voxels)
+    evidence = result.evidence
+    assert evidence is not None
+    suspicion = evidence.glance_probability
+    probability = np.ones(len(evidence.windows)) if suspicion is None else suspicion
+    judged = Judged(evidence.grid, evidence.windows, probability, evidence.kept)
+    windows = _records(case, variant.plan, volume, truth.voxels, judged)
     score = score_pair(truth.voxels, result.mask, truth.spacing_mm)
     inserted = read_mask(case.inserted).voxels if case.inserted else np.zeros_like(truth.voxels)
     found_inserted = detect(inserted, result.mask, truth.spacing_mm)
@@ -159,24 +165,37 @@ def run_case(
     return run, windows
 
 
-def window_records(case: GateCase, variant: Variant, volume: Volume, truth: NDArray[np.uint8]) -> list[WindowRecord]:
-    """What the variant's Glance thinks of every sub-volume and whether it holds lesion; the dense one keeps all.
+@dataclass(frozen=True)
+class Judged:
+    """What a gate thinks of all sub-volumes of a scan: probability float (N,) and kept bool (N,)."""
+
+    grid: ModelGrid
+    windows: Sequence[Window]
+    probability: NDArray[np.floating[Any]]
+    kept: NDArray[np.bool_]
+
+
+def _glance_all(variant: Variant, volume: Volume) -> Judged:
+    """The Glance on every sub-volume, without the Focus."""
+    scan = to_model(volume, variant.plan)
+    windows = plan_windows(scan, variant.plan, variant.plan.overlap)
+    allowance = Allowance(Budget(None), float("inf"))
+    found = glance(scan, windows, variant.plan, variant.engine, allowance, no_progress).probability
+    return Judged(scan.grid, windows, found, found > variant.gate)
+
+
+def _records(
+    case: GateCase, plan: Plan, volume: Volume, truth: NDArray[np.uint8], judged: Judged
+) -> list[WindowRecord]:
+    """One record for each sub-volume.
 
     truth: uint8 (i, j, k) on the scan's grid; it is brought to the model grid as for training. In a scan that nobody
     annotated, a sub-volume without inserted lesion is of unknown content.
     """
-    plan = variant.plan
-    scan = to_model(volume, plan)
-    windows = plan_windows(scan, plan, plan.overlap)
-    label = sample_to_grid(ras_view((truth > 0).astype(np.uint8), volume), scan.grid, nearest=True)
-    if variant.gate > 0:
-        allowance = Allowance(Budget(None), float("inf"))
-        probability = glance(scan, windows, plan, variant.engine, allowance, no_progress).probability
-    else:
-        probability = np.ones(len(windows))
+    label = sample_to_grid(ras_view((truth > 0).astype(np.uint8), volume), judged.grid, nearest=True)
     records = []
-    for window, p in zip(windows, probability, strict=True):
+    for window, probability, kept in zip(judged.windows, judged.probability, judged.kept, strict=True):
         lesion = bool(label[clipped(window.start, plan.sub_volume_voxels, label.shape)].any())
         known = lesion or case.annotated
-        records.append(WindowRecord(case.name, float(p), bool(p > variant.gate), lesion if known else None))
+        records.append(WindowRecord(case.name, float(probability), bool(kept), lesion if known else None))
     return records

@@ -48,7 +48,8 @@ def run(args: argparse.Namespace) -> int:
         path.write_text(json.dumps({"runs": list(runs.values())}, indent=2) + "\n", encoding="utf-8")
         sys.stdout.write(
             f"{one['engine']}: {one['executions']} executions in {one['seconds']} s: {one['outcomes']}, "
-            f"slowest {one['slowest_s']} s, memory +{one['memory_growth_mb']} MB, {len(one['findings'])} findings\n"
+            f"slowest {one['slowest_s']} s, one file at most {one['memory_one_file_mb']} MB, growth "
+            f"{one['memory_growth_mb']} MB, {len(one['findings'])} findings\n"
         )
         for found in one["findings"]:
             sys.stdout.write(f"{found['what']} ({found['times']} times): {found['message']} [{found['file']}]\n")

@@ -29,6 +29,10 @@ def coverage_search(reader: Reader, log: Log, executions: int, seed: int, corpus
     for number, one in enumerate(seeds):
         (corpus / f"{number:03d}").write_bytes(one.data)
 
+    # Tracing itself leaks: 0.75 kB an execution with the reader's functions rewritten and no fuzzer at all, 0.02 kB
+    # without. What one file takes is still watched; growth over a run is left to `random_search`.
+    reader.growth_is_own = False
+
     def one_input(entry: bytes) -> None:
         # The reader goes by content, not by name.
         try:

@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 SILENCE_S = 120.0
 # More deaths than this are not gathered any further: there is enough to repair.
 MAX_DEATHS = 20
+# The most that one file took; growth over the run.
+MEMORY = ("largest_mb", "growth_mb")
 
 
 def choose_engines(wanted: str) -> tuple[list[str], str]:
@@ -37,7 +39,7 @@ def choose_engines(wanted: str) -> tuple[list[str], str]:
 def fuzz(executions: int, seed: int, name: str, output: Path) -> dict[str, Any]:
     """Read `executions` damaged files; files with findings go to `output`. Returns the result as JSON values."""
     began = time.monotonic()
-    total: dict[str, Any] = {"executions": 0, "outcomes": Counter(), "slowest_s": 0.0, "growth_mb": 0.0}
+    total: dict[str, Any] = {"executions": 0, "outcomes": Counter(), "slowest_s": 0.0, **dict.fromkeys(MEMORY, 0.0)}
     findings: dict[str, dict[str, Any]] = {}
     deaths = 0
     while total["executions"] < executions and deaths <= MAX_DEATHS:
@@ -47,7 +49,7 @@ def fuzz(executions: int, seed: int, name: str, output: Path) -> dict[str, Any]:
             state = _state(folder)
             total["executions"] += state["executions"]
             total["outcomes"].update(state["outcomes"])
-            for key in ("slowest_s", "growth_mb"):
+            for key in ("slowest_s", *MEMORY):
                 total[key] = max(total[key], state[key])
             for found in state["findings"]:
                 _keep(findings, found, folder / found["file"], output)
@@ -65,6 +67,7 @@ def fuzz(executions: int, seed: int, name: str, output: Path) -> dict[str, Any]:
         "outcomes": dict(sorted(total["outcomes"].items())),
         "slowest_s": total["slowest_s"],
         "time_limit_s": TIME_LIMIT_S,
+        "memory_one_file_mb": total["largest_mb"],
         "memory_growth_mb": total["growth_mb"],
         "memory_limit_mb": MEMORY_LIMIT_MB,
         "memory_slack_mb": MEMORY_SLACK_MB,
@@ -108,7 +111,7 @@ def _worker(folder: Path, executions: int, seed: int, engine: str) -> str | None
 def _state(folder: Path) -> dict[str, Any]:
     path = folder / STATE_FILE
     if not path.exists():
-        return {"executions": 0, "outcomes": {}, "slowest_s": 0.0, "growth_mb": 0.0, "findings": []}
+        return {"executions": 0, "outcomes": {}, "slowest_s": 0.0, **dict.fromkeys(MEMORY, 0.0), "findings": []}
     state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return state
 

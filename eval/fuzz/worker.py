@@ -58,6 +58,7 @@ class Log:
             "executions": self._reader.executions,
             "outcomes": dict(self._reader.outcomes),
             "slowest_s": round(self._reader.slowest_s, 3),
+            "largest_mb": round(self._reader.largest_mb, 1),
             "growth_mb": round(self._reader.growth_mb, 1),
             "findings": list(self.findings.values()),
         }

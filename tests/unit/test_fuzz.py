@@ -80,11 +80,45 @@ class TestItFinds:
         with pytest.raises(Finding, match="message"):
             reader.execute(nifti("i2"), ".nii")
 
-    def test_memory_beyond_the_limit(self, reader, monkeypatch):
-        reader.start()
-        monkeypatch.setattr(Reader, "growth_mb", property(lambda _: 1000.0))
-        with pytest.raises(Finding, match="memory: 1000 MB"):
+    def test_memory_beyond_the_limit_though_it_is_freed_again(self, reader, monkeypatch):
+        monkeypatch.setattr(target, "MEMORY_LIMIT_MB", 10)
+        honest = target.read_volume
+
+        def greedy(path: Path) -> Any:
+            bytes(b"x" * (200 << 20))
+            return honest(path)
+
+        monkeypatch.setattr(target, "read_volume", greedy)
+        with pytest.raises(Finding, match=r"memory: 2\d\d MB for one file, declared are 10"):
             reader.execute(nifti("i2"), ".nii")
+
+    def test_memory_that_is_never_given_back(self, reader, monkeypatch):
+        monkeypatch.setattr(target, "LEAK_EVERY", 10)
+        monkeypatch.setattr(target, "LEAK_LIMIT_MB", 40)
+        honest, kept = target.read_volume, []
+
+        def leaking(path: Path) -> Any:
+            kept.append(bytearray(b"x" * (8 << 20)))
+            return honest(path)
+
+        reader.start()
+        monkeypatch.setattr(target, "read_volume", leaking)
+        for _ in range(9):
+            reader.execute(nifti("i2"), ".nii")
+        with pytest.raises(Finding, match=r"leak: \d+ MB more than at the start after 10 executions"):
+            reader.execute(nifti("i2"), ".nii")
+
+    def test_but_not_what_the_search_keeps_itself(self, reader, monkeypatch):
+        monkeypatch.setattr(target, "LEAK_EVERY", 1)
+        monkeypatch.setattr(target, "LEAK_LIMIT_MB", 40)
+        reader.execute(nifti("i2"), ".nii")
+        reader.start()
+        kept = bytearray(b"x" * (100 << 20))
+        with pytest.raises(Finding, match="leak"):
+            reader.execute(nifti("i2"), ".nii")
+        reader.growth_is_own = False
+        assert reader.execute(nifti("i2"), ".nii") == "scan"
+        assert kept
 
 
 def test_a_decompression_bomb_is_refused_by_its_header(reader):

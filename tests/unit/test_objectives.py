@@ -168,6 +168,14 @@ class TestDiceCE:
         once, thrice = (float(o.dice_ce(torch.zeros(1, 2, 8, 1, 1), voxels(2, 3), ce_weight=w)) for w in (1.0, 3.0))
         assert thrice - once == pytest.approx(2 * math.log(2), abs=1e-4)
 
+    def test_dice_of_some_sub_volumes_only(self):
+        logits, label = torch.zeros(2, 2, 8, 1, 1), torch.cat([voxels(2), voxels(3)])
+        first = o.dice_ce(logits[:1], label[:1], ce_weight=0.0)
+        both = o.dice_ce(logits, label, ce_weight=0.0, with_dice=torch.tensor([True, False]))
+        assert float(both) == pytest.approx(float(first) / 2, abs=1e-6)
+        alone = o.dice_ce(logits, label, with_dice=torch.tensor([False, False]))
+        assert float(alone) == pytest.approx(math.log(2), abs=1e-4)
+
     def test_cells(self):
         # Eight voxels in four cells of two; lesion in the second, nothing known of the last.
         label = voxels(2)

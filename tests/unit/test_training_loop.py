@@ -18,7 +18,7 @@ from gfscreen import files
 from gfscreen.config import FocusConfig, GlanceConfig
 from gfscreen.errors import OutputError, UsageError, WeightsError
 from gfscreen.models.weights import load_networks
-from gfscreen.training import cli, loop, state
+from gfscreen.training import assemble, cli, loop, state
 from gfscreen.training.data import read_list
 from gfscreen.training.distributed import World
 from gfscreen.training.evaluate import score_crop
@@ -285,3 +285,41 @@ class TestCommand:
         assert [line["step"] for line in journal(tmp_path / "run")] == [1, 2]
         load_networks(tmp_path / "run" / "weights")
         assert Path(tmp_path / "run" / "checkpoint.pt").is_file()
+
+
+@pytest.fixture(scope="module")
+def runs(data_folder, tmp_path_factory):
+    """Two runs, `b` from where `a` ended."""
+    folder = tmp_path_factory.mktemp("runs")
+    loop.train(TINY, job(data_folder, folder / "a"), ALONE)
+    further = dataclasses.replace(TINY, init=str(folder / "a"), seed=1)
+    loop.train(further, job(data_folder, folder / "b"), ALONE)
+    return folder
+
+
+class TestAssemble:
+    def test_mean_of_two_runs_with_the_glance_and_gate_that_were_asked_for(self, runs, tmp_path):
+        a, b, target = runs / "a", runs / "b", tmp_path / "weights"
+        call = ["--focus", str(a), "--focus", str(b), "--glance", str(b), "-o", str(target), "--gate", "0.25"]
+        assert assemble.main(call) == 0
+        plan, glance, focus = load_networks(target)
+        assert (plan.gate, plan.weights) == (0.25, "trained")
+        left, right = tensors(a), tensors(b)
+        moved = 0
+        for name, value in focus.state_dict().items():
+            one, two = left[f"focus_average.{name}"], right[f"focus_average.{name}"]
+            expected = (one + two) / 2 if value.is_floating_point() else one
+            # The weights folder is half precision.
+            torch.testing.assert_close(value.float(), expected.float(), rtol=1e-3, atol=1e-6)
+            moved += not torch.equal(one, two)
+        assert moved
+        for name, value in glance.state_dict().items():
+            torch.testing.assert_close(value.float(), right[f"glance.{name}"].float(), rtol=1e-3, atol=1e-6)
+
+    def test_other_networks_have_no_mean(self, runs, data_folder, tmp_path, caplog):
+        other = dataclasses.replace(TINY, focus=FocusConfig(12, (1, 1, 1, 1), (1, 1, 1, 2)), steps=1)
+        loop.train(other, job(data_folder, tmp_path / "c"), ALONE)
+        call = ["--focus", str(runs / "a"), "--focus", str(tmp_path / "c"), "--glance", str(runs / "a")]
+        assert assemble.main([*call, "-o", str(tmp_path / "weights")]) == 1
+        assert "different Focus networks" in caplog.text
+        assert not (tmp_path / "weights").exists()

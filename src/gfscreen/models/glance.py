@@ -6,7 +6,7 @@ Layout of the published checkpoints: `backbone` is MONAI's ResNet without its cl
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -18,6 +18,8 @@ from gfscreen.config import GlanceConfig
 
 _BLOCKS = {"resnet10": [1, 1, 1, 1], "resnet18": [2, 2, 2, 2], "resnet34": [3, 4, 6, 3]}
 LESION_CLASS = 1
+# Logits per mean activation; activations are about 0.5 in the mean.
+VOTE = 4.0
 
 
 class ZeroPaddedShortcut(nn.Module):
@@ -43,8 +45,8 @@ class Glance(nn.Module):
     """Logits for {not suspicious, lesion} of sub-volumes.
 
     Input: float tensor (N, 1, X, Y, Z), HU window applied, values in [0, 1]. Output: (N, 2).
-    `cells` is the same classifier on the last feature map before it is pooled: about where in the sub-volume the
-    suspicion lies, one cell for 32 voxels at first stride 2. Training may use them, inference does not.
+    `cells` says where in the sub-volume the suspicion lies, at every stage: one cell for 4, 8, 16 and 32 voxels at
+    first stride 2. Training may use them, inference does not.
     """
 
     def __init__(self, config: GlanceConfig) -> None:
@@ -75,19 +77,29 @@ class Glance(nn.Module):
         return logits
 
     @contextmanager
-    def features_kept(self) -> Iterator[list[Tensor]]:
-        """Collects the last feature map (N, C, x, y, z) of every pass made inside, also through a DDP wrapper."""
+    def stages_kept(self) -> Iterator[list[Tensor]]:
+        """Collects the feature maps (N, C, x, y, z) of the four stages of a pass, finest first, also through DDP."""
         kept: list[Tensor] = []
-        hook = self.backbone.layer4.register_forward_hook(lambda _module, _inputs, output: kept.append(output))
+        stages = (self.backbone.layer1, self.backbone.layer2, self.backbone.layer3, self.backbone.layer4)
+        hooks = [stage.register_forward_hook(lambda _module, _inputs, output: kept.append(output)) for stage in stages]
         try:
             yield kept
         finally:
-            hook.remove()
+            for hook in hooks:
+                hook.remove()
 
-    def cells(self, features: Tensor) -> Tensor:
-        """Logits (N, 2, x, y, z) of the classifier on each place of the last feature map."""
-        logits: Tensor = self.layer(features.movedim(1, -1))
-        return logits.movedim(-1, 1)
+    def cells(self, stages: Sequence[Tensor]) -> list[Tensor]:
+        """Logits (N, 2, x, y, z) of every place of each stage's feature map.
+
+        The last stage has the classifier. In the others the first half of the channels votes for a lesion, the second
+        half against it: training has nothing to add to the network and nothing to take away afterwards.
+        """
+        votes = []
+        for stage in stages[:-1]:
+            half = stage.shape[1] // 2
+            votes.append(VOTE * torch.stack([stage[:, half:].mean(dim=1), stage[:, :half].mean(dim=1)], dim=1))
+        last: Tensor = self.layer(stages[-1].movedim(1, -1))
+        return [*votes, last.movedim(-1, 1)]
 
 
 class GlanceProbability(nn.Module):

@@ -23,6 +23,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -200,10 +201,12 @@ def draw_rng(settings: Settings, world: World, step: int) -> np.random.Generator
     return np.random.default_rng([settings.seed, world.rank, step])
 
 
-def batch_of(samples: list[Sample], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Images (N, 1, X, Y, Z) float32 and labels (N, X, Y, Z) uint8."""
+def batch_of(samples: list[Sample], settings: Settings, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Images (N, 1, X, Y, Z) float32, labels (N, X, Y, Z) uint8, and bool (N,): those whose kind has a Dice."""
     images = torch.from_numpy(np.stack([s.image for s in samples])[:, None])
-    return images.to(device), torch.from_numpy(np.stack([s.label for s in samples])).to(device)
+    labels = torch.from_numpy(np.stack([s.label for s in samples]))
+    with_dice = torch.tensor([s.kind in settings.dice_kinds for s in samples])
+    return images.to(device), labels.to(device), with_dice.to(device)
 
 
 def stage_step(settings: Settings, run: Run, sampler: Sampler, world: World) -> Callable[[int], Values]:
@@ -217,7 +220,7 @@ def stage_step(settings: Settings, run: Run, sampler: Sampler, world: World) -> 
     def autocast() -> torch.autocast:
         return torch.autocast(world.device.type, dtype=half, enabled=half is not None)
 
-    def read(images: Tensor, labels: Tensor, passes: int) -> tuple[Tensor, float]:
+    def read(images: Tensor, labels: Tensor, with_dice: Tensor, passes: int) -> tuple[Tensor, float]:
         """One Focus pass with its share of the gradient; logits without gradient, and the loss."""
         with autocast():
             logits = focus(images)
@@ -227,6 +230,7 @@ def stage_step(settings: Settings, run: Run, sampler: Sampler, world: World) -> 
             batch=settings.batch_dice,
             include_background=settings.dice_background,
             ce_weight=settings.ce_weight,
+            with_dice=None if settings.batch_dice else with_dice,
         )
         torch.autograd.backward(run.scaler.scale(loss / passes))
         return logits.detach(), float(loss.detach())
@@ -238,19 +242,23 @@ def stage_step(settings: Settings, run: Run, sampler: Sampler, world: World) -> 
         label = objectives.glance_label(labels)
         by_label = settings.gate == "ce" or step < settings.ce_warmup_steps
         with autocast():
-            with run.glance.features_kept() as features:
+            where: AbstractContextManager[list[Tensor]] = (
+                run.glance.stages_kept() if settings.glance_cells else nullcontext([])
+            )
+            with where as stages:
                 logits = glance(images)
             with torch.no_grad():
                 reference = logits.detach() if by_label else run.reference.train()(images)
         cross_entropy = objectives.balanced_cross_entropy(logits, label)
-        supervised = cross_entropy
+        supervised, cells_loss = cross_entropy, {}
         if settings.glance_cells:
-            where = objectives.cell_cross_entropy(run.glance.cells(features[0]), labels)
-            supervised = supervised + settings.glance_cells * where
+            losses = [objectives.cell_cross_entropy(cells, labels) for cells in run.glance.cells(stages)]
+            supervised = supervised + settings.glance_cells * torch.stack(losses).sum()
+            cells_loss = {f"cells_stage_{n}": float(loss.detach()) for n, loss in enumerate(losses, start=1)}
         parts = objectives.policy_parts(logits, reference, reward)
         loss = supervised if by_label else parts.loss + objectives.CE_WEIGHT * supervised
         torch.autograd.backward(run.scaler.scale(loss))
-        return judgement(logits.detach(), label, reward, parts, cross_entropy)
+        return judgement(logits.detach(), label, reward, parts, cross_entropy) | cells_loss
 
     def update(values: Values) -> Values:
         run.scaler.unscale_(run.optimizer)
@@ -268,17 +276,17 @@ def stage_step(settings: Settings, run: Run, sampler: Sampler, world: World) -> 
         rng, loss = draw_rng(settings, world, step), 0.0
         for _ in range(settings.accumulation):
             samples = [sampler.draw(rng, settings.voxels) for _ in range(settings.batch)]
-            loss += read(*batch_of(samples, world.device), settings.accumulation)[1] / settings.accumulation
+            loss += read(*batch_of(samples, settings, world.device), settings.accumulation)[1] / settings.accumulation
         return update({"focus_loss": loss})
 
     def joint_step(step: int) -> Values:
         rng = draw_rng(settings, world, step)
         samples = [sampler.draw(rng, settings.voxels) for _ in range(settings.group)]
-        images, labels = batch_of(samples, world.device)
+        images, labels, with_dice = batch_of(samples, settings, world.device)
         losses, rewards = [], []
-        pieces = list(zip(torch.split(images, settings.batch), torch.split(labels, settings.batch), strict=True))
-        for image, label in pieces:
-            logits, loss = read(image, label, len(pieces))
+        pieces = list(zip(*(torch.split(part, settings.batch) for part in (images, labels, with_dice)), strict=True))
+        for image, label, dice in pieces:
+            logits, loss = read(image, label, dice, len(pieces))
             losses.append(loss)
             rewards.append(reward_of(settings)(logits, label))
         values = {"focus_loss": sum(losses) / len(losses)}

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from gfscreen.config import FocusConfig, GlanceConfig, Plan, from_json, preset_plan
 from gfscreen.errors import UsageError
-from gfscreen.training.sampling import Mix
+from gfscreen.training.sampling import KINDS, Mix
 
 Stage = Literal["focus", "glance", "joint"]
 Gate = Literal["none", "ce", "grpo_detection", "grpo_dice"]
@@ -26,11 +26,13 @@ class Settings:
     batch: Focus sub-volumes per pass; accumulation: passes per step. group: sub-volumes that a Glance step compares.
     crop_voxels: size of the sub-volumes to train on; null for the plan's, which the Glance should be trained on, since
     it answers one question about a whole sub-volume.
-    ce_weight: of the cross-entropy against the Dice in the loss of the Focus.
+    ce_weight: of the cross-entropy against the Dice in the loss of the Focus. dice_kinds: the kinds of sub-volume (see
+    Mix) that have a Dice; the others have the cross-entropy alone. Not with batch_dice.
     reference_every: steps between refreshes of the frozen reference policy. ce_warmup_steps: the Glance starts on
     cross-entropy alone. glance_cells: weight, in units of the cross-entropy's, of a cross-entropy on where in the
-    sub-volume the lesion is. pool: the glance stage draws from this many pairs of a sub-volume with a lesion and its
-    lesion-free twin, whose reward was found once; pool_refresh: pairs that are replaced after each step.
+    sub-volume the lesion is, at each of the four stages.
+    pool: the glance stage draws from this many pairs of a sub-volume with a lesion and its lesion-free twin, whose
+    reward was found once; pool_refresh: pairs that are replaced after each step.
     ema: decay of the averaged weights that are evaluated and saved, 0 for none.
     amp: `auto` is fp16 on CUDA and off on CPU. bf16 on a CPU that has it takes two thirds of the time; the deepest
     block then stays in float32 (models/focus.py).
@@ -57,6 +59,7 @@ class Settings:
     batch_dice: bool = False
     dice_background: bool = True
     ce_weight: float = 1.0
+    dice_kinds: tuple[str, ...] = KINDS
     lesion_prior: float = 0.5
     reference_every: int = 40
     ce_warmup_steps: int = 0
@@ -89,10 +92,18 @@ class Settings:
             len(self.crop_voxels) != 3 or any(n < 32 or n % 32 for n in self.crop_voxels)
         ):
             raise ValueError(f"crop_voxels must be three multiples of 32 (SwinUNETR), got {self.crop_voxels}")
+        if self.crop_voxels is not None and max(self.crop_voxels) < 64:
+            raise ValueError(
+                f"crop_voxels must reach 64 along one axis (its deepest map is normed), got {self.crop_voxels}"
+            )
         if not 0.0 <= self.ema < 1.0:
             raise ValueError(f"ema must be in [0, 1), got {self.ema}")
         if self.ce_weight < 0.0:
             raise ValueError(f"ce_weight must be 0 or more, got {self.ce_weight}")
+        if unknown := set(self.dice_kinds) - set(KINDS):
+            raise ValueError(f"dice_kinds may hold {', '.join(KINDS)}, got {', '.join(sorted(unknown))}")
+        if self.batch_dice and len(self.dice_kinds) < len(KINDS):
+            raise ValueError("batch_dice is one Dice for all: leave dice_kinds out or set batch_dice to false")
         if not 0.0 < self.lesion_prior <= 0.5:
             raise ValueError(f"lesion_prior must be in (0, 0.5], got {self.lesion_prior}")
 
