@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import mmap
 import signal
 import time
 from collections.abc import Iterator
@@ -57,6 +58,14 @@ def test_the_command_counts_what_it_executes(tmp_path):
     assert result["findings"] == []
 
 
+def fresh_mb(size: int) -> mmap.mmap:
+    """Resident memory that no allocator had in stock, whatever ran in this process before."""
+    area = mmap.mmap(-1, size << 20)
+    for page in range(0, size << 20, mmap.PAGESIZE):
+        area[page] = 1
+    return area
+
+
 class TestItFinds:
     def test_a_crash(self, reader, monkeypatch):
         def broken(path: Path) -> Any:
@@ -85,7 +94,7 @@ class TestItFinds:
         honest = target.read_volume
 
         def greedy(path: Path) -> Any:
-            bytes(b"x" * (200 << 20))
+            fresh_mb(200).close()
             return honest(path)
 
         monkeypatch.setattr(target, "read_volume", greedy)
@@ -98,7 +107,7 @@ class TestItFinds:
         honest, kept = target.read_volume, []
 
         def leaking(path: Path) -> Any:
-            kept.append(bytearray(b"x" * (8 << 20)))
+            kept.append(fresh_mb(8))
             return honest(path)
 
         reader.start()
@@ -113,7 +122,7 @@ class TestItFinds:
         monkeypatch.setattr(target, "LEAK_LIMIT_MB", 40)
         reader.execute(nifti("i2"), ".nii")
         reader.start()
-        kept = bytearray(b"x" * (100 << 20))
+        kept = fresh_mb(100)
         with pytest.raises(Finding, match="leak"):
             reader.execute(nifti("i2"), ".nii")
         reader.growth_is_own = False
