@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 import gfscreen.volume.memory
 from eval.bright import BRIGHT_PLAN, BrightEngine
@@ -72,21 +73,21 @@ class Reader:
 
     def start(self) -> None:
         """Take the present memory as that of the program itself; called after the valid files have been read once."""
-        self._baseline_mb = _memory_mb("VmRSS")
+        self._baseline_mb = _resident_mb()
         self.largest_mb = 0.0
 
     @property
     def growth_mb(self) -> float:
         """Growth of the resident memory since `start`."""
-        return _memory_mb("VmRSS") - self._baseline_mb
+        return _resident_mb() - self._baseline_mb
 
     def execute(self, data: bytes, suffix: str) -> str:
         """Read one file. Returns the outcome; raises Finding."""
         path = self.folder / f"scan_0000{suffix}"
         path.write_bytes(data)
         self.executions += 1
-        before_mb = _memory_mb("VmRSS")
         _forget_peak()
+        before_mb = _peak_mb()
         began = time.monotonic()
         limit_s = RESTART_LIMIT_S if suffix in ITK_SUFFIXES else TIME_LIMIT_S
         signal.setitimer(signal.ITIMER_REAL, limit_s)
@@ -103,7 +104,7 @@ class Reader:
             took_s = time.monotonic() - began
             if limit_s == TIME_LIMIT_S:
                 self.slowest_s = max(self.slowest_s, took_s)
-            taken_mb = _memory_mb("VmHWM") - before_mb
+            taken_mb = _peak_mb() - before_mb
             self.largest_mb = max(self.largest_mb, taken_mb)
         self.outcomes[outcome] += 1
         if taken_mb > MEMORY_LIMIT_MB + MEMORY_SLACK_MB:
@@ -150,12 +151,16 @@ def _check(volume: Volume) -> None:
         mask_header(volume.geometry)
 
 
-def _memory_mb(field: str) -> float:
-    """`VmRSS`, the resident memory of this process, or `VmHWM`, its peak since it was last forgotten."""
+def _resident_mb() -> float:
+    return float(psutil.Process().memory_info().rss) / 2**20
+
+
+def _peak_mb() -> float:
+    """Peak resident memory since it was last forgotten (`VmHWM`, which psutil does not give)."""
     for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
-        if line.startswith(f"{field}:"):
+        if line.startswith("VmHWM:"):
             return float(line.split()[1]) / 1024
-    raise RuntimeError(f"/proc/self/status has no {field}: memory can only be watched on Linux")
+    raise RuntimeError("/proc/self/status has no VmHWM: memory can only be watched on Linux")
 
 
 def _forget_peak() -> None:
