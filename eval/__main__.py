@@ -15,6 +15,7 @@ COMMANDS = {
     "score": "eval.score",
     "compare": "eval.compare",
     "gates": "eval.gates",
+    "peak": "eval.peak",
     "nodules": "eval.nodules",
     "efficiency": "eval.efficiency",
     "table4": "eval.table4",

@@ -26,7 +26,7 @@ from eval.gate_runs import CaseRun, GateCase, Variant, WindowRecord, find_gate_c
 from eval.report.curve import GatePoint
 from eval.statistics import bootstrap_ratio, describe, wilson
 from gfscreen.engines.base import Engine
-from gfscreen.models.manifest import set_gate
+from gfscreen.models.manifest import change_plan
 from gfscreen.training.evaluate import PUBLISHED_SENSITIVITY
 
 logger = logging.getLogger(__name__)
@@ -204,7 +204,7 @@ def _write_results(
 def _write_choice(args: argparse.Namespace, variants: Sequence[Variant], windows: Sequence[WindowRecord]) -> None:
     point = choose(curve(windows), args.sensitivity)
     weights = next(v.weights for v in variants if v.name == args.choose)
-    set_gate(weights, point.threshold)
+    change_plan(weights, gate=point.threshold)
     logger.info(
         "%s: gate %.6f written; here it keeps %.1f %% of the sub-volumes, sensitivity %.4f",
         weights, point.threshold, 100 * point.kept_share, point.sensitivity,

@@ -88,6 +88,7 @@ class Plan:
     foreground: `body` screens sub-volumes that contain body, found by a real body mask; `hu_floor` is the published
         rule: the box of all voxels above the lower end of the HU window, table included.
     gate: Focus runs where the Glance probability of "lesion" is above this.
+    finding_peak: a finding stands if its highest Focus probability is above this; 0.5, where findings begin, keeps all.
     weights: `trained` or `untrained`; shown wherever results are shown.
     """
 
@@ -97,6 +98,7 @@ class Plan:
     sub_volume_voxels: tuple[int, ...] = (96, 96, 64)
     overlap: float = 0.25
     gate: float = 0.9
+    finding_peak: float = 0.5
     foreground: Literal["body", "hu_floor"] = "body"
     hu_windows: HUWindows = field(default_factory=HUWindows)
     glance: GlanceConfig = field(default_factory=GlanceConfig)
@@ -113,6 +115,8 @@ class Plan:
             raise ValueError(f"overlap must be at least 0 and below 1, got {self.overlap}")
         if not 0.0 <= self.gate <= 1.0:
             raise ValueError(f"gate must be a probability in [0, 1], got {self.gate}")
+        if not 0.5 <= self.finding_peak < 1.0:
+            raise ValueError(f"finding_peak must be a probability in [0.5, 1), got {self.finding_peak}")
 
 
 def _build(kind: Any, value: Any, where: str) -> Any:

@@ -47,6 +47,7 @@ class CaseReport:
     windows_done: int | None = None
     windows_unglanced: int | None = None
     skipped_probability: float | None = None
+    findings_dropped: int | None = None
     lesion_volume_ml: float | None = None
     seconds: dict[str, float | None] = field(default_factory=lambda: dict.fromkeys(STAGES))
     peak_rss_mb: float | None = None
@@ -62,6 +63,7 @@ class CaseReport:
         self.windows_done = screening.windows_done
         self.windows_unglanced = screening.windows_unglanced
         self.skipped_probability = screening.skipped_probability
+        self.findings_dropped = screening.findings_dropped
         self.lesion_volume_ml = lesion_volume_ml(screening, volume.geometry)
         if screening.windows_total == 0:
             self.warnings.append("no body found in the scan: the mask is empty")

@@ -4,7 +4,7 @@
     windows   96 x 96 x 64 sub-volumes that contain body                                        (windows)
     glance    how suspicious is each of them?                                                   (engine)
     focus     outline the lesions in the suspicious ones, the most suspicious first             (search, engine)
-    mask      average where sub-volumes overlap, back to the grid of the scan                   (windows, grid)
+    mask      average where sub-volumes overlap, drop what cannot be, back to the native grid  (windows, findings, grid)
 
 The order of focus makes the deadline safe: when time runs out, what was left unread is what glance thought least of.
 How the time is shared, and what happens if not even glance can see all, is decided in `schedule`.
@@ -22,6 +22,7 @@ from gfscreen.budget import Allowance, Budget, write_reserve_s
 from gfscreen.config import Plan
 from gfscreen.engines.base import Engine, FloatArray
 from gfscreen.evidence import Evidence
+from gfscreen.findings import drop_unlikely
 from gfscreen.grid import ModelScan, to_model, to_native_mask
 from gfscreen.region import RegionSplit
 from gfscreen.schedule import Timetable, evenly_spread
@@ -55,7 +56,8 @@ class Screening:
 
     windows_kept: above the gate; windows_done: of these, those that Focus has read; windows_unglanced: those that time
     did not allow Glance to look at. skipped_probability: the highest suspicion among kept windows left unread.
-    evidence: both stages' answers, if they were asked for.
+    findings_dropped: findings of Focus that are not in the mask, for what they are (findings.py). evidence: both
+    stages' answers, if they were asked for.
     """
 
     mask: NDArray[np.uint8]
@@ -65,6 +67,7 @@ class Screening:
     windows_done: int
     windows_unglanced: int
     skipped_probability: float | None
+    findings_dropped: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     evidence: Evidence | None = None
 
@@ -131,6 +134,7 @@ def screen(
 
     start = budget.elapsed_s()
     probability = stitcher.finish()
+    dropped = drop_unlikely(probability, scan.body if plan.foreground == "body" else None, plan.finding_peak)
     mask = to_native_mask(probability, scan.grid, volume)
     seconds["restore"] = budget.elapsed_s() - start
 
@@ -143,6 +147,7 @@ def screen(
         windows_done=len(search.read),
         windows_unglanced=len(search.unseen(windows)),
         skipped_probability=search.suspicion[skipped[0]] if skipped else None,
+        findings_dropped=dropped,
         seconds=seconds,
         evidence=_evidence(scan, plan, search, probability) if keep_evidence else None,
     )

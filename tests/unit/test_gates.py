@@ -12,7 +12,7 @@ from eval import gate_runs, gates
 from eval.gate_runs import GateCase, Variant, WindowRecord, find_gate_cases, load_variants, run_case
 from eval.report.curve import read_curve
 from gfscreen.config import FocusConfig, GlanceConfig, Plan, read_plan
-from gfscreen.models.manifest import set_gate, verify
+from gfscreen.models.manifest import change_plan, verify
 from gfscreen.models.weights import init_weights
 from tests.helpers import BRIGHT, TINY_PLAN, FakeEngine, bright_engine, constant_engine, paint
 
@@ -145,9 +145,9 @@ class TestVariants:
         assert [(v.name, v.gate) for v in found] == [("dense", 0.0), ("a", 0.9), ("b", 0.25)]
 
 
-def test_set_gate_keeps_the_rest(weights):
+def test_change_plan_keeps_the_rest(weights):
     before, manifest = read_plan(weights / "seed1"), verify(weights / "seed1")
-    set_gate(weights / "seed1", 0.125)
+    change_plan(weights / "seed1", gate=0.125)
     after = verify(weights / "seed1")
     assert read_plan(weights / "seed1").gate == 0.125
     assert read_plan(weights / "seed1").focus == before.focus

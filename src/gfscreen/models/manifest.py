@@ -104,9 +104,12 @@ def verify(folder: Path, names: Iterable[str] | None = None) -> Manifest:
     return manifest
 
 
-def set_gate(folder: Path, gate: float) -> Manifest:
-    """Write another gate into the plan of a weights folder and the manifest anew. Raises WeightsError, ValueError."""
+def change_plan(folder: Path, **values: float) -> Manifest:
+    """Write other values of the plan (`gate=0.1`) into a weights folder, and its manifest anew.
+
+    Raises WeightsError for a damaged folder, ValueError for a value that the plan does not allow.
+    """
     manifest = verify(folder)
-    plan = replace(read_plan(folder), gate=gate)
+    plan = replace(read_plan(folder), **values)  # type: ignore[arg-type]  # numbers only; the plan checks them
     write_atomically(folder / PLAN_FILE, (json.dumps(plan_to_json(plan), indent=2) + "\n").encode())
     return write_manifest(folder, manifest.sha256, manifest.info)

@@ -23,7 +23,6 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -45,6 +44,7 @@ from gfscreen.training.evaluate import (
     summarise,
     summarise_gate,
 )
+from gfscreen.training.judging import Values, judge
 from gfscreen.training.pool import Pool
 from gfscreen.training.sampling import Mix, Sample, Sampler, Source, load_lesions
 from gfscreen.training.settings import Settings
@@ -63,7 +63,6 @@ log = logging.getLogger(__name__)
 
 WEIGHTS_FOLDER = "weights"
 EVALUATION_SEED = 20_240
-Values = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -140,6 +139,8 @@ def build_run(settings: Settings, world: World) -> Run:
     if settings.init_glance:
         load_state(glance, stored_state(initial_states(Path(settings.init_glance))[0]), settings.init_glance)
     glance, focus = glance.to(world.device), focus.to(world.device)
+    # On a CPU a group of 12 takes 0.84 s in place of 1.09 so, in bf16 0.55 in place of 0.74; Focus gains nothing.
+    glance = nn.utils.convert_conv3d_weight_memory_format(glance, torch.channels_last_3d)
     reference = copy.deepcopy(glance).requires_grad_(requires_grad=False)
     groups = []
     if settings.stage != "glance":
@@ -235,31 +236,6 @@ def stage_step(settings: Settings, run: Run, sampler: Sampler, world: World) -> 
         torch.autograd.backward(run.scaler.scale(loss / passes))
         return logits.detach(), float(loss.detach())
 
-    def judge(images: Tensor, labels: Tensor, reward: Tensor, step: int) -> Values:
-        """One Glance pass over a group, with its gradient."""
-        if step % settings.reference_every == 0:
-            run.reference.load_state_dict(run.glance.state_dict())
-        label = objectives.glance_label(labels)
-        by_label = settings.gate == "ce" or step < settings.ce_warmup_steps
-        with autocast():
-            where: AbstractContextManager[list[Tensor]] = (
-                run.glance.stages_kept() if settings.glance_cells else nullcontext([])
-            )
-            with where as stages:
-                logits = glance(images)
-            with torch.no_grad():
-                reference = logits.detach() if by_label else run.reference.train()(images)
-        cross_entropy = objectives.balanced_cross_entropy(logits, label)
-        supervised, cells_loss = cross_entropy, {}
-        if settings.glance_cells:
-            losses = [objectives.cell_cross_entropy(cells, labels) for cells in run.glance.cells(stages)]
-            supervised = supervised + settings.glance_cells * torch.stack(losses).sum()
-            cells_loss = {f"cells_stage_{n}": float(loss.detach()) for n, loss in enumerate(losses, start=1)}
-        parts = objectives.policy_parts(logits, reference, reward)
-        loss = supervised if by_label else parts.loss + objectives.CE_WEIGHT * supervised
-        torch.autograd.backward(run.scaler.scale(loss))
-        return judgement(logits.detach(), label, reward, parts, cross_entropy) | cells_loss
-
     def update(values: Values) -> Values:
         run.scaler.unscale_(run.optimizer)
         parameters = [p for group in run.optimizer.param_groups for p in group["params"]]
@@ -291,14 +267,15 @@ def stage_step(settings: Settings, run: Run, sampler: Sampler, world: World) -> 
             rewards.append(reward_of(settings)(logits, label))
         values = {"focus_loss": sum(losses) / len(losses)}
         if settings.gate != "none":
-            values |= judge(images, labels, torch.cat(rewards), step)
+            values |= judge(settings, run, glance, autocast(), (images, labels, torch.cat(rewards)), step)
         return update(values)
 
     if settings.stage == "glance":
         pool = Pool(settings, sampler, run.focus, reward_of(settings), world)
 
         def glance_step(step: int) -> Values:
-            return update(judge(*pool.group(draw_rng(settings, world, step), step), step))
+            group = pool.group(draw_rng(settings, world, step), step)
+            return update(judge(settings, run, glance, autocast(), group, step))
 
         return glance_step
     return focus_step if settings.stage == "focus" else joint_step
@@ -307,27 +284,6 @@ def stage_step(settings: Settings, run: Run, sampler: Sampler, world: World) -> 
 def reward_of(settings: Settings) -> Callable[[Tensor, Tensor], Tensor]:
     """The reward of the gate variant; a cross-entropy gate is watched with the detection reward."""
     return objectives.dice_reward if settings.gate == "grpo_dice" else objectives.detection_reward
-
-
-def judgement(
-    logits: Tensor, label: Tensor, reward: Tensor, parts: objectives.PolicyParts, cross_entropy: Tensor
-) -> Values:
-    """What to watch in a group: reward, policy, and how the Glance decides at even odds. NaN: no value."""
-    opened, lesion = objectives.lesion_probability(logits) > 0.5, label == 1
-    return {
-        "reward_mean": float(reward.mean()),
-        "reward_std": float(reward.std()),
-        "groups_without_variance": float(reward.std() < objectives.ADVANTAGE_STD_FLOOR),
-        "surrogate": float(parts.surrogate.detach()),
-        "kl": float(parts.kl.detach()),
-        "approx_kl": float(parts.approx_kl),
-        "clip_fraction": float(parts.clip_fraction),
-        "entropy": float(parts.entropy),
-        "cross_entropy": float(cross_entropy.detach()),
-        "glance_recall": float(opened[lesion].float().mean()) if bool(lesion.any()) else math.nan,
-        "glance_kept_without_lesion": float(opened[~lesion].float().mean()) if bool((~lesion).any()) else math.nan,
-        "glance_kept": float(opened.float().mean()),
-    }
 
 
 def evaluate(settings: Settings, run: Run, sampler: Sampler, journal: Journal) -> None:

@@ -1,0 +1,136 @@
+"""Choose the plan's `finding_peak`: how sure Focus must be, at its surest, for a finding to stand.
+
+`python -m eval peak --cases DIR --weights WEIGHTS -o OUT [--write]`
+
+`DIR` is as for `eval gates`; use other cases than those that are reported. Every case is read once, densely, with every
+finding left in; each candidate is then applied to the same probabilities, on the model grid. Chosen is the candidate
+with the highest mean DSC, the lowest of them if several are equal. Written: peak.csv, a row per candidate, and with
+--write the chosen value into the plan of the weights folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from eval.gate_runs import GateCase, find_gate_cases
+from eval.masks import read_mask
+from gfscreen.budget import Budget
+from gfscreen.config import Plan, read_plan
+from gfscreen.engines.base import Engine
+from gfscreen.engines.select import load_engine
+from gfscreen.findings import TOUCHING, drop_unlikely
+from gfscreen.grid import LESION_THRESHOLD, sample_to_grid
+from gfscreen.models.manifest import change_plan
+from gfscreen.overview import ras_view
+from gfscreen.screening import Settings, screen
+from gfscreen.volume import read_volume
+
+logger = logging.getLogger(__name__)
+
+CANDIDATES = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98)
+
+
+@dataclass(frozen=True)
+class Effect:
+    """One candidate on all cases: mean DSC, share of lesions touched, findings and their volume without any lesion."""
+
+    peak: float
+    dsc: float
+    touched: float
+    false_findings: float
+    false_ml: float
+
+
+def effect_on(
+    probability: NDArray[np.float32], lesion: NDArray[np.bool_], peak: float, voxel_ml: float
+) -> tuple[float, int, int, float]:
+    """DSC (1 where both are empty), lesions touched, findings that touch no lesion, and their ml, of one case.
+
+    probability: float32 (x, y, z); it is not changed. lesion: bool, same shape.
+    """
+    left = probability.copy()
+    drop_unlikely(left, None, peak)
+    found = left > LESION_THRESHOLD
+    total = int(found.sum() + lesion.sum())
+    lesions, _ = ndimage.label(lesion, TOUCHING)
+    findings, count = ndimage.label(found, TOUCHING)
+    true = np.unique(findings[lesion & found])
+    false = ~np.isin(findings, true) & found
+    touched = np.unique(lesions[lesion & found]).size
+    return 2 * int((found & lesion).sum()) / total if total else 1.0, touched, count - true.size, false.sum() * voxel_ml
+
+
+def effects(cases: Sequence[GateCase], plan: Plan, engine: Engine) -> list[Effect]:
+    """Every candidate on all cases, by rising peak."""
+    voxel_ml = float(np.prod(plan.spacing_mm)) / 1000.0
+    rows: list[list[tuple[float, int, int, float]]] = [[] for _ in CANDIDATES]
+    lesions = 0
+    for case in cases:
+        volume = read_volume(case.image)
+        everything = replace(plan, finding_peak=LESION_THRESHOLD)
+        result = screen(volume, everything, engine, Budget(None), Settings(gate=0.0), keep_evidence=True)
+        assert result.evidence is not None
+        truth = (read_mask(case.label).voxels > 0).astype(np.uint8)
+        lesion = sample_to_grid(ras_view(truth, volume), result.evidence.grid, nearest=True).astype(bool)
+        lesions += int(ndimage.label(lesion, TOUCHING)[1])
+        for row, peak in zip(rows, CANDIDATES, strict=True):
+            row.append(effect_on(result.evidence.focus_probability, lesion, peak, voxel_ml))
+        logger.info(
+            "%s: DSC %.3f with every finding, best %.3f", case.name, rows[0][-1][0], max(r[-1][0] for r in rows)
+        )
+    found = []
+    for row, peak in zip(rows, CANDIDATES, strict=True):
+        dsc, touched, false, false_ml = (np.array(column, float) for column in zip(*row, strict=True))
+        share = float(touched.sum() / lesions) if lesions else 0.0
+        found.append(Effect(peak, float(dsc.mean()), share, float(false.mean()), float(false_ml.mean())))
+    return found
+
+
+def choose(found: Sequence[Effect]) -> Effect:
+    """The candidate with the highest mean DSC; the lowest if several are equal."""
+    return max(found, key=lambda effect: (effect.dsc, -effect.peak))
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `python -m eval peak`."""
+    parser.add_argument("--cases", type=Path, required=True, help="folder with images/ and labels/")
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--write", action="store_true", help="write the chosen value into the plan of the weights")
+    parser.add_argument("--engine", choices=("auto", "torch", "openvino"), default="auto")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Try every candidate on all cases. Exit 0; 2 on wrong usage. Other errors are raised."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        cases = find_gate_cases(args.cases)
+    except ValueError as error:
+        logger.error("peak: %s", error)
+        return 2
+    engine = load_engine(args.weights, device="cpu", engine=args.engine, precision="auto", gpu_memory_limit_mb=None)
+    found = effects(cases, read_plan(args.weights), engine)
+    args.output.mkdir(parents=True, exist_ok=True)
+    with (args.output / "peak.csv").open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, [field.name for field in fields(Effect)])
+        writer.writeheader()
+        writer.writerows(asdict(effect) for effect in found)
+    for effect in found:
+        logger.info(
+            "%.2f: DSC %.3f, touched %.1f %%, %.1f false findings and %.2f false ml a scan",
+            effect.peak, effect.dsc, 100 * effect.touched, effect.false_findings, effect.false_ml,
+        )  # fmt: skip
+    best = choose(found)
+    logger.info("%s: finding_peak %.2f %s", args.weights, best.peak, "written" if args.write else "would be chosen")
+    if args.write:
+        change_plan(args.weights, finding_peak=best.peak)
+    return 0

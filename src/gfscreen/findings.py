@@ -1,0 +1,38 @@
+"""Which of Focus's findings stand. A finding is what hangs together above the lesion threshold on the model grid.
+
+Two rules, both about whole findings, so that no outline is ever cut: a finding must have a voxel in the body, which
+takes away tables and cushions; and somewhere Focus must be surer of it than the plan's `finding_peak`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from gfscreen.grid import LESION_THRESHOLD
+
+TOUCHING = np.ones((3, 3, 3), bool)
+
+
+def drop_unlikely(lesion_probability: NDArray[np.float32], body: NDArray[np.bool_] | None, peak: float) -> int:
+    """Set the probability of findings that do not stand to 0, in place; returns how many there were.
+
+    lesion_probability: float32 (x, y, z). body: bool, same shape; None or without a voxel: the body is not known, and
+    only the peak counts. peak: a finding's highest probability must lie above it; at LESION_THRESHOLD all do.
+    Voxels touch by face, edge or corner. Without a finding nothing is done.
+    """
+    lesion = lesion_probability > LESION_THRESHOLD
+    inside = body if body is not None and body.any() else None
+    if not lesion.any() or (peak <= LESION_THRESHOLD and (inside is None or not (lesion & ~inside).any())):
+        return 0
+    box = ndimage.find_objects(lesion.astype(np.uint8))[0]
+    probability = lesion_probability[box]
+    labels, count = ndimage.label(lesion[box], TOUCHING)
+    numbers = np.arange(1, count + 1)
+    stands = np.asarray(ndimage.maximum(probability, labels, numbers)) > peak
+    if inside is not None:
+        stands &= np.asarray(ndimage.maximum(inside[box], labels, numbers)) > 0
+    dropped = np.concatenate([[False], ~stands])
+    probability[dropped[labels]] = 0.0
+    return int(count - stands.sum())

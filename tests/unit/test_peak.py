@@ -1,0 +1,110 @@
+"""`eval peak`: what each candidate does to the same findings, and the choice."""
+
+from __future__ import annotations
+
+import csv
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from eval import peak
+from eval.gate_runs import find_gate_cases
+from eval.peak import Effect, choose, effect_on, effects
+from gfscreen.config import read_plan
+from gfscreen.models.manifest import verify
+from gfscreen.models.weights import init_weights
+from tests.helpers import TINY_PLAN, FakeEngine, paint
+
+
+@pytest.fixture
+def probability():
+    """A sure finding of 8 voxels on a lesion of 8, one less sure beside any, and nothing on a second lesion."""
+    values = np.full((12, 12, 12), 0.1, np.float32)
+    values[2:4, 2:4, 2:4] = 0.9
+    values[8:10, 8:10, 8:10] = 0.7
+    return values
+
+
+@pytest.fixture
+def lesion():
+    mask = np.zeros((12, 12, 12), bool)
+    mask[2:4, 2:4, 2:4] = True
+    mask[2:4, 8:10, 8:10] = True
+    return mask
+
+
+class TestOneCase:
+    def test_every_finding(self, probability, lesion):
+        # 8 shared of 16 found and 16 of lesion.
+        assert effect_on(probability, lesion, 0.5, 0.5) == (0.5, 1, 1, 4.0)
+
+    def test_only_the_sure_one(self, probability, lesion):
+        before = probability.copy()
+        assert effect_on(probability, lesion, 0.8, 0.5) == (pytest.approx(2 * 8 / 24), 1, 0, 0.0)
+        np.testing.assert_array_equal(probability, before)
+
+    def test_none(self, probability, lesion):
+        assert effect_on(probability, lesion, 0.95, 0.5) == (0.0, 0, 0, 0.0)
+        assert effect_on(probability, np.zeros_like(lesion), 0.95, 0.5) == (1.0, 0, 0, 0.0)
+
+
+def test_the_lowest_of_the_best_is_chosen():
+    found = [Effect(p, dsc, 0.5, 1.0, 1.0) for p, dsc in ((0.5, 0.2), (0.6, 0.4), (0.7, 0.4), (0.8, 0.3))]
+    assert choose(found).peak == 0.6
+
+
+SHAPE = (40, 36, 40)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A painted body with a bright ball, which is the lesion, and a darker one, which is none."""
+    affine = np.diag([4.0, 4.0, 4.0, 1.0])
+    hu, ball = paint(SHAPE, affine)
+    hu[14:17, 22:25, 14:17] = 130
+    for name, array in (("images/A_0000", hu.astype(np.int16)), ("labels/A", ball.astype(np.uint8))):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        nib.save(nib.Nifti1Image(array, affine), tmp_path / f"{name}.nii.gz")
+    return tmp_path
+
+
+def two_balls():
+    """Focus gives the bright one 0.9 and the darker one 0.65."""
+    return FakeEngine(
+        lambda patch: 1.0,
+        lambda patch: np.where(patch > 0.8, 0.9, np.where(patch > 0.6, 0.65, 0.0)).astype(np.float32),
+    )
+
+
+def test_a_scan(folder):
+    found = effects(find_gate_cases(folder), TINY_PLAN, two_balls())
+    by_peak = {round(effect.peak, 2): effect for effect in found}
+    assert by_peak[0.6].false_findings == 1
+    assert by_peak[0.7].false_findings == 0
+    assert by_peak[0.7].dsc > by_peak[0.6].dsc
+    assert (by_peak[0.7].touched, by_peak[0.95].touched) == (1.0, 0.0)
+    assert choose(found).peak == 0.65
+
+
+def test_the_command_writes_the_choice(folder, tmp_path, monkeypatch):
+    weights = tmp_path / "weights"
+    init_weights(weights, TINY_PLAN, seed=0)
+    monkeypatch.setattr(peak, "load_engine", lambda *_args, **_settings: two_balls())
+    args = ["--cases", str(folder), "--weights", str(weights), "-o", str(tmp_path / "out")]
+    from eval.__main__ import main
+
+    assert main(["peak", *args]) == 0
+    assert read_plan(weights).finding_peak == 0.5
+    assert main(["peak", *args, "--write"]) == 0
+    assert read_plan(weights).finding_peak == 0.65
+    verify(weights)
+    with (tmp_path / "out" / "peak.csv").open(encoding="utf-8") as stream:
+        assert [float(row["peak"]) for row in csv.DictReader(stream)] == list(peak.CANDIDATES)
+
+
+def test_no_cases(tmp_path, caplog):
+    from eval.__main__ import main
+
+    assert main(["peak", "--cases", str(tmp_path), "--weights", "w", "-o", str(tmp_path / "out")]) == 2
+    assert "no *_0000" in caplog.text
