@@ -87,6 +87,7 @@ class Plan:
 
     foreground: `body` screens sub-volumes that contain body, found by a real body mask; `hu_floor` is the published
         rule: the box of all voxels above the lower end of the HU window, table included.
+    blend: how sub-volumes count where they overlap: alike, as published, or their middles more.
     gate: Focus runs where the Glance probability of "lesion" is above this.
     finding_peak: a finding stands if its highest Focus probability is above this; 0.5, where findings begin, keeps all.
     weights: `trained` or `untrained`; shown wherever results are shown.
@@ -97,6 +98,7 @@ class Plan:
     spacing_mm: tuple[float, ...] = (1.0, 1.0, 3.0)
     sub_volume_voxels: tuple[int, ...] = (96, 96, 64)
     overlap: float = 0.25
+    blend: Literal["constant", "gaussian"] = "constant"
     gate: float = 0.9
     finding_peak: float = 0.5
     foreground: Literal["body", "hu_floor"] = "body"

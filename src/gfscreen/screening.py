@@ -117,7 +117,7 @@ def screen(
 
     time = Timetable(budget, write_reserve_s(volume.hu.size), engine.info)
     search = Search(windows, gate, settings.keep_share)
-    stitcher = Stitcher(scan.grid.shape, plan.sub_volume_voxels)
+    stitcher = Stitcher(scan.grid.shape, plan.sub_volume_voxels, plan.blend)
     order = evenly_spread(windows, plan.sub_volume_voxels)
     seconds |= {"glance": 0.0, "focus": 0.0}
     # One round if there is time enough.

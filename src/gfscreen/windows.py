@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,20 +117,40 @@ def gather(
     return patch
 
 
-class Stitcher:
-    """Averages overlapping probability maps in place; voxels that no sub-volume covers stay 0, background."""
+def gaussian_weight(size: tuple[int, ...]) -> NDArray[np.float32]:
+    """How much each voxel of a sub-volume counts (x, y, z), float32, 1 in its middle; sigma an eighth of its size.
 
-    def __init__(self, shape: tuple[int, int, int], size: tuple[int, ...]) -> None:
+    At the faces 3e-4, in the corners 3e-11: a network sees the surroundings of a voxel there from one side only. The
+    width is that of MONAI's sliding window in mode `gaussian`.
+    """
+    axes = [np.exp(-0.5 * ((np.arange(n) - (n - 1) / 2) / (n / 8)) ** 2) for n in size]
+    return np.einsum("i,j,k->ijk", *axes).astype(np.float32)
+
+
+class Stitcher:
+    """Averages overlapping probability maps in place; voxels that no sub-volume covers stay 0, background.
+
+    blend: `constant` counts all voxels of a sub-volume alike, as published; `gaussian` those in its middle more.
+    """
+
+    def __init__(
+        self, shape: tuple[int, int, int], size: tuple[int, ...], blend: Literal["constant", "gaussian"] = "constant"
+    ) -> None:
         self._sum = np.zeros(shape, np.float32)
-        self._count = np.zeros(shape, np.uint16)
+        self._weight = gaussian_weight(size) if blend == "gaussian" else None
+        self._count = np.zeros(shape, np.uint16 if self._weight is None else np.float32)
         self._size = size
 
     def add(self, start: tuple[int, int, int], probability: NDArray[np.float32]) -> None:
         """Add one sub-volume's lesion probability (x, y, z); what lies outside the scan is dropped."""
         inside = clipped(start, self._size, self._sum.shape)
         part = tuple(slice(s.start - a, s.stop - a) for s, a in zip(inside, start, strict=True))
-        self._sum[inside] += probability[part]
-        self._count[inside] += 1
+        if self._weight is None:
+            self._sum[inside] += probability[part]
+            self._count[inside] += 1
+        else:
+            self._sum[inside] += probability[part] * self._weight[part]
+            self._count[inside] += self._weight[part]
 
     def finish(self) -> NDArray[np.float32]:
         """Mean lesion probability (x, y, z). The stitcher is spent afterwards."""

@@ -10,7 +10,7 @@ from gfscreen.config import preset_plan
 from gfscreen.errors import InputError, UsageError
 from gfscreen.training.data import load_scan, on_dev_side, prepare_scan, read_list
 from gfscreen.training.objectives import IGNORE
-from gfscreen.training.sampling import Mix, Sampler, Source
+from gfscreen.training.sampling import Mix, Sampler, Source, distort
 from gfscreen.training.settings import settings_from
 
 SHAPE, SPACING = (120, 100, 40), (1.5, 1.5, 3.0)
@@ -195,6 +195,33 @@ class TestSampling:
     def test_kinds_that_cannot_be_drawn(self, source):
         with pytest.raises(UsageError, match="none of the kinds"):
             Sampler(source, PLAN, Mix(real=0, background=0, nodules=1))
+
+
+class TestDistort:
+    def test_the_label_moves_with_the_image(self):
+        """Wherever a bright block and its label go, they go together; what is mirrored in has no label."""
+        image, label = np.full((48, 48, 16), 0.3, np.float32), np.zeros((48, 48, 16), np.uint8)
+        image[20:30, 14:26, 4:9], label[20:30, 14:26, 4:9] = 0.8, 1
+        volumes = []
+        for seed in range(60):
+            turned, moved = distort(np.random.default_rng(seed), image, label)
+            assert turned.dtype == np.float32
+            assert 0 <= turned.min() <= turned.max() <= 1
+            assert set(np.unique(moved)) <= {0, 1, IGNORE}
+            inside, outside = np.median(turned[moved == 1]), np.median(turned[moved == 0])
+            halfway = turned > (inside + outside) / 2
+            assert 2 * (halfway & (moved == 1)).sum() / (halfway[moved != IGNORE].sum() + (moved == 1).sum()) > 0.85
+            volumes.append((moved == 1).sum() / (label == 1).sum())
+        assert min(volumes) < 0.8
+        assert max(volumes) > 1.3
+        assert sum(v == 1 for v in volumes) > 15
+
+    def test_the_same_generator_gives_the_same(self):
+        image = np.random.default_rng(1).random((32, 32, 32), np.float32)
+        label = (image > 0.9).astype(np.uint8)
+        first, second = (distort(np.random.default_rng(7), image, label) for _ in range(2))
+        for a, b in zip(first, second, strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
 class TestSettings:

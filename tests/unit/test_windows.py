@@ -16,6 +16,7 @@ from gfscreen.windows import (
     apply_hu_window,
     axis_starts,
     gather,
+    gaussian_weight,
     plan_windows,
     starts_over_body,
 )
@@ -215,6 +216,27 @@ class TestStitcher:
         for _ in range(300):
             stitcher.add((0, 0, 0), np.full((1, 1, 1), 0.5, np.float32))
         assert stitcher.finish().item() == pytest.approx(0.5)
+
+    def test_middles_count_more(self):
+        stitcher = Stitcher((6, 1, 1), (4, 1, 1), "gaussian")
+        stitcher.add((0, 0, 0), np.full((4, 1, 1), 0.2, np.float32))
+        stitcher.add((2, 0, 0), np.full((4, 1, 1), 0.8, np.float32))
+        # Distances from the middle 0.5 and 1.5 voxels, sigma half a voxel.
+        near, far = np.exp(-0.5), np.exp(-4.5)
+        at_2 = (0.2 * near + 0.8 * far) / (near + far)
+        np.testing.assert_allclose(stitcher.finish().ravel(), [0.2, 0.2, at_2, 1.0 - at_2, 0.8, 0.8], atol=1e-6)
+
+    def test_a_corner_that_one_window_covers_is_what_it_says(self):
+        stitcher = Stitcher((96, 96, 64), (96, 96, 64), "gaussian")
+        probability = np.random.default_rng(0).random((96, 96, 64), np.float32)
+        stitcher.add((0, 0, 0), probability)
+        np.testing.assert_allclose(stitcher.finish(), probability, atol=1e-6)
+
+    def test_the_weight_is_monais(self):
+        utils = pytest.importorskip("monai.data.utils")
+        expected = utils.compute_importance_map((12, 8, 6), mode="gaussian", sigma_scale=0.125).numpy()
+        # MONAI lifts what is below a thousandth.
+        np.testing.assert_allclose(np.maximum(gaussian_weight((12, 8, 6)), expected.min()), expected, rtol=0.01)
 
 
 def test_the_published_plan():

@@ -165,7 +165,7 @@ def load_samplers(settings: Settings, job: Job) -> tuple[Sampler, Sampler | None
     """Samplers of the training side and, if the list has a validation side, of the dev side."""
     plan, data = settings.plan, job.data
     training = Source(tuple(load_scans(data.training, data, plan, job.cache)), *load_lesions(data, dev=False))
-    sampler = Sampler(training, plan, settings.mix)
+    sampler = Sampler(training, plan, settings.mix, strong=settings.augment == "strong")
     if not data.validation or settings.evaluation_crops == 0:
         return sampler, None
     dev = Source(tuple(load_scans(data.validation, data, plan, job.cache)), *load_lesions(data, dev=True))

@@ -36,6 +36,7 @@ class Settings:
     ema: decay of the averaged weights that are evaluated and saved, 0 for none.
     amp: `auto` is fp16 on CUDA and off on CPU. bf16 on a CPU that has it takes two thirds of the time; the deepest
     block then stays in float32 (models/focus.py).
+    augment: `strong` also turns, zooms and changes contrast and sharpness, not for stage glance (its pool is fixed).
     threads: 0 follows how busy the machine is. init: folder of a run whose weights to start from; init_glance: of a run
     whose Glance to take instead.
     """
@@ -69,6 +70,7 @@ class Settings:
     ema: float = 0.0
     amp: Literal["auto", "off", "fp16", "bf16"] = "auto"
     threads: int = 0
+    augment: Literal["published", "strong"] = "published"
     mix: Mix = field(default_factory=Mix)
     glance: GlanceConfig | None = None
     focus: FocusConfig | None = None
@@ -104,6 +106,8 @@ class Settings:
             raise ValueError(f"dice_kinds may hold {', '.join(KINDS)}, got {', '.join(sorted(unknown))}")
         if self.batch_dice and len(self.dice_kinds) < len(KINDS):
             raise ValueError("batch_dice is one Dice for all: leave dice_kinds out or set batch_dice to false")
+        if self.augment == "strong" and self.stage == "glance":
+            raise ValueError("augment strong does nothing in stage glance, which draws from a pool; leave it out")
         if not 0.0 < self.lesion_prior <= 0.5:
             raise ValueError(f"lesion_prior must be in (0, 0.5], got {self.lesion_prior}")
 
