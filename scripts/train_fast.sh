@@ -1,0 +1,44 @@
+#!/bin/sh
+# Trains the weights that ship, anew: both networks of the `fast` preset, stage by stage, and the gate's threshold.
+# Usage: sh scripts/train_fast.sh SHARED_DATA [PYTHON]   (five hours on two CPU cores; writes runs/; resumes)
+# SHARED_DATA: the folder that holds images/, lidc_voi/, masklib/ (weights/MODEL_CARD.md names the sources).
+set -eu
+
+data=$1
+runs=runs
+python=${2:-.venv/bin/python}
+recipe=$(CDPATH='' cd -- "$(dirname -- "$0")/../weights/recipe" && pwd)
+
+train() { # train STAGE: a finished stage is not run again, an interrupted one goes on
+    test -d "$runs/$1/weights" && return 0
+    resume=
+    if test -f "$runs/$1/checkpoint.pt"; then resume=--resume; fi
+    # shellcheck disable=SC2086 # no word where there is nothing to resume
+    "$python" -m gfscreen train --config "$recipe/$1.json" --data "$runs/data/shared.json" --cache "$runs/cache" \
+        -o "$runs/$1" $resume
+}
+
+gate_cases() { # gate_cases NAME HOSTS HALF SEED
+    test -f "$runs/inserted_$1/lesions.json" && return 0
+    "$python" -m gfscreen.training.cases --data "$runs/data/shared.json" --cache "$runs/cache" -o "$runs/inserted_$1" \
+        --lesions 64 --hosts "$2" --half "$3" --seed "$4"
+}
+
+mkdir -p "$runs/data"
+for seed in 101 102; do "$python" -m eval cases -o "$runs/phantoms" --seed "$seed"; done
+"$python" -m gfscreen.training.prepare shared --from "$data" -o "$runs/data/shared.json" --phantoms "$runs/phantoms"
+
+for stage in focus_a focus_b focus_c focus_d focus_f focus_g focus_i glance_ce1 glance_ce2 glance_ce3 glance_grpo2; do train "$stage"; done
+"$python" -m gfscreen.training.assemble --focus "$runs/focus_i" --glance "$runs/glance_ce3" -o "$runs/weights_ce"
+"$python" -m gfscreen.training.assemble --focus "$runs/focus_i" --glance "$runs/glance_grpo2" -o "$runs/weights"
+
+# The gates are chosen on other hosts and other lesions than those that they are reported on.
+gate_cases choose training choose 1
+gate_cases report validation report 0
+for name in weights_ce weights; do
+    "$python" -m eval gates --cases "$runs/inserted_choose" --gate "own=$runs/$name" -o "$runs/choose_$name" \
+        --glance-only --choose own
+done
+"$python" -m eval gates --cases "$runs/inserted_report" --gate "ce=$runs/weights_ce" --gate "grpo=$runs/weights" \
+    -o "$runs/gates"
+"$python" -m eval nodules --weights "$runs/weights" --data "$runs/data/shared.json" --cache "$runs/cache" -o "$runs/nodules"

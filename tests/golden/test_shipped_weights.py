@@ -1,0 +1,64 @@
+"""The weights that ship: whole, trained, small enough, with a card; and they find what the demo hides."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from eval.__main__ import main
+from eval.detection import detect
+from eval.masks import read_mask
+from gfscreen.budget import Budget
+from gfscreen.config import read_plan
+from gfscreen.engines.select import load_engine
+from gfscreen.models.manifest import verify
+from gfscreen.screening import screen
+from gfscreen.volume import read_volume
+
+ROOT = Path(__file__).parents[2]
+WEIGHTS = ROOT / "weights"
+
+
+def test_they_are_whole_trained_and_small_enough():
+    manifest = verify(WEIGHTS)
+    assert read_plan(WEIGHTS).weights == "trained"
+    assert max(manifest.bytes.values()) < 50e6
+    assert sum(manifest.bytes.values()) < 150e6
+
+
+def test_the_card_says_what_they_are():
+    card = (WEIGHTS / "MODEL_CARD.md").read_text(encoding="utf-8")
+    for said in ("not a medical device", "CC BY-NC", "LIDC-IDRI", "95 %", "scripts/train_fast.sh", "Limitations"):
+        assert said in card, said
+    gate = read_plan(WEIGHTS).gate
+    assert f"{gate:.4f}" in card, "the card names another gate than the plan"
+
+
+def test_the_recipe_is_accepted_as_it_is():
+    from gfscreen.training.settings import settings_from
+
+    stages = sorted((WEIGHTS / "recipe").glob("*.json"))
+    assert len(stages) >= 3
+    for stage in stages:
+        settings = settings_from(None, stage)
+        assert settings.preset == "fast"
+        assert json.loads(stage.read_text(encoding="utf-8"))["schedule"] == "steps"
+
+
+@pytest.mark.slow
+def test_the_demos_lesions_are_found(tmp_path):
+    assert main(["cases", "-o", str(tmp_path)]) == 0
+    plan = read_plan(WEIGHTS)
+    engine = load_engine(WEIGHTS, device="cpu", engine="auto", precision="auto", gpu_memory_limit_mb=None)
+    found = lesions = 0
+    for label in sorted((tmp_path / "labels").glob("*.nii.gz")):
+        truth = read_mask(label)
+        volume = read_volume(tmp_path / "images" / label.name.replace(".nii.gz", "_0000.nii.gz"))
+        mask = screen(volume, plan, engine, Budget(None)).mask
+        result = detect(truth.voxels, mask, truth.spacing_mm)
+        lesions += len(result.lesions)
+        found += sum(lesion.detected for lesion in result.lesions)
+    assert lesions >= 6
+    assert found == lesions
