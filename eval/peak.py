@@ -3,8 +3,8 @@
 `python -m eval peak --cases DIR --weights WEIGHTS -o OUT [--write]`
 
 `DIR` is as for `eval gates`; use other cases than those that are reported. Every case is read once, densely, with every
-finding left in; each candidate is then applied to the same probabilities, on the model grid. Chosen is the candidate
-with the highest mean DSC, the lowest of them if several are equal. Written: peak.csv, a row per candidate, and with
+finding left in; each candidate is then applied to the same probabilities, on the model grid. Chosen is the lowest
+candidate whose mean DSC is within 0.001 of the best: so little is chance, and the lower one finds more lesions. Written: peak.csv, a row per candidate, and with
 --write the chosen value into the plan of the weights folder.
 """
 
@@ -37,6 +37,7 @@ from gfscreen.volume import read_volume
 logger = logging.getLogger(__name__)
 
 CANDIDATES = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98)
+CHANCE = 0.001
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,9 @@ def effects(cases: Sequence[GateCase], plan: Plan, engine: Engine) -> list[Effec
 
 
 def choose(found: Sequence[Effect]) -> Effect:
-    """The candidate with the highest mean DSC; the lowest if several are equal."""
-    return max(found, key=lambda effect: (effect.dsc, -effect.peak))
+    """The lowest candidate whose mean DSC is within CHANCE of the best."""
+    best = max(effect.dsc for effect in found)
+    return min((effect for effect in found if effect.dsc >= best - CHANCE), key=lambda effect: effect.peak)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

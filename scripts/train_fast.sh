@@ -28,14 +28,21 @@ mkdir -p "$runs/data"
 for seed in 101 102; do "$python" -m eval cases -o "$runs/phantoms" --seed "$seed"; done
 "$python" -m gfscreen.training.prepare shared --from "$data" -o "$runs/data/shared.json" --phantoms "$runs/phantoms"
 
-for stage in focus_a focus_b focus_c focus_d focus_f focus_g focus_i glance_ce1 glance_ce2 glance_ce3 glance_grpo2; do train "$stage"; done
-"$python" -m gfscreen.training.assemble --focus "$runs/focus_i" --glance "$runs/glance_ce3" -o "$runs/weights_ce"
-"$python" -m gfscreen.training.assemble --focus "$runs/focus_i" --glance "$runs/glance_grpo2" -o "$runs/weights"
+for stage in focus_a focus_b focus_c focus_d focus_f focus_g focus_i glance_ce1 glance_ce2 glance_ce3 glance_grpo2; do
+    train "$stage"
+done
+assemble() { # assemble GLANCE NAME: the mean of the last two Focus runs, with one Glance
+    "$python" -m gfscreen.training.assemble --focus "$runs/focus_g" --focus "$runs/focus_i" --glance "$runs/$1" -o "$runs/$2"
+    "$python" -m gfscreen export --weights "$runs/$2"
+}
+assemble glance_ce3 weights_ce
+assemble glance_grpo2 weights
 
 # The gates are chosen on other hosts and other lesions than those that they are reported on.
 gate_cases choose training choose 1
 gate_cases report validation report 0
 for name in weights_ce weights; do
+    "$python" -m eval peak --cases "$runs/inserted_choose" --weights "$runs/$name" -o "$runs/peak_$name" --write
     "$python" -m eval gates --cases "$runs/inserted_choose" --gate "own=$runs/$name" -o "$runs/choose_$name" \
         --glance-only --choose own
 done

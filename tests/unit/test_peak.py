@@ -50,7 +50,7 @@ class TestOneCase:
 
 
 def test_the_lowest_of_the_best_is_chosen():
-    found = [Effect(p, dsc, 0.5, 1.0, 1.0) for p, dsc in ((0.5, 0.2), (0.6, 0.4), (0.7, 0.4), (0.8, 0.3))]
+    found = [Effect(p, dsc, 0.5, 1.0, 1.0) for p, dsc in ((0.5, 0.398), (0.6, 0.3995), (0.7, 0.4), (0.8, 0.3))]
     assert choose(found).peak == 0.6
 
 
