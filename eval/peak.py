@@ -4,8 +4,8 @@
 
 `DIR` is as for `eval gates`; use other cases than those that are reported. Every case is read once, densely, with every
 finding left in; each candidate is then applied to the same probabilities, on the model grid. Chosen is the lowest
-candidate whose mean DSC is within 0.001 of the best: so little is chance, and the lower one finds more lesions. Written: peak.csv, a row per candidate, and with
---write the chosen value into the plan of the weights folder.
+candidate whose mean DSC is within 0.001 of the best: so little is chance, and the lower one finds more lesions.
+Written: peak.csv, a row per candidate, and with --write the chosen value into the plan of the weights folder.
 """
 
 from __future__ import annotations
