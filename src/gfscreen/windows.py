@@ -124,7 +124,8 @@ def gaussian_weight(size: tuple[int, ...]) -> NDArray[np.float32]:
     width is that of MONAI's sliding window in mode `gaussian`.
     """
     axes = [np.exp(-0.5 * ((np.arange(n) - (n - 1) / 2) / (n / 8)) ** 2) for n in size]
-    return np.einsum("i,j,k->ijk", *axes).astype(np.float32)
+    weight: NDArray[np.float32] = np.einsum("i,j,k->ijk", *axes).astype(np.float32)
+    return weight
 
 
 class Stitcher:
