@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +11,6 @@ from torch import Tensor, nn
 from gfscreen.training import objectives
 from gfscreen.training.settings import Settings
 from gfscreen.training.state import Run
-
-if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
 
 Values = dict[str, float]
 
