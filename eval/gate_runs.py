@@ -184,15 +184,20 @@ def _glance_all(variant: Variant, volume: Volume) -> Judged:
     return Judged(scan.grid, windows, found, found > variant.gate)
 
 
+def label_on_grid(truth: NDArray[np.uint8], volume: Volume, grid: ModelGrid) -> NDArray[np.bool_]:
+    """A label uint8 (i, j, k) of the scan, bool (x, y, z) on the model grid, as training brings it there."""
+    return sample_to_grid(ras_view((truth > 0).astype(np.uint8), volume), grid, nearest=True).astype(bool)
+
+
 def _records(
     case: GateCase, plan: Plan, volume: Volume, truth: NDArray[np.uint8], judged: Judged
 ) -> list[WindowRecord]:
     """One record for each sub-volume.
 
-    truth: uint8 (i, j, k) on the scan's grid; it is brought to the model grid as for training. In a scan that nobody
-    annotated, a sub-volume without inserted lesion is of unknown content.
+    truth: uint8 (i, j, k) on the scan's grid. In a scan that nobody annotated, a sub-volume without inserted lesion is
+    of unknown content.
     """
-    label = sample_to_grid(ras_view((truth > 0).astype(np.uint8), volume), judged.grid, nearest=True)
+    label = label_on_grid(truth, volume, judged.grid)
     records = []
     for window, probability, kept in zip(judged.windows, judged.probability, judged.kept, strict=True):
         lesion = bool(label[clipped(window.start, plan.sub_volume_voxels, label.shape)].any())

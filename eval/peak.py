@@ -19,18 +19,18 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from eval.gate_runs import GateCase, find_gate_cases
-from eval.masks import read_mask
+from eval.detection import detect
+from eval.gate_runs import GateCase, find_gate_cases, label_on_grid
+from eval.masks import Spacing, read_mask
+from eval.metrics import dice
 from gfscreen.budget import Budget
 from gfscreen.config import Plan, read_plan
 from gfscreen.engines.base import Engine
 from gfscreen.engines.select import load_engine
-from gfscreen.findings import TOUCHING, drop_unlikely
-from gfscreen.grid import LESION_THRESHOLD, sample_to_grid
+from gfscreen.findings import drop_unlikely
+from gfscreen.grid import LESION_THRESHOLD
 from gfscreen.models.manifest import change_plan
-from gfscreen.overview import ras_view
 from gfscreen.screening import Settings, screen
 from gfscreen.volume import read_volume
 
@@ -52,7 +52,7 @@ class Effect:
 
 
 def effect_on(
-    probability: NDArray[np.float32], lesion: NDArray[np.bool_], peak: float, voxel_ml: float
+    probability: NDArray[np.float32], lesion: NDArray[np.bool_], peak: float, spacing_mm: Spacing
 ) -> tuple[float, int, int, float]:
     """DSC (1 where both are empty), lesions touched, findings that touch no lesion, and their ml, of one case.
 
@@ -61,18 +61,13 @@ def effect_on(
     left = probability.copy()
     drop_unlikely(left, None, peak)
     found = left > LESION_THRESHOLD
-    total = int(found.sum() + lesion.sum())
-    lesions, _ = ndimage.label(lesion, TOUCHING)
-    findings, count = ndimage.label(found, TOUCHING)
-    true = np.unique(findings[lesion & found])
-    false = ~np.isin(findings, true) & found
-    touched = np.unique(lesions[lesion & found]).size
-    return 2 * int((found & lesion).sum()) / total if total else 1.0, touched, count - true.size, false.sum() * voxel_ml
+    result = detect(lesion, found, spacing_mm)
+    touched = sum(one.detected for one in result.lesions)
+    return dice(found, lesion), touched, result.false_components, result.false_components_ml
 
 
 def effects(cases: Sequence[GateCase], plan: Plan, engine: Engine) -> list[Effect]:
     """Every candidate on all cases, by rising peak."""
-    voxel_ml = float(np.prod(plan.spacing_mm)) / 1000.0
     rows: list[list[tuple[float, int, int, float]]] = [[] for _ in CANDIDATES]
     lesions = 0
     for case in cases:
@@ -80,11 +75,11 @@ def effects(cases: Sequence[GateCase], plan: Plan, engine: Engine) -> list[Effec
         everything = replace(plan, finding_peak=LESION_THRESHOLD)
         result = screen(volume, everything, engine, Budget(None), Settings(gate=0.0), keep_evidence=True)
         assert result.evidence is not None
-        truth = (read_mask(case.label).voxels > 0).astype(np.uint8)
-        lesion = sample_to_grid(ras_view(truth, volume), result.evidence.grid, nearest=True).astype(bool)
-        lesions += int(ndimage.label(lesion, TOUCHING)[1])
+        grid = result.evidence.grid
+        lesion = label_on_grid(read_mask(case.label).voxels, volume, grid)
+        lesions += len(detect(lesion, None, grid.spacing_mm).lesions)
         for row, peak in zip(rows, CANDIDATES, strict=True):
-            row.append(effect_on(result.evidence.focus_probability, lesion, peak, voxel_ml))
+            row.append(effect_on(result.evidence.focus_probability, lesion, peak, grid.spacing_mm))
         logger.info(
             "%s: DSC %.3f with every finding, best %.3f", case.name, rows[0][-1][0], max(r[-1][0] for r in rows)
         )

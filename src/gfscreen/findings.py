@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from gfscreen.grid import LESION_THRESHOLD
 
-TOUCHING = np.ones((3, 3, 3), bool)
+_TOUCHING = np.ones((3, 3, 3), bool)
 
 
 def drop_unlikely(lesion_probability: NDArray[np.float32], body: NDArray[np.bool_] | None, peak: float) -> int:
@@ -28,7 +28,7 @@ def drop_unlikely(lesion_probability: NDArray[np.float32], body: NDArray[np.bool
         return 0
     box = ndimage.find_objects(lesion.astype(np.uint8))[0]
     probability = lesion_probability[box]
-    labels, count = ndimage.label(lesion[box], TOUCHING)
+    labels, count = ndimage.label(lesion[box], _TOUCHING)
     numbers = np.arange(1, count + 1)
     stands = np.asarray(ndimage.maximum(probability, labels, numbers)) > peak
     if inside is not None:

@@ -16,6 +16,9 @@ from gfscreen.models.manifest import verify
 from gfscreen.models.weights import init_weights
 from tests.helpers import TINY_PLAN, FakeEngine, paint
 
+# Spacing of a voxel of half a millilitre.
+HALF_ML = (10.0, 10.0, 5.0)
+
 
 @pytest.fixture
 def probability():
@@ -37,16 +40,16 @@ def lesion():
 class TestOneCase:
     def test_every_finding(self, probability, lesion):
         # 8 shared of 16 found and 16 of lesion.
-        assert effect_on(probability, lesion, 0.5, 0.5) == (0.5, 1, 1, 4.0)
+        assert effect_on(probability, lesion, 0.5, HALF_ML) == (0.5, 1, 1, 4.0)
 
     def test_only_the_sure_one(self, probability, lesion):
         before = probability.copy()
-        assert effect_on(probability, lesion, 0.8, 0.5) == (pytest.approx(2 * 8 / 24), 1, 0, 0.0)
+        assert effect_on(probability, lesion, 0.8, HALF_ML) == (pytest.approx(2 * 8 / 24), 1, 0, 0.0)
         np.testing.assert_array_equal(probability, before)
 
     def test_none(self, probability, lesion):
-        assert effect_on(probability, lesion, 0.95, 0.5) == (0.0, 0, 0, 0.0)
-        assert effect_on(probability, np.zeros_like(lesion), 0.95, 0.5) == (1.0, 0, 0, 0.0)
+        assert effect_on(probability, lesion, 0.95, HALF_ML) == (0.0, 0, 0, 0.0)
+        assert effect_on(probability, np.zeros_like(lesion), 0.95, HALF_ML) == (1.0, 0, 0, 0.0)
 
 
 def test_the_lowest_of_the_best_is_chosen():

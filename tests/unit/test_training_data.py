@@ -244,6 +244,7 @@ class TestSettings:
             ('{"crop_voxels": [32, 32, 32]}', "reach 64 along one axis"),
             ('{"dice_kinds": ["nodule"]}', "dice_kinds may hold real, background, nodules"),
             ('{"dice_kinds": ["nodules"], "batch_dice": true}', "batch_dice to false"),
+            ('{"stage": "glance", "augment": "strong"}', "augment strong does nothing in stage glance"),
             ('{"preset": "paper"}', "is for preset 'paper'"),
             ("[", "not readable as JSON"),
         ],
