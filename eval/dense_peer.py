@@ -86,7 +86,7 @@ def segment(path: Path, args: argparse.Namespace) -> dict[str, Any]:
     windows = len(dense_patch_slices(padded, plan.sub_volume_voxels, interval))
     with _timed(seconds, "write"):
         args.output.mkdir(parents=True, exist_ok=True)
-        mask = to_native_mask(probability[0, 0].float().numpy(), scan.grid, volume)
+        mask = to_native_mask(probability[0, 0].float().numpy(), scan.grid, volume, plan.lesion_threshold)
         name = path.name.removesuffix(IMAGE_SUFFIX)
         write_mask(args.output / f"{name}.nii.gz", mask, volume.geometry)
     seconds["total"] = time.monotonic() - started

@@ -26,6 +26,7 @@ from eval.statistics import bootstrap_ratio, wilson
 from gfscreen.config import Plan, read_plan
 from gfscreen.engines.base import Engine
 from gfscreen.engines.select import load_engine
+from gfscreen.findings import drop_unlikely
 from gfscreen.training.data import DataList, load_scans, read_list
 from gfscreen.training.evaluate import score_crop
 from gfscreen.training.lesions import Nodule
@@ -63,9 +64,11 @@ def nodule_samples(sampler: Sampler, nodules: Iterable[Nodule], plan: Plan) -> I
 
 
 def score_nodule(nodule: Nodule, sample: Sample, engine: Engine, plan: Plan) -> NoduleScore:
-    """Read the sub-volume and compare the mask (probability above 0.5) with both outlines."""
+    """Read the sub-volume and compare the mask, cut and freed of unlikely findings by the plan, with both outlines."""
     assert sample.loose is not None
-    predicted = engine.focus(sample.image[None])[0] > 0.5
+    probability = engine.focus(sample.image[None])[0]
+    drop_unlikely(probability, None, threshold=plan.lesion_threshold, peak=plan.finding_peak)
+    predicted = probability > plan.lesion_threshold
     tight = score_crop(predicted, sample, plan.spacing_mm)
     wider = np.where(sample.loose & (sample.label != LESION_CLASS), LESION_CLASS, sample.label).astype(np.uint8)
     loose = score_crop(predicted, replace(sample, label=wider), plan.spacing_mm)

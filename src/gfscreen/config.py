@@ -89,7 +89,8 @@ class Plan:
         rule: the box of all voxels above the lower end of the HU window, table included.
     blend: how sub-volumes count where they overlap: alike, as published, or their middles more.
     gate: Focus runs where the Glance probability of "lesion" is above this.
-    finding_peak: a finding stands if its highest Focus probability is above this; 0.5, where findings begin, keeps all.
+    lesion_threshold: voxels whose Focus probability is above this are lesion; 0.5 is the argmax of two classes.
+    finding_peak: a finding stands if its highest Focus probability is above this; at lesion_threshold all do.
     weights: `trained` or `untrained`; shown wherever results are shown.
     """
 
@@ -100,6 +101,7 @@ class Plan:
     overlap: float = 0.25
     blend: Literal["constant", "gaussian"] = "constant"
     gate: float = 0.9
+    lesion_threshold: float = 0.5
     finding_peak: float = 0.5
     foreground: Literal["body", "hu_floor"] = "body"
     hu_windows: HUWindows = field(default_factory=HUWindows)
@@ -117,8 +119,13 @@ class Plan:
             raise ValueError(f"overlap must be at least 0 and below 1, got {self.overlap}")
         if not 0.0 <= self.gate <= 1.0:
             raise ValueError(f"gate must be a probability in [0, 1], got {self.gate}")
-        if not 0.5 <= self.finding_peak < 1.0:
-            raise ValueError(f"finding_peak must be a probability in [0.5, 1), got {self.finding_peak}")
+        if not 0.0 < self.lesion_threshold < 1.0:
+            raise ValueError(f"lesion_threshold must be a probability in (0, 1), got {self.lesion_threshold}")
+        if not self.lesion_threshold <= self.finding_peak < 1.0:
+            raise ValueError(
+                f"finding_peak must be a probability in [{self.lesion_threshold:g}, 1), from lesion_threshold on, "
+                f"got {self.finding_peak}"
+            )
 
 
 def _build(kind: Any, value: Any, where: str) -> Any:

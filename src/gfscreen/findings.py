@@ -1,4 +1,4 @@
-"""Which of Focus's findings stand. A finding is what hangs together above the lesion threshold on the model grid.
+"""Which of Focus's findings stand. A finding is what hangs together above `lesion_threshold` on the model grid.
 
 Two rules, both about whole findings, so that no outline is ever cut: a finding must have a voxel in the body, which
 takes away tables and cushions; and somewhere Focus must be surer of it than the plan's `finding_peak`.
@@ -10,21 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from gfscreen.grid import LESION_THRESHOLD
-
 _TOUCHING = np.ones((3, 3, 3), bool)
 
 
-def drop_unlikely(lesion_probability: NDArray[np.float32], body: NDArray[np.bool_] | None, peak: float) -> int:
+def drop_unlikely(
+    lesion_probability: NDArray[np.float32], body: NDArray[np.bool_] | None, *, threshold: float, peak: float
+) -> int:
     """Set the probability of findings that do not stand to 0, in place; returns how many there were.
 
     lesion_probability: float32 (x, y, z). body: bool, same shape; None or without a voxel: the body is not known, and
-    only the peak counts. peak: a finding's highest probability must lie above it; at LESION_THRESHOLD all do.
+    only the peak counts. threshold: findings are above it. peak: a finding's highest probability must lie above it;
+    at `threshold` all do.
     Voxels touch by face, edge or corner. Without a finding nothing is done.
     """
-    lesion = lesion_probability > LESION_THRESHOLD
+    lesion = lesion_probability > threshold
     inside = body if body is not None and body.any() else None
-    if not lesion.any() or (peak <= LESION_THRESHOLD and (inside is None or not (lesion & ~inside).any())):
+    if not lesion.any() or (peak <= threshold and (inside is None or not (lesion & ~inside).any())):
         return 0
     box = ndimage.find_objects(lesion.astype(np.uint8))[0]
     probability = lesion_probability[box]

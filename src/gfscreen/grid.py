@@ -185,16 +185,18 @@ def _with_box(grid: ModelGrid, box: Box) -> ModelGrid:
     return ModelGrid(box, grid.full_shape, grid.native_shape, grid.native_mm, grid.spacing_mm)
 
 
-def to_native_mask(lesion_probability: NDArray[np.float32], grid: ModelGrid, volume: Volume) -> NDArray[np.uint8]:
+def to_native_mask(
+    lesion_probability: NDArray[np.float32], grid: ModelGrid, volume: Volume, threshold: float = LESION_THRESHOLD
+) -> NDArray[np.uint8]:
     """Mask uint8 {0, 1} (i, j, k) on the native grid from lesion probabilities (x, y, z) on the model grid.
 
-    The probability is interpolated linearly and cut at 0.5 (argmax of two classes), which keeps the outline smooth
+    The probability is interpolated linearly and cut at `threshold` (0.5: argmax of two classes): outlines stay smooth
     across the 3 mm slices. Only the boxes that hold lesions are sampled; everything else is background.
     """
     mask = np.zeros(volume.hu.shape, np.uint8, order="F")
     view = ras_view(mask, volume)
-    for box in lesion_boxes(lesion_probability > LESION_THRESHOLD):
-        _restore_box(lesion_probability, box, grid, view)
+    for box in lesion_boxes(lesion_probability > threshold):
+        _restore_box(lesion_probability, box, grid, view, threshold)
     return mask
 
 
@@ -219,7 +221,9 @@ def lesion_boxes(lesion: NDArray[np.bool_]) -> list[Box]:
     return boxes
 
 
-def _restore_box(probability: NDArray[np.float32], box: Box, grid: ModelGrid, mask: NDArray[np.generic]) -> None:
+def _restore_box(
+    probability: NDArray[np.float32], box: Box, grid: ModelGrid, mask: NDArray[np.generic], threshold: float
+) -> None:
     """Set the lesions of one box of the model grid in `mask`, uint8 (x, y, z) of the whole scan in RAS order."""
     target, origin, shape = [], [], []
     for axis, (low, high) in enumerate(box):
@@ -237,4 +241,4 @@ def _restore_box(probability: NDArray[np.float32], box: Box, grid: ModelGrid, ma
     source = probability[tuple(slice(*part) for part in box)]
     sampled = _resample(source, tuple(origin), step, tuple(shape), sitk.sitkLinear, sitk.sitkFloat32, None)
     # Boxes may overlap at their corners: what another one has set stays.
-    mask[tuple(target)][sampled.astype(np.float32, copy=False) > LESION_THRESHOLD] = 1
+    mask[tuple(target)][sampled.astype(np.float32, copy=False) > threshold] = 1

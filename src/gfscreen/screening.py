@@ -134,8 +134,9 @@ def screen(
 
     start = budget.elapsed_s()
     probability = stitcher.finish()
-    dropped = drop_unlikely(probability, scan.body if plan.foreground == "body" else None, plan.finding_peak)
-    mask = to_native_mask(probability, scan.grid, volume)
+    body = scan.body if plan.foreground == "body" else None
+    dropped = drop_unlikely(probability, body, threshold=plan.lesion_threshold, peak=plan.finding_peak)
+    mask = to_native_mask(probability, scan.grid, volume, plan.lesion_threshold)
     seconds["restore"] = budget.elapsed_s() - start
 
     skipped = search.unread()

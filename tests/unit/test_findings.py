@@ -37,7 +37,7 @@ def probability(**findings: float) -> NDArray[np.float32]:
 class TestBody:
     def test_only_what_has_no_voxel_in_the_body_goes(self):
         values = probability(inside=0.7, edge=0.7, outside=0.9)
-        assert drop_unlikely(values, body(), 0.5) == 1
+        assert drop_unlikely(values, body(), threshold=0.5, peak=0.5) == 1
         np.testing.assert_array_equal(values[OUTSIDE], 0.0)
         # A finding at the edge is kept whole: its part outside is not cut off.
         np.testing.assert_array_equal(values[INSIDE], np.float32(0.7))
@@ -46,12 +46,12 @@ class TestBody:
     def test_corners_touch(self):
         values = probability(inside=0.7)
         values[5:15, 5, 5] = 0.7
-        assert drop_unlikely(values, body(), 0.5) == 0
+        assert drop_unlikely(values, body(), threshold=0.5, peak=0.5) == 0
 
     @pytest.mark.parametrize("unknown", [None, np.zeros(SHAPE, bool)])
     def test_where_the_body_is_not_known_nothing_goes(self, unknown):
         values = probability(outside=0.9)
-        assert drop_unlikely(values, unknown, 0.5) == 0
+        assert drop_unlikely(values, unknown, threshold=0.5, peak=0.5) == 0
         assert values[OUTSIDE].min() > 0.5
 
 
@@ -59,25 +59,34 @@ class TestPeak:
     def test_the_highest_probability_counts(self):
         values = probability(inside=0.7, edge=0.7)
         values[3, 3, 3] = 0.9
-        assert drop_unlikely(values, body(), 0.8) == 1
+        assert drop_unlikely(values, body(), threshold=0.5, peak=0.8) == 1
         assert values[INSIDE].min() > 0.5
         np.testing.assert_array_equal(values[EDGE], 0.0)
 
     def test_it_is_exclusive(self):
         values = probability(inside=0.75)
-        assert drop_unlikely(values, None, 0.75) == 1
-        assert drop_unlikely(probability(inside=0.75), None, 0.7499) == 0
+        assert drop_unlikely(values, None, threshold=0.5, peak=0.75) == 1
+        assert drop_unlikely(probability(inside=0.75), None, threshold=0.5, peak=0.7499) == 0
 
     def test_below_the_lesion_threshold_nothing_is_touched(self):
         values = probability(inside=0.9)
         values[18, 15, 11] = 0.5
-        drop_unlikely(values, body(), 0.95)
+        drop_unlikely(values, body(), threshold=0.5, peak=0.95)
         assert values[18, 15, 11] == 0.5
         assert values[0, 0, 0] == np.float32(0.2)
 
+    def test_a_lower_threshold_takes_in_the_neighbourhood(self):
+        values = probability(inside=0.9, edge=0.4)
+        values[5:9, 3, 3] = 0.4  # joins both
+        assert drop_unlikely(values.copy(), None, threshold=0.3, peak=0.8) == 0
+        values[7, 3, 3] = 0.25
+        assert drop_unlikely(values, None, threshold=0.3, peak=0.8) == 1
+        assert values[5, 3, 3] == np.float32(0.4)
+        np.testing.assert_array_equal(values[EDGE], 0.0)
+
     def test_without_findings(self):
         values = probability()
-        assert drop_unlikely(values, body(), 0.9) == 0
+        assert drop_unlikely(values, body(), threshold=0.5, peak=0.9) == 0
         np.testing.assert_array_equal(values, np.float32(0.2))
 
 
@@ -90,7 +99,7 @@ class TestPeak:
 def test_what_stands_is_as_it_was_and_meets_both_rules(values, inside, peak):
     """And a second pass finds nothing more to drop."""
     after = values.copy()
-    drop_unlikely(after, inside, peak)
+    drop_unlikely(after, inside, threshold=0.5, peak=peak)
     kept = after > 0.5
     np.testing.assert_array_equal(after[kept], values[kept])
     np.testing.assert_array_equal(after[values <= 0.5], values[values <= 0.5])
@@ -98,7 +107,7 @@ def test_what_stands_is_as_it_was_and_meets_both_rules(values, inside, peak):
         assert after.max() > peak
         assert (kept & inside).any() or not inside.any()
     again = after.copy()
-    assert drop_unlikely(again, inside, peak) == 0
+    assert drop_unlikely(again, inside, threshold=0.5, peak=peak) == 0
     np.testing.assert_array_equal(again, after)
 
 
@@ -114,8 +123,11 @@ class TestScreening:
         hu[24:38, 41:42, :] = LESION_HU
         return hu
 
-    def screened(self, plan=TINY_PLAN):
-        engine = FakeEngine(lambda patch: 1.0, lambda patch: np.where(patch > 0.7, 0.8, 0.0).astype(np.float32))
+    def screened(self, plan=TINY_PLAN, tissue=0.0):
+        def focus(patch):
+            return np.where(patch > 0.7, 0.8, np.where(patch > 0.3, tissue, 0.0)).astype(np.float32)
+
+        engine = FakeEngine(lambda patch: 1.0, focus)
         return screen(volume_of(self.scan(), np.diag([4.0, 4.0, 4.0, 1.0])), plan, engine, Budget())
 
     def test_the_couch_is_no_lesion(self):
@@ -129,6 +141,13 @@ class TestScreening:
         result = self.screened(replace(TINY_PLAN, finding_peak=0.85))
         assert not result.mask.any()
         assert result.findings_dropped == 2
+
+    def test_the_plans_lesion_threshold(self):
+        assert not self.screened(replace(TINY_PLAN, lesion_threshold=0.81, finding_peak=0.81)).mask.any()
+        plans = [replace(TINY_PLAN, lesion_threshold=threshold, finding_peak=0.7) for threshold in (0.3, 0.7)]
+        low, high = (self.screened(plan, tissue=0.4).mask for plan in plans)
+        assert low[high > 0].all()
+        assert low.sum() > high.sum() > 0
 
     def test_the_published_foreground_knows_no_body(self):
         assert self.screened(replace(TINY_PLAN, foreground="hu_floor")).mask[24:38, 41].any()

@@ -293,6 +293,6 @@ class TestLesionBoxes:
         mask = to_native_mask(probability, grid, volume)
         whole = np.zeros(mask.shape, np.uint8, order="F")
         everything = ((0, grid.shape[0]), (0, grid.shape[1]), (0, grid.shape[2]))
-        _restore_box(probability, everything, grid, ras_view(whole, volume))
+        _restore_box(probability, everything, grid, ras_view(whole, volume), 0.5)
         assert mask.any()
         np.testing.assert_array_equal(mask, whole)

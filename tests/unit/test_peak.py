@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from itertools import product
 
 import nibabel as nib
 import numpy as np
@@ -40,21 +41,32 @@ def lesion():
 class TestOneCase:
     def test_every_finding(self, probability, lesion):
         # 8 shared of 16 found and 16 of lesion.
-        assert effect_on(probability, lesion, 0.5, HALF_ML) == (0.5, 1, 1, 4.0)
+        assert effect_on(probability, lesion, 0.5, 0.5, HALF_ML) == (0.5, 1, 1, 4.0)
 
     def test_only_the_sure_one(self, probability, lesion):
         before = probability.copy()
-        assert effect_on(probability, lesion, 0.8, HALF_ML) == (pytest.approx(2 * 8 / 24), 1, 0, 0.0)
+        assert effect_on(probability, lesion, 0.5, 0.8, HALF_ML) == (pytest.approx(2 * 8 / 24), 1, 0, 0.0)
         np.testing.assert_array_equal(probability, before)
 
     def test_none(self, probability, lesion):
-        assert effect_on(probability, lesion, 0.95, HALF_ML) == (0.0, 0, 0, 0.0)
-        assert effect_on(probability, np.zeros_like(lesion), 0.95, HALF_ML) == (1.0, 0, 0, 0.0)
+        assert effect_on(probability, lesion, 0.5, 0.95, HALF_ML) == (0.0, 0, 0, 0.0)
+        assert effect_on(probability, np.zeros_like(lesion), 0.5, 0.95, HALF_ML) == (1.0, 0, 0, 0.0)
+
+    def test_a_lower_threshold_widens_what_stands_and_brings_in_nothing_else(self, probability, lesion):
+        probability[1, 2:4, 2:4] = 0.3  # beside the sure one
+        probability[8:10, 2:4, 2:4] = 0.3  # alone
+        assert effect_on(probability, lesion, 0.2, 0.8, HALF_ML) == (pytest.approx(2 * 8 / 28), 1, 0, 0.0)
 
 
-def test_the_lowest_of_the_best_is_chosen():
-    found = [Effect(p, dsc, 0.5, 1.0, 1.0) for p, dsc in ((0.5, 0.398), (0.6, 0.3995), (0.7, 0.4), (0.8, 0.3))]
-    assert choose(found).peak == 0.6
+class TestChoice:
+    def test_of_the_best_that_which_touches_most(self):
+        rows = ((0.5, 0.398, 0.9), (0.6, 0.3995, 0.8), (0.7, 0.4, 0.7), (0.8, 0.3, 1.0))
+        assert choose([Effect(0.5, peak, dsc, touched, 1.0, 1.0) for peak, dsc, touched in rows]).peak == 0.6
+
+    def test_then_that_with_the_fewest_false_findings(self):
+        rows = ((0.2, 0.6, 3.0), (0.3, 0.7, 1.0), (0.5, 0.5, 2.0))
+        best = choose([Effect(threshold, peak, 0.4, 0.5, false, 1.0) for threshold, peak, false in rows])
+        assert (best.threshold, best.peak) == (0.3, 0.7)
 
 
 SHAPE = (40, 36, 40)
@@ -82,12 +94,12 @@ def two_balls():
 
 def test_a_scan(folder):
     found = effects(find_gate_cases(folder), TINY_PLAN, two_balls())
-    by_peak = {round(effect.peak, 2): effect for effect in found}
+    by_peak = {round(effect.peak, 2): effect for effect in found if effect.threshold == 0.5}
     assert by_peak[0.6].false_findings == 1
     assert by_peak[0.7].false_findings == 0
     assert by_peak[0.7].dsc > by_peak[0.6].dsc
     assert (by_peak[0.7].touched, by_peak[0.95].touched) == (1.0, 0.0)
-    assert choose(found).peak == 0.65
+    assert (choose(found).threshold, choose(found).peak) == (0.5, 0.65)
 
 
 def test_the_command_writes_the_choice(folder, tmp_path, monkeypatch):
@@ -100,10 +112,11 @@ def test_the_command_writes_the_choice(folder, tmp_path, monkeypatch):
     assert main(["peak", *args]) == 0
     assert read_plan(weights).finding_peak == 0.5
     assert main(["peak", *args, "--write"]) == 0
-    assert read_plan(weights).finding_peak == 0.65
+    assert (read_plan(weights).lesion_threshold, read_plan(weights).finding_peak) == (0.5, 0.65)
     verify(weights)
     with (tmp_path / "out" / "peak.csv").open(encoding="utf-8") as stream:
-        assert [float(row["peak"]) for row in csv.DictReader(stream)] == list(peak.CANDIDATES)
+        pairs = [(float(row["threshold"]), float(row["peak"])) for row in csv.DictReader(stream)]
+    assert pairs == list(product(peak.THRESHOLDS, peak.PEAKS))
 
 
 def test_no_cases(tmp_path, caplog):
