@@ -7,8 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers import Runner
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 REQUIRE_SHARED = os.environ.get("GFSCREEN_REQUIRE_SHARED") == "1"
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Runner:
+    """`predict` with a fake engine on files below a temporary folder."""
+    return Runner(monkeypatch, tmp_path)
 
 
 @pytest.fixture(scope="session")

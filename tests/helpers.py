@@ -46,6 +46,7 @@ BRIGHT = 0.7
 BALL_OFFSET_MM = np.array([22.0, -14.0, 10.0])
 BALL_RADIUS_MM = 18.0
 BODY_SEMI_AXES_MM = np.array([58.0, 50.0, 62.0])
+PAINTED_SHAPE, PAINTED_AFFINE = (36, 32, 30), np.diag([4.0, 4.0, 5.0, 1.0])
 
 
 def dice(a: NDArray[Any], b: NDArray[Any]) -> float:
@@ -167,6 +168,11 @@ def write_nifti(path: Path, stored: NDArray[Any], affine: NDArray[np.float64] | 
     content = nifti_bytes(nifti_header(stored.shape, stored.dtype, **forms, **header), stored)
     path.write_bytes(gzip.compress(content, 1, mtime=0) if path.suffix == ".gz" else content)
     return path
+
+
+def write_painted(path: Path) -> Path:
+    """A scan of PAINTED_SHAPE with a body and a bright ball."""
+    return write_nifti(path, paint(PAINTED_SHAPE, PAINTED_AFFINE)[0], PAINTED_AFFINE)
 
 
 def raw_content(path: Path) -> bytes:

@@ -118,11 +118,6 @@ class TestRepair:
             check_affine(affine_of(columns), Path("a.nii"))
 
 
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Runner:
-    return Runner(monkeypatch, tmp_path)
-
-
 def assert_found(run: Runner, path: Path, truth: NDArray[np.bool_], *, at_least: float = 0.8) -> NDArray[np.uint8]:
     """Screen one scan with the engine that finds bright voxels; the mask lies on the ball, in the scan's own frame."""
     result = run(path)

@@ -17,7 +17,7 @@ from gfscreen.options import Options
 from gfscreen.pipeline import Background, ReadAhead
 from gfscreen.predict import predict
 from gfscreen.volume import memory
-from tests.helpers import TISSUE_HU, FakeClock, Runner, bright_engine, constant_engine, read_mask, write_nifti
+from tests.helpers import TISSUE_HU, FakeClock, bright_engine, constant_engine, read_mask, write_nifti
 
 AFFINE = np.diag([4.0, 4.0, 5.0, 1.0])
 PATIENCE_S = 20.0
@@ -25,11 +25,6 @@ PATIENCE_S = 20.0
 
 def scan(folder: Path, name: str) -> None:
     write_nifti(folder / f"{name}_0000.nii.gz", np.full((32, 30, 20), TISSUE_HU, np.int16), AFFINE)
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runner:
-    return Runner(monkeypatch, tmp_path)
 
 
 class TestReadAhead:

@@ -23,6 +23,8 @@ from gfscreen.models.manifest import write_manifest
 from gfscreen.options import Options
 from gfscreen.predict import predict
 from tests.helpers import (
+    PAINTED_AFFINE,
+    PAINTED_SHAPE,
     TISSUE_HU,
     FakeClock,
     FakeEngine,
@@ -36,22 +38,11 @@ from tests.helpers import (
     paint,
     read_mask,
     write_nifti,
+    write_painted,
 )
 
-AFFINE = np.diag([4.0, 4.0, 5.0, 1.0])
-SHAPE = (36, 32, 30)
 
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Runner:
-    return Runner(monkeypatch, tmp_path)
-
-
-def good(folder: Path, name: str) -> Path:
-    return write_nifti(folder / name, paint(SHAPE, AFFINE)[0], AFFINE)
-
-
-def ct(shape: tuple[int, ...] = SHAPE) -> np.ndarray:
+def ct(shape: tuple[int, ...] = PAINTED_SHAPE) -> np.ndarray:
     return np.random.default_rng(0).integers(-1000, 400, shape).astype(np.int16)
 
 
@@ -65,19 +56,19 @@ def truncated_gzip(path: Path) -> None:
 
 
 def rgb(path: Path) -> None:
-    header = nifti_header(SHAPE, sform=AFFINE)
+    header = nifti_header(PAINTED_SHAPE, sform=PAINTED_AFFINE)
     header["datatype"], header["bitpix"] = 128, 24
-    packed(path, header, np.zeros((3 * SHAPE[0], *SHAPE[1:]), np.uint8))
+    packed(path, header, np.zeros((3 * PAINTED_SHAPE[0], *PAINTED_SHAPE[1:]), np.uint8))
 
 
 def beyond_the_file(path: Path) -> None:
-    header = nifti_header(SHAPE, sform=AFFINE)
+    header = nifti_header(PAINTED_SHAPE, sform=PAINTED_AFFINE)
     header["dim"][3] = 30000
     path.write_bytes(gzip.compress(nifti_bytes(header, ct()), 1))
 
 
 def largest_header(path: Path) -> None:
-    path.write_bytes(gzip.compress(bytes(nifti_header((32767,) * 3, sform=AFFINE).binaryblock) + bytes(4)))
+    path.write_bytes(gzip.compress(bytes(nifti_header((32767,) * 3, sform=PAINTED_AFFINE).binaryblock) + bytes(4)))
 
 
 def no_permission(path: Path) -> None:
@@ -92,7 +83,7 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "2D": (lambda path: write_nifti(path, ct((40, 30))), "expected a 3D volume, got shape (40, 30)"),
     "4D": (lambda path: write_nifti(path, ct((8, 8, 8, 2))), "expected a 3D volume, got shape (8, 8, 8, 2)"),
     "RGB": (rgb, "expected grey values, got RGB colours"),
-    "NaN only": (lambda path: write_nifti(path, np.full(SHAPE, np.nan, np.float32)), "every voxel is NaN"),
+    "NaN only": (lambda path: write_nifti(path, np.full(PAINTED_SHAPE, np.nan, np.float32)), "every voxel is NaN"),
     "dimensions beyond the file": (beyond_the_file, "the file of"),
     "dimensions beyond everything": (largest_header, "(32767, 32767, 32767)"),
     "a folder": (lambda path: path.mkdir(), "expected a file, found a folder"),
@@ -105,7 +96,7 @@ class TestBadScans:
     @pytest.mark.parametrize("kind", BAD)
     def test_one_error_that_names_the_file_and_the_others_are_written(self, run, kind, caplog):
         make, said = BAD[kind]
-        first, last = good(run.inputs, "a_0000.nii.gz"), good(run.inputs, "c_0000.nii.gz")
+        first, last = write_painted(run.inputs / "a_0000.nii.gz"), write_painted(run.inputs / "c_0000.nii.gz")
         make(run.inputs / "b_0000.nii.gz")
         with caplog.at_level(logging.INFO, "gfscreen"):
             result = run()
@@ -133,9 +124,9 @@ class TestBadScans:
         assert [result.cases[name]["status"] for name in "ac"] == ["ok", "ok"]
 
     def test_beyond_memory_is_refused_before_allocation(self, run, monkeypatch):
-        good(run.inputs, "a_0000.nii.gz")
+        write_painted(run.inputs / "a_0000.nii.gz")
         path = run.inputs / "b_0000.nii"
-        path.write_bytes(bytes(nifti_header((500, 500, 300), sform=AFFINE).binaryblock))
+        path.write_bytes(bytes(nifti_header((500, 500, 300), sform=PAINTED_AFFINE).binaryblock))
         with path.open("r+b") as stream:
             stream.truncate(352 + 500 * 500 * 300 * 2)  # sparse: the file really is as long as its header says
         monkeypatch.setattr("gfscreen.volume.memory.available_bytes", lambda: 400 * 2**20)
@@ -151,12 +142,12 @@ class TestBadScans:
         def exhausted(*_: Any) -> None:
             raise MemoryError
 
-        good(run.inputs, "a.nii.gz")
+        write_painted(run.inputs / "a.nii.gz")
         monkeypatch.setattr("gfscreen.volume.nifti._read_array", exhausted)
         assert "a.nii.gz: does not fit into memory" in run().only["error"]
 
     def test_damaged_files_of_other_kinds(self, run):
-        good(run.inputs, "a_0000.nii.gz")
+        write_painted(run.inputs / "a_0000.nii.gz")
         (run.inputs / "b.mha").write_bytes(b"NDims = 3\nDimSize = 4 4 4\nElementDataFile = LOCAL\n")
         (run.inputs / "c.nrrd").write_bytes(b"NRRD0004\ntype: short\ndimension: 3\nsizes: 9 9 9\nencoding: raw\n\n\0\0")
         result = run()
@@ -166,16 +157,16 @@ class TestBadScans:
             assert "\n" not in result.cases[name]["error"]
 
     def test_two_scans_with_the_same_mask(self, run):
-        good(run.inputs, "a.nii.gz")
-        good(run.inputs, "a_0000.nii.gz")
+        write_painted(run.inputs / "a.nii.gz")
+        write_painted(run.inputs / "a_0000.nii.gz")
         result = run()
         assert (result.code, result.written) == (1, ["a.nii.gz"])
         assert [case["status"] for case in result.report["cases"]] == ["ok", "failed"]
         assert result.report["cases"][1]["error"].startswith("a_0000.nii.gz: its mask would be named a.nii.gz")
 
     def test_a_mask_is_never_written_over_its_scan(self, run):
-        path = good(run.inputs, "a.nii.gz")
-        good(run.inputs, "b_0000.nii.gz")
+        path = write_painted(run.inputs / "a.nii.gz")
+        write_painted(run.inputs / "b_0000.nii.gz")
         before = path.read_bytes()
         result = run(output=run.inputs)
         assert path.read_bytes() == before
@@ -187,7 +178,7 @@ class TestBadScans:
         def broken(patch: np.ndarray) -> float:
             raise ZeroDivisionError("a bug")
 
-        good(run.inputs, "a_0000.nii.gz")
+        write_painted(run.inputs / "a_0000.nii.gz")
         with caplog.at_level(logging.ERROR, "gfscreen"):
             result = run(engine=FakeEngine(broken, lambda patch: patch))
         assert result.code == 1
@@ -206,8 +197,10 @@ class TestNotHounsfield:
         ],
     )
     def test_is_screened_and_warned_about_in_the_report(self, run, stored, said, caplog):
-        good(run.inputs, "a_0000.nii.gz")
-        scan = write_nifti(run.inputs / "b_0000.nii.gz", stored(paint(SHAPE, AFFINE)[0]), AFFINE)
+        write_painted(run.inputs / "a_0000.nii.gz")
+        scan = write_nifti(
+            run.inputs / "b_0000.nii.gz", stored(paint(PAINTED_SHAPE, PAINTED_AFFINE)[0]), PAINTED_AFFINE
+        )
         with caplog.at_level(logging.WARNING, "gfscreen"):
             result = run()
         assert result.code == 0
@@ -221,32 +214,32 @@ class TestNotHounsfield:
 
     def test_a_constant_shift_of_stored_values(self, run):
         """0..4095 with its intercept in the header is a CT: no warning."""
-        hu, ball = paint(SHAPE, AFFINE)
+        hu, ball = paint(PAINTED_SHAPE, PAINTED_AFFINE)
         stored = (hu + 1024).astype(np.uint16)
-        write_nifti(run.inputs / "a.nii.gz", stored, AFFINE, slope=1.0, intercept=-1024.0)
+        write_nifti(run.inputs / "a.nii.gz", stored, PAINTED_AFFINE, slope=1.0, intercept=-1024.0)
         result = run()
         assert result.only["warnings"] == []
         assert (read_mask(result.output / "a.nii.gz") & ball).any()
 
 
 def islands(shape: tuple[int, int, int]) -> np.ndarray:
-    hu = paint(shape, AFFINE)[0].astype(np.float32)
+    hu = paint(shape, PAINTED_AFFINE)[0].astype(np.float32)
     hu[4:9, 5:11, 3:9] = np.nan
     hu[0], hu[-1] = np.nan, -np.inf
     return hu
 
 
 ODD: dict[str, np.ndarray] = {
-    "one slice": np.where(paint(SHAPE, AFFINE)[0][:, :, 15:16] > 0, TISSUE_HU, -1000).astype(np.int16),
+    "one slice": np.where(paint(PAINTED_SHAPE, PAINTED_AFFINE)[0][:, :, 15:16] > 0, TISSUE_HU, -1000).astype(np.int16),
     "one slice, whole image": np.full((64, 64, 1), TISSUE_HU, np.int16),
     "one column": np.full((1, 40, 30), TISSUE_HU, np.int16),
     "one voxel": np.full((1, 1, 1), TISSUE_HU, np.int16),
-    "constant tissue": np.full(SHAPE, TISSUE_HU, np.int16),
-    "constant air": np.full(SHAPE, -1024, np.int16),
-    "constant zero": np.zeros(SHAPE, np.int16),
+    "constant tissue": np.full(PAINTED_SHAPE, TISSUE_HU, np.int16),
+    "constant air": np.full(PAINTED_SHAPE, -1024, np.int16),
+    "constant zero": np.zeros(PAINTED_SHAPE, np.int16),
     "extremes of int16": np.where(ct() > 0, 32767, -32768).astype(np.int16),
-    "islands of NaN": islands(SHAPE),
-    "smaller than a sub-volume": paint((30, 26, 25), AFFINE)[0],
+    "islands of NaN": islands(PAINTED_SHAPE),
+    "smaller than a sub-volume": paint((30, 26, 25), PAINTED_AFFINE)[0],
     "much smaller": np.full((5, 6, 7), TISSUE_HU, np.int16),
     "noise": ct(),
     "one axis long": np.full((8, 8, 400), TISSUE_HU, np.int16),
@@ -257,7 +250,7 @@ class TestOddScans:
     @pytest.mark.parametrize("kind", ODD)
     @pytest.mark.parametrize("engine", ["finds what is bright", "finds everything"])
     def test_gives_a_valid_mask(self, run, kind, engine):
-        scan = write_nifti(run.inputs / "a_0000.nii.gz", ODD[kind], AFFINE)
+        scan = write_nifti(run.inputs / "a_0000.nii.gz", ODD[kind], PAINTED_AFFINE)
         result = run(engine=bright_engine() if engine == "finds what is bright" else constant_engine(1.0, 1.0))
         assert result.code == 0, result.only["error"]
         assert result.written == ["a.nii.gz"]
@@ -266,14 +259,14 @@ class TestOddScans:
         assert result.only["status"] == "ok"
 
     def test_without_body_the_report_says_so(self, run):
-        write_nifti(run.inputs / "a.nii.gz", ODD["constant air"], AFFINE)
+        write_nifti(run.inputs / "a.nii.gz", ODD["constant air"], PAINTED_AFFINE)
         case = run(engine=constant_engine(1.0, 1.0)).only
         assert (case["windows_total"], case["lesion_volume_ml"]) == (0, 0.0)
         assert "no body found in the scan: the mask is empty" in case["warnings"]
 
     def test_islands_of_nan_do_not_hide_the_lesion(self, run):
-        write_nifti(run.inputs / "a.nii.gz", ODD["islands of NaN"], AFFINE)
-        ball = paint(SHAPE, AFFINE)[1]
+        write_nifti(run.inputs / "a.nii.gz", ODD["islands of NaN"], PAINTED_AFFINE)
+        ball = paint(PAINTED_SHAPE, PAINTED_AFFINE)[1]
         result = run()
         mask = read_mask(result.output / "a.nii.gz")
         assert (mask.astype(bool) & ball).sum() > 0.8 * ball.sum()
@@ -299,8 +292,8 @@ class TestFolders:
             "a file": tmp_path / "file",
             "a kernel's folder": "/proc/out",
         }
-        good(run.inputs, "a_0000.nii.gz")
-        good(run.inputs, "b_0000.nii.gz")
+        write_painted(run.inputs / "a_0000.nii.gz")
+        write_painted(run.inputs / "b_0000.nii.gz")
         engine = bright_engine()
         with caplog.at_level(logging.ERROR, "gfscreen"):
             result = run(engine=engine, output=Path(output[place]))
@@ -314,7 +307,7 @@ class TestFolders:
     @pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not stop root")
     def test_an_output_folder_without_permission(self, run):
         run.output.mkdir(mode=0o555)
-        good(run.inputs, "a_0000.nii.gz")
+        write_painted(run.inputs / "a_0000.nii.gz")
         assert "Permission denied" in run().only["error"]
 
     def test_a_read_only_file_system(self, run, monkeypatch):
@@ -323,34 +316,34 @@ class TestFolders:
         def read_only(path: Path, data: bytes) -> None:
             raise OSError(30, "Read-only file system")
 
-        good(run.inputs, "a_0000.nii.gz")
+        write_painted(run.inputs / "a_0000.nii.gz")
         monkeypatch.setattr("gfscreen.volume.files.write_atomically", read_only)
         result = run()
         assert (result.code, result.written) == (1, [])
         assert "a.nii.gz: cannot be written (Read-only file system)" in result.only["error"]
 
     def test_leftovers_of_a_killed_run_are_cleared(self, run):
-        good(run.inputs, "a_0000.nii.gz")
+        write_painted(run.inputs / "a_0000.nii.gz")
         run.output.mkdir()
         (run.output / ".gfscreen-x1y2.tmp").write_bytes(b"half a mask")
         assert run().written == ["a.nii.gz"]
 
     def test_a_mask_of_an_earlier_run_does_not_pass_for_that_of_a_failed_case(self, run):
-        good(run.inputs, "a_0000.nii.gz")
+        write_painted(run.inputs / "a_0000.nii.gz")
         truncated_gzip(run.inputs / "b_0000.nii.gz")
         run.output.mkdir()
         (run.output / "b.nii.gz").write_bytes(b"old")
         assert run().written == ["a.nii.gz"]
 
     def test_an_existing_mask_is_replaced(self, run):
-        good(run.inputs, "a_0000.nii.gz")
+        write_painted(run.inputs / "a_0000.nii.gz")
         run.output.mkdir()
         (run.output / "a.nii.gz").write_bytes(b"old")
         run()
         assert read_mask(run.output / "a.nii.gz").any()
 
     def test_a_report_that_cannot_be_written_does_not_cost_the_masks(self, run, tmp_path):
-        good(run.inputs, "a_0000.nii.gz")
+        write_painted(run.inputs / "a_0000.nii.gz")
         (tmp_path / "file").touch()
         run.report = tmp_path / "file" / "report.json"
         with pytest.raises(OutputError, match=r"report.json: cannot be written"):
@@ -358,8 +351,8 @@ class TestFolders:
         assert [path.name for path in run.output.iterdir()] == ["a.nii.gz"]
 
     def test_the_input_folder_is_not_touched(self, run):
-        good(run.inputs, "a_0000.nii.gz")
-        good(run.inputs, "b.nii.gz")
+        write_painted(run.inputs / "a_0000.nii.gz")
+        write_painted(run.inputs / "b.nii.gz")
         before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in run.inputs.iterdir()}
         run()
         assert {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in run.inputs.iterdir()} == before
@@ -369,8 +362,8 @@ class TestWeights:
     """Without weights nothing can be screened: one error for all, and every case in the report."""
 
     def options(self, run: Runner, weights: Path) -> Options:
-        good(run.inputs, "a_0000.nii.gz")
-        good(run.inputs, "b_0000.nii.gz")
+        write_painted(run.inputs / "a_0000.nii.gz")
+        write_painted(run.inputs / "b_0000.nii.gz")
         return Options(run.inputs, run.output, weights, device="cpu", engine="torch", report=run.report)
 
     def failed(self, run: Runner, weights: Path, caplog: pytest.LogCaptureFixture) -> str:
@@ -422,7 +415,7 @@ class TestWeights:
         assert "plan.json: damaged" in self.failed(run, weights, caplog)
 
     def test_a_wrong_device_is_wrong_usage(self, run, weights):
-        good(run.inputs, "a.nii.gz")
+        write_painted(run.inputs / "a.nii.gz")
         with pytest.raises(UsageError, match="--device gpu"):
             predict(Options(run.inputs, run.output, weights, device="gpu"))
 
@@ -441,7 +434,7 @@ class TestWeights:
 
 class TestReport:
     def test_of_a_good_case(self, run):
-        scan = good(run.inputs, "a_0000.nii.gz")
+        scan = write_painted(run.inputs / "a_0000.nii.gz")
         result = run(overlap=0.5)
         case = result.only
         # The ball has a radius of 18 mm: 4/3 pi 18^3 mm3 = 24.4 ml.
@@ -461,8 +454,8 @@ class TestReport:
         assert scan.exists()
 
     def test_is_strict_json(self, run):
-        good(run.inputs, "a_0000.nii.gz")
-        write_nifti(run.inputs / "b_0000.nii.gz", np.full(SHAPE, -1000, np.int16), AFFINE)
+        write_painted(run.inputs / "a_0000.nii.gz")
+        write_nifti(run.inputs / "b_0000.nii.gz", np.full(PAINTED_SHAPE, -1000, np.int16), PAINTED_AFFINE)
         run()
 
         def refuse(constant: str) -> None:
@@ -474,7 +467,7 @@ class TestReport:
         clock = FakeClock()
         monkeypatch.setattr("gfscreen.predict.Budget", lambda limit, spent: Budget(limit, spent, clock))
         # 96 voxels of 4 mm: windows at 0, 24, 48, 64 along x.
-        write_nifti(run.inputs / "a_0000.nii.gz", np.full((96, 30, 20), TISSUE_HU, np.int16), AFFINE)
+        write_nifti(run.inputs / "a_0000.nii.gz", np.full((96, 30, 20), TISSUE_HU, np.int16), PAINTED_AFFINE)
         engine = constant_engine(0.9, 1.0, clock=clock, glance_s=0.1, focus_s=2.0)
         with caplog.at_level(logging.WARNING, "gfscreen"):
             result = run(engine=engine, time_limit_s=6.0)
@@ -494,7 +487,7 @@ class TestReport:
             return Budget(limit, already)
 
         for name in ("a.nii.gz", "b.nii.gz"):
-            good(run.inputs, name)
+            write_painted(run.inputs / name)
         monkeypatch.setattr("gfscreen.predict.Budget", watch)
         run(time_limit_s=60.0)
         assert spent == [0.0, 0.0]
@@ -504,7 +497,7 @@ class TestReport:
 
     @pytest.mark.parametrize("suffix", [".mha", ".nrrd"])
     def test_cases_of_other_kinds(self, run, suffix):
-        hu, ball = paint(SHAPE, AFFINE)
+        hu, ball = paint(PAINTED_SHAPE, PAINTED_AFFINE)
         image = sitk.GetImageFromArray(hu.transpose(2, 1, 0))
         image.SetSpacing((4.0, 4.0, 5.0))
         image.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1))

@@ -24,11 +24,6 @@ AFFINE = np.diag([4.0, 4.0, 5.0, 1.0])
 PATIENCE_S = 20.0
 
 
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runner:
-    return Runner(monkeypatch, tmp_path)
-
-
 def scans(run: Runner, names: str) -> None:
     for name in names:
         write_nifti(run.inputs / f"{name}_0000.nii.gz", paint((36, 32, 30), AFFINE)[0], AFFINE)

@@ -17,19 +17,16 @@ import SimpleITK as sitk  # noqa: N813 - the field's usual name
 
 from gfscreen.errors import EngineError
 from gfscreen.volume import finished_lesion_ml, read_volume, write_empty_mask, write_mask
-from tests.helpers import FakeEngine, Runner, assert_same_geometry, bright_engine, paint, read_mask, write_nifti
-
-AFFINE = np.diag([4.0, 4.0, 5.0, 1.0])
-SHAPE = (36, 32, 30)
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Runner:
-    return Runner(monkeypatch, tmp_path)
-
-
-def good(folder: Path, name: str) -> Path:
-    return write_nifti(folder / name, paint(SHAPE, AFFINE)[0], AFFINE)
+from tests.helpers import (
+    PAINTED_AFFINE,
+    PAINTED_SHAPE,
+    FakeEngine,
+    assert_same_geometry,
+    bright_engine,
+    paint,
+    read_mask,
+    write_painted,
+)
 
 
 def failing_engine() -> FakeEngine:
@@ -42,8 +39,8 @@ def failing_engine() -> FakeEngine:
 @pytest.fixture
 def finished(tmp_path: Path) -> tuple[Path, Path]:
     """(scan, its finished mask of three voxels)."""
-    scan = good(tmp_path, "a_0000.nii.gz")
-    mask = np.zeros(SHAPE, np.uint8)
+    scan = write_painted(tmp_path / "a_0000.nii.gz")
+    mask = np.zeros(PAINTED_SHAPE, np.uint8)
     mask[3, 4, 5:8] = 1
     write_mask(tmp_path / "a.nii.gz", mask, read_volume(scan).geometry)
     return scan, tmp_path / "a.nii.gz"
@@ -99,17 +96,19 @@ class TestFinished:
         assert finished_lesion_ml(finished[1], finished[0]) is None
 
     def test_that_of_a_scan_that_is_not_nifti(self, tmp_path):
-        image = sitk.GetImageFromArray(paint(SHAPE, AFFINE)[0].transpose(2, 1, 0))
+        image = sitk.GetImageFromArray(paint(PAINTED_SHAPE, PAINTED_AFFINE)[0].transpose(2, 1, 0))
         sitk.WriteImage(image, str(tmp_path / "a.mha"))
         geometry = read_volume(tmp_path / "a.mha").geometry
-        write_mask(tmp_path / "a.nii.gz", np.ones(SHAPE, np.uint8), geometry)
-        assert finished_lesion_ml(tmp_path / "a.nii.gz", tmp_path / "a.mha") == pytest.approx(np.prod(SHAPE) / 1000)
+        write_mask(tmp_path / "a.nii.gz", np.ones(PAINTED_SHAPE, np.uint8), geometry)
+        assert finished_lesion_ml(tmp_path / "a.nii.gz", tmp_path / "a.mha") == pytest.approx(
+            np.prod(PAINTED_SHAPE) / 1000
+        )
 
 
 class TestResume:
     def test_finished_cases_are_left_and_the_others_screened(self, run):
         for name in "abc":
-            good(run.inputs, f"{name}_0000.nii.gz")
+            write_painted(run.inputs / f"{name}_0000.nii.gz")
         run()
         before = {path.name: path.stat().st_ino for path in run.output.iterdir()}
         (run.output / "b.nii.gz").unlink()
@@ -126,22 +125,22 @@ class TestResume:
         assert kept["windows_total"] is None, "nothing is invented about what was not screened"
 
     def test_without_it_everything_is_screened_again(self, run):
-        good(run.inputs, "a_0000.nii.gz")
+        write_painted(run.inputs / "a_0000.nii.gz")
         run()
         result = run(engine=FakeEngine(lambda _: 0.0, lambda patch: patch))
         assert not result.only["resumed"]
         assert not read_mask(run.output / "a.nii.gz").any()
 
     def test_a_scan_that_is_damaged_by_now_fails_and_its_mask_goes(self, run):
-        scan = good(run.inputs, "a_0000.nii.gz")
+        scan = write_painted(run.inputs / "a_0000.nii.gz")
         run()
         scan.write_bytes(b"damaged")
         result = run(resume=True)
         assert (result.code, result.written) == (1, [])
 
     def test_two_scans_with_one_mask_are_still_an_error(self, run):
-        good(run.inputs, "a.nii.gz")
-        good(run.inputs, "a_0000.nii.gz")
+        write_painted(run.inputs / "a.nii.gz")
+        write_painted(run.inputs / "a_0000.nii.gz")
         run()
         result = run(resume=True)
         assert [case["status"] for case in result.report["cases"]] == ["ok", "failed"]
@@ -149,7 +148,7 @@ class TestResume:
 
 class TestLastResort:
     def test_empty_mask_status_failed_exit_code_1(self, run, caplog):
-        scan = good(run.inputs, "a_0000.nii.gz")
+        scan = write_painted(run.inputs / "a_0000.nii.gz")
         with caplog.at_level(logging.WARNING, "gfscreen"):
             result = run(engine=failing_engine(), empty_mask_on_failure=True)
         assert (result.code, result.written) == (1, ["a.nii.gz"])
@@ -163,7 +162,7 @@ class TestLastResort:
         assert any("an empty mask was written as a last resort" in r.getMessage() for r in caplog.records)
 
     def test_not_without_the_option(self, run):
-        good(run.inputs, "a_0000.nii.gz")
+        write_painted(run.inputs / "a_0000.nii.gz")
         result = run(engine=failing_engine())
         assert (result.code, result.written) == (1, [])
         assert not result.only["empty_mask"]
@@ -174,33 +173,33 @@ class TestLastResort:
         assert (result.code, result.written, result.only["empty_mask"]) == (1, [], False)
 
     def test_a_restart_screens_it(self, run):
-        good(run.inputs, "a_0000.nii.gz")
+        write_painted(run.inputs / "a_0000.nii.gz")
         run(engine=failing_engine(), empty_mask_on_failure=True)
         result = run(resume=True)
         assert (result.code, result.only["resumed"]) == (0, False)
         assert read_mask(run.output / "a.nii.gz").any()
 
     def test_an_honestly_empty_mask_is_kept(self, run):
-        good(run.inputs, "a_0000.nii.gz")
+        write_painted(run.inputs / "a_0000.nii.gz")
         run(engine=FakeEngine(lambda _: 0.0, lambda patch: patch))
         assert run(resume=True).only["resumed"]
 
     @pytest.mark.parametrize("reader", ["nibabel", "SimpleITK"])
     def test_other_readers_read_it(self, run, reader):
-        good(run.inputs, "a_0000.nii.gz")
+        write_painted(run.inputs / "a_0000.nii.gz")
         run(engine=failing_engine(), empty_mask_on_failure=True)
         path = run.output / "a.nii.gz"
         if reader == "nibabel":
             values = np.asanyarray(nib.load(path).dataobj)
         else:
             values = sitk.GetArrayFromImage(sitk.ReadImage(str(path))).T
-        assert (values.shape, int(values.max())) == (SHAPE, 0)
+        assert (values.shape, int(values.max())) == (PAINTED_SHAPE, 0)
 
     def test_also_where_no_engine_can_be_loaded(self, run, monkeypatch, tmp_path):
         from gfscreen.options import Options
         from gfscreen.predict import predict
 
-        good(run.inputs, "a_0000.nii.gz")
+        write_painted(run.inputs / "a_0000.nii.gz")
         (run.inputs / "b_0000.nii.gz").write_bytes(b"no image")
 
         def refuse(*_: object, **__: object) -> None:
@@ -215,17 +214,17 @@ class TestLastResort:
         def exhausted(_: np.ndarray) -> float:
             raise MemoryError
 
-        good(run.inputs, "a_0000.nii.gz")
+        write_painted(run.inputs / "a_0000.nii.gz")
         result = run(engine=FakeEngine(exhausted, lambda patch: patch), empty_mask_on_failure=True)
         assert result.only["error"].startswith("a_0000.nii.gz: memory ran out while it was screened; give more memory")
         assert result.only["empty_mask"]
 
 
 def test_an_output_folder_that_vanishes_is_made_again(run, caplog):
-    good(run.inputs, "a_0000.nii.gz")
+    write_painted(run.inputs / "a_0000.nii.gz")
     alone = bright_engine()
     assert run(engine=alone).code == 0
-    good(run.inputs, "b_0000.nii.gz")
+    write_painted(run.inputs / "b_0000.nii.gz")
     engine = bright_engine()
     suspicion = engine.suspicion
     asked = itertools.count()

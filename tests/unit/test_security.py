@@ -13,7 +13,7 @@ import pytest
 
 import gfscreen
 from eval.bright import write_bright_weights
-from tests.helpers import LESION_HU, Runner, paint, read_mask, write_nifti
+from tests.helpers import LESION_HU, paint, read_mask, write_nifti
 
 PACKAGE = Path(gfscreen.__file__).parent
 ROOT = PACKAGE.parents[1]
@@ -113,10 +113,6 @@ class TestNoShell:
 
 class TestLinks:
     """Whoever fills the folders must not be able to have a mask written anywhere else."""
-
-    @pytest.fixture
-    def run(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Runner:
-        return Runner(monkeypatch, tmp_path)
 
     def test_a_scan_that_is_a_link_gives_a_mask_in_the_output_folder(self, run, tmp_path):
         (tmp_path / "elsewhere").mkdir()
