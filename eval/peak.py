@@ -40,7 +40,7 @@ from gfscreen.volume import read_volume
 
 logger = logging.getLogger(__name__)
 
-THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5)
+THRESHOLDS = (0.2, 0.3, 0.4, 0.5)
 PEAKS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98)
 CHANCE = 0.001
 

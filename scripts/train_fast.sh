@@ -1,6 +1,6 @@
 #!/bin/sh
 # Trains the weights that ship, anew: both networks of the `fast` preset, stage by stage, and the gate's threshold.
-# Usage: sh scripts/train_fast.sh SHARED_DATA [PYTHON]   (five hours on two CPU cores; writes runs/; resumes)
+# Usage: sh scripts/train_fast.sh SHARED_DATA [PYTHON]   (seven hours on two CPU cores; writes runs/; resumes)
 # SHARED_DATA: the folder that holds images/, lidc_voi/, masklib/ (weights/MODEL_CARD.md names the sources).
 set -eu
 
@@ -28,15 +28,16 @@ mkdir -p "$runs/data"
 for seed in 101 102; do "$python" -m eval cases -o "$runs/phantoms" --seed "$seed"; done
 "$python" -m gfscreen.training.prepare shared --from "$data" -o "$runs/data/shared.json" --phantoms "$runs/phantoms"
 
-for stage in focus_a focus_b focus_c focus_d focus_f focus_g focus_i glance_ce1 glance_ce2 glance_ce3 glance_grpo2; do
+for stage in focus_a focus_b focus_c focus_d focus_f focus_g focus_i focus_j glance_ce1 glance_ce2 glance_ce3 \
+    glance_ce4 glance_grpo3; do
     train "$stage"
 done
-assemble() { # assemble GLANCE NAME: the mean of the last two Focus runs, with one Glance
+assemble() { # assemble GLANCE NAME: the mean of two Focus runs (focus_j only rewards the Glance), with one Glance
     "$python" -m gfscreen.training.assemble --focus "$runs/focus_g" --focus "$runs/focus_i" --glance "$runs/$1" -o "$runs/$2"
     "$python" -m gfscreen export --weights "$runs/$2"
 }
-assemble glance_ce3 weights_ce
-assemble glance_grpo2 weights
+assemble glance_ce4 weights_ce
+assemble glance_grpo3 weights
 
 # The gates are chosen on other hosts and other lesions than those that they are reported on.
 gate_cases choose training choose 1
