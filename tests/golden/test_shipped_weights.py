@@ -1,4 +1,4 @@
-"""The weights that ship: whole, trained, small enough, with a card; and they find half of what the demo hides."""
+"""The weights that ship: whole, trained, small enough, with a card; and they find more than half of what the demo hides."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_the_recipe_is_accepted_as_it_is():
 
 
 @pytest.mark.slow
-def test_half_of_the_demos_lesions_are_found(tmp_path):
+def test_more_than_half_of_the_demos_lesions_are_found(tmp_path):
     assert main(["cases", "-o", str(tmp_path)]) == 0
     plan = read_plan(WEIGHTS)
     engine = load_engine(WEIGHTS, device="cpu", engine="auto", precision="auto", gpu_memory_limit_mb=None)
@@ -60,6 +60,6 @@ def test_half_of_the_demos_lesions_are_found(tmp_path):
         result = detect(truth.voxels, mask, truth.spacing_mm)
         lesions += len(result.lesions)
         found += sum(lesion.detected for lesion in result.lesions)
-    # Measured: 17 of 32. All of them are what is wanted; fewer than half would be worse weights than these.
+    # Measured: 21 of 32. All of them are what is wanted; another arithmetic may lose a few.
     assert lesions == 32
-    assert found >= 16
+    assert found >= 18
