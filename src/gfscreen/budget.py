@@ -13,8 +13,8 @@ import psutil
 
 # Kept for bringing the mask back and writing it: a fixed part and a part per native voxel. 512x512x1200 voxels full of
 # specks, as untrained weights leave them, took 8.1 s on two cores.
-WRITE_RESERVE_S = 2.0
-WRITE_RESERVE_S_PER_VOXEL = 2.5e-8
+WRITE_RESERVE_S = 1.5
+WRITE_RESERVE_S_PER_VOXEL = 3e-8
 
 
 class Clock(Protocol):
