@@ -1,4 +1,4 @@
-"""The weights that ship: whole, trained, small enough, with a card; they find more than half of what the demo hides."""
+"""The weights that ship: whole, trained, small enough, with a card; they find over half of what the demo hides."""
 
 from __future__ import annotations
 
