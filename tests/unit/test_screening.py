@@ -262,7 +262,7 @@ class TestDeadline:
 
     @pytest.mark.parametrize(("limit_s", "read"), [(7.8, 5), (10.8, 8), (12.0, 9), (14.6, 11)])
     def test_focus_stops_in_time(self, limit_s, read):
-        # Glance takes 12 * 0.1 = 1.2 s; 1.5 s and a little (393,216 voxels: 12 ms) are kept for writing; the rest is for
+        # Glance takes 12 * 0.1 = 1.2 s; 1.5 s and 12 ms (393,216 voxels) are kept for writing; the rest is for
         # Focus, one second each: 7.8 - 1.2 - 1.512 = 5.09 s are five.
         result, engine, elapsed_s = self.run(limit_s, 0.1, 1.0)
         assert result.windows_unglanced == 0
