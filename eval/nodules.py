@@ -3,9 +3,9 @@
 `python -m eval nodules --weights DIR --data LIST.json --cache DIR -o OUT`
 
 Every dev nodule is blended once into the lung of a dev scan (seeded place, turn and size, as in training) and read in
-one sub-volume of the plan's size, by the engine that `predict` would use. Dice is taken within 10 mm of the nodule, and
-over the whole sub-volume, where every false positive counts. Both the tight outline that is trained on and LIDC's loose
-one are reported. Intervals resample patients: nodules of one patient go together.
+one sub-volume of the plan's size, by the engine that `predict` would use, with its second look. Dice is taken within
+10 mm of the nodule, and over the whole sub-volume, where every false positive counts. Both the tight outline that is
+trained on and LIDC's loose one are reported. Intervals resample patients: nodules of one patient go together.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ import numpy as np
 
 from eval.statistics import bootstrap_ratio, wilson
 from gfscreen.config import Plan, read_plan
-from gfscreen.engines.base import Engine
+from gfscreen.engines.base import Engine, FloatArray
 from gfscreen.engines.select import load_engine
 from gfscreen.findings import drop_unlikely
+from gfscreen.second_look import SURE
 from gfscreen.training.data import DataList, load_scans, read_list
 from gfscreen.training.evaluate import score_crop
 from gfscreen.training.lesions import Nodule
@@ -63,10 +64,22 @@ def nodule_samples(sampler: Sampler, nodules: Iterable[Nodule], plan: Plan) -> I
             yield nodule, sample
 
 
+def read_sub_volume(image: FloatArray, engine: Engine, plan: Plan) -> FloatArray:
+    """Lesion probability of one sub-volume (x, y, z), as screening has it: what Focus is sure of is looked at twice.
+
+    The second look cannot move where there is but one sub-volume: it is the same, mirrored.
+    """
+    probability: FloatArray = engine.focus(image[None])[0]
+    if plan.second_look > 0 and (probability > SURE).any():
+        mirrored = np.ascontiguousarray(image[None, ..., ::-1])
+        probability = np.mean([probability, engine.focus(mirrored)[0][..., ::-1]], axis=0, dtype=np.float32)
+    return probability
+
+
 def score_nodule(nodule: Nodule, sample: Sample, engine: Engine, plan: Plan) -> NoduleScore:
     """Read the sub-volume and compare the mask, cut and freed of unlikely findings by the plan, with both outlines."""
     assert sample.loose is not None
-    probability = engine.focus(sample.image[None])[0]
+    probability = read_sub_volume(sample.image, engine, plan)
     drop_unlikely(probability, None, threshold=plan.lesion_threshold, peak=plan.finding_peak)
     predicted = probability > plan.lesion_threshold
     tight = score_crop(predicted, sample, plan.spacing_mm)

@@ -223,10 +223,11 @@ class CaseRun:
         report = self.report
         if report.status == "degraded" and not report.empty_mask:
             logger.warning(
-                "%s: time ran out, %d suspicious sub-volumes left unread, %d not glanced at",
+                "%s: time ran out, %d suspicious sub-volumes left unread, %d not glanced at, %d not read again",
                 self.case.name,
                 (report.windows_kept or 0) - (report.windows_done or 0),
                 report.windows_unglanced or 0,
+                (report.second_looks or 0) - (report.second_looks_done or 0),
             )
         logger.info(
             "%s: %s, %s, %d of %d sub-volumes read, %.2f ml of lesion, %.1f s",

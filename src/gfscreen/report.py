@@ -28,7 +28,8 @@ STAGES = ("read", "preprocess", "glance", "focus", "write", "total")
 class CaseReport:
     """One case. Keys are stable; null where something was not measured.
 
-    status: `ok`; `degraded`: a valid mask, but time did not allow every suspicious sub-volume to be read; `failed`.
+    status: `ok`; `degraded`: a valid mask, but time did not allow every suspicious sub-volume, or every finding
+    again, to be read; `failed`.
     empty_mask: nobody looked at the scan, and an empty mask was written in its place: the case failed, or, `degraded`,
     the networks were not loaded in time. resumed: finished by an earlier run, whose mask was checked and left as it is;
     `ok` then says no more than that.
@@ -46,6 +47,8 @@ class CaseReport:
     windows_kept: int | None = None
     windows_done: int | None = None
     windows_unglanced: int | None = None
+    second_looks: int | None = None
+    second_looks_done: int | None = None
     skipped_probability: float | None = None
     findings_dropped: int | None = None
     lesion_volume_ml: float | None = None
@@ -62,6 +65,8 @@ class CaseReport:
         self.windows_kept = screening.windows_kept
         self.windows_done = screening.windows_done
         self.windows_unglanced = screening.windows_unglanced
+        self.second_looks = screening.second_looks
+        self.second_looks_done = screening.second_looks_done
         self.skipped_probability = screening.skipped_probability
         self.findings_dropped = screening.findings_dropped
         self.lesion_volume_ml = lesion_volume_ml(screening, volume.geometry)

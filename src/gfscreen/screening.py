@@ -4,6 +4,7 @@
     windows   96 x 96 x 64 sub-volumes that contain body                                        (windows)
     glance    how suspicious is each of them?                                                   (engine)
     focus     outline the lesions in the suspicious ones, the most suspicious first             (search, engine)
+    again     read once more, centred and mirrored, what was found                              (second_look, engine)
     mask      average where sub-volumes overlap, drop what cannot be, back to the native grid  (windows, findings, grid)
 
 The order of focus makes the deadline safe: when time runs out, what was left unread is what glance thought least of.
@@ -27,6 +28,7 @@ from gfscreen.grid import ModelScan, to_model, to_native_mask
 from gfscreen.region import RegionSplit
 from gfscreen.schedule import Timetable, evenly_spread
 from gfscreen.search import Glanced, Search
+from gfscreen.second_look import second_look
 from gfscreen.volume import Volume
 from gfscreen.windows import Stitcher, Window, gather, plan_windows
 
@@ -55,7 +57,8 @@ class Screening:
     """Result of one scan. mask: uint8 {0, 1} (i, j, k) on the scan's own grid. seconds: by stage.
 
     windows_kept: above the gate; windows_done: of these, those that Focus has read; windows_unglanced: those that time
-    did not allow Glance to look at. skipped_probability: the highest suspicion among kept windows left unread.
+    did not allow Glance to look at. second_looks: sub-volumes around findings that were to be read again;
+    second_looks_done: those that were. skipped_probability: the highest suspicion among kept windows left unread.
     findings_dropped: findings of Focus that are not in the mask, for what they are (findings.py). evidence: both
     stages' answers, if they were asked for.
     """
@@ -67,14 +70,17 @@ class Screening:
     windows_done: int
     windows_unglanced: int
     skipped_probability: float | None
+    second_looks: int = 0
+    second_looks_done: int = 0
     findings_dropped: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     evidence: Evidence | None = None
 
     @property
     def complete(self) -> bool:
-        """True if every sub-volume was glanced at and every suspicious one was read."""
-        return self.windows_unglanced == 0 and self.windows_done == self.windows_kept
+        """True if every sub-volume was glanced at, every suspicious one read, and every finding read again."""
+        read = self.windows_done == self.windows_kept and self.second_looks_done == self.second_looks
+        return self.windows_unglanced == 0 and read
 
 
 @dataclass(frozen=True)
@@ -133,6 +139,11 @@ def screen(
         seconds["focus"] += budget.elapsed_s() - start
 
     start = budget.elapsed_s()
+    again = second_look(scan, stitcher, plan, len(search.read))
+    done_again = focus(scan, again, stitcher, plan, engine, time.for_focus(), progress, mirrored=True)
+    seconds["focus"] += budget.elapsed_s() - start
+
+    start = budget.elapsed_s()
     probability = stitcher.finish()
     body = scan.body if plan.foreground == "body" else None
     dropped = drop_unlikely(probability, body, threshold=plan.lesion_threshold, peak=plan.finding_peak)
@@ -148,6 +159,8 @@ def screen(
         windows_done=len(search.read),
         windows_unglanced=len(search.unseen(windows)),
         skipped_probability=search.suspicion[skipped[0]] if skipped else None,
+        second_looks=len(again),
+        second_looks_done=done_again,
         findings_dropped=dropped,
         seconds=seconds,
         evidence=_evidence(scan, plan, search, probability) if keep_evidence else None,
@@ -178,16 +191,24 @@ def focus(
     engine: Engine,
     allowance: Allowance,
     progress: Progress,
+    *,
+    mirrored: bool = False,
 ) -> int:
-    """Add the lesion probability of the sub-volumes to `stitcher`; returns how many, in order, there was time for."""
+    """Add the lesion probability of the sub-volumes to `stitcher`; returns how many, in order, there was time for.
+
+    mirrored: Focus sees them head down, and its answer is turned back.
+    """
+    turn = slice(None, None, -1 if mirrored else 1)
+    stage = "second look" if mirrored else "focus"
     done = 0
     while part := windows[done : done + engine.focus_batch]:
         if not allowance.another(len(part)):
             break
-        for window, probability in zip(part, engine.focus(_gather(scan, part, plan)), strict=True):
-            stitcher.add(window.start, probability)
+        seen = np.ascontiguousarray(_gather(scan, part, plan)[..., turn])
+        for window, probability in zip(part, engine.focus(seen), strict=True):
+            stitcher.add(window.start, probability[..., turn])
         done += len(part)
-        progress("focus", done, len(windows))
+        progress(stage, done, len(windows))
     allowance.stop()
     return done
 

@@ -153,6 +153,12 @@ class Stitcher:
             self._sum[inside] += probability[part] * self._weight[part]
             self._count[inside] += self._weight[part]
 
+    def above(self, threshold: float) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Voxels (n, 3) whose mean so far is above `threshold`, in the array's order, and those means (n,)."""
+        found = np.nonzero(self._sum > np.float32(threshold) * self._count)
+        mean = np.divide(self._sum[found], self._count[found], dtype=np.float32)
+        return np.stack(found, axis=1).astype(np.int32), mean
+
     def finish(self) -> NDArray[np.float32]:
         """Mean lesion probability (x, y, z). The stitcher is spent afterwards."""
         return np.divide(self._sum, self._count, out=self._sum, where=self._count > 0)

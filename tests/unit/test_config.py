@@ -87,6 +87,8 @@ class TestMistakes:
             (changed(lesion_threshold=0.0), "lesion_threshold must be a probability in"),
             (changed(lesion_threshold=0.6), r"finding_peak must be a probability in \[0.6, 1\)"),
             (changed(finding_peak=0.4), r"finding_peak must be a probability in \[0.5, 1\)"),
+            (changed(second_look=-0.1), "second_look must be a share from 0 to 10, got -0.1"),
+            (changed(second_look=float("nan")), "second_look must be a share from 0 to 10"),
             (changed(overlap=1.0), "overlap must be at least 0 and below 1"),
             (changed(overlap=-0.1), "overlap must be at least 0 and below 1"),
             (changed(spacing_mm=[1.0, 1.0]), "spacing_mm must be three positive lengths"),

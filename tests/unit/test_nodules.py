@@ -1,0 +1,53 @@
+"""`eval nodules`: how one sub-volume is read; the sampler and the scores have tests of their own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eval.nodules import NoduleScore, read_sub_volume, summarise
+from tests.helpers import TINY_PLAN, FakeEngine, bright_engine
+
+
+def image() -> NDArray[np.float32]:
+    patch = np.full((32, 32, 32), 0.5, np.float32)
+    patch[10:14, 8:12, 4:8] = 0.9
+    return patch
+
+
+def test_without_a_second_look_it_is_what_focus_says():
+    engine = bright_engine()
+    np.testing.assert_array_equal(read_sub_volume(image(), engine, TINY_PLAN), image() > 0.7)
+    assert len(engine.focused) == 1
+
+
+def test_with_one_it_is_the_mean_of_both_ways_up():
+    def outline(patch: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.where(patch > 0.7, np.float32(0.8), 0) + np.where(np.arange(32) < 2, np.float32(0.2), 0)
+
+    engine = FakeEngine(lambda _: 1.0, outline)
+    probability = read_sub_volume(image(), engine, replace(TINY_PLAN, second_look=0.5))
+    assert probability.dtype == np.float32
+    np.testing.assert_array_equal(engine.focused[1], image()[..., ::-1])
+    np.testing.assert_allclose(probability[11, 9], [0.1, 0.1, 0, 0, *[0.8] * 4, *[0] * 22, 0.1, 0.1], atol=1e-6)
+
+
+def test_what_focus_is_not_sure_of_is_read_once():
+    engine = FakeEngine(lambda _: 1.0, lambda patch: np.full_like(patch, 0.5))
+    assert (read_sub_volume(image(), engine, replace(TINY_PLAN, second_look=0.5)) == 0.5).all()
+    assert len(engine.focused) == 1
+
+
+def test_summary_by_size_and_patient():
+    def score(patient: str, ml: float, dice: float) -> NoduleScore:
+        return NoduleScore("n", patient, ml, dice > 0, dice, dice / 2, dice, 1.0)
+
+    table = summarise([score("a", 0.05, 0.0), score("a", 0.3, 0.6), score("b", 0.3, 0.9)])
+    assert table["all"]["dice_near"]["value"] == 0.5
+    assert (table["all"]["dice_near"]["n"], table["all"]["dice_near"]["patients"]) == (3, 2)
+    assert table["all"]["touched"]["value"] == 2 / 3
+    assert set(table) == {"all", "0-0.1 ml", "0.1-0.5 ml"}
+    assert table["0.1-0.5 ml"]["dice_whole"]["value"] == 0.375
+    assert summarise([]) == {}
