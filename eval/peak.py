@@ -3,9 +3,9 @@
 `python -m eval peak --cases DIR --weights WEIGHTS -o OUT [--write]`
 
 `DIR` is as for `eval gates`; use other cases than those that are reported. Every case is read once, densely, with every
-finding left in; each pair of candidates is then applied to the same probabilities, on the model grid. So little being
-chance, pairs whose mean DSC is within 0.001 of the best count as good; chosen is that of them which touches most
-lesions, and of several that with the fewest false findings.
+finding left in; each pair of candidates is then applied to the same probabilities, on the model grid. A pair counts as
+good if its mean DSC is behind the best by no more than one standard error of the difference, case by case, or by 0.001;
+chosen is that of them which touches most lesions, and of several that with the fewest false findings.
 Written: peak.csv, a row per pair, and with --write the chosen values into the plan of the weights folder.
 
 A network of calibrated probabilities has its best expected Dice not at 0.5 but at half of that Dice (Lipton et al.
@@ -17,23 +17,23 @@ from __future__ import annotations
 import argparse
 import csv
 import logging
+import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
-from eval.detection import detect
 from eval.gate_runs import GateCase, find_gate_cases, label_on_grid
-from eval.masks import Spacing, read_mask
-from eval.metrics import dice
+from eval.masks import read_mask
 from gfscreen.budget import Budget
 from gfscreen.config import Plan, read_plan
 from gfscreen.engines.base import Engine
 from gfscreen.engines.select import load_engine
-from gfscreen.findings import drop_unlikely
+from gfscreen.findings import TOUCHING
 from gfscreen.models.manifest import change_plan
 from gfscreen.screening import Settings, screen
 from gfscreen.volume import read_volume
@@ -42,6 +42,7 @@ logger = logging.getLogger(__name__)
 
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5)
 PEAKS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98)
+# Differences of the mean DSC that are none, however few cases vary.
 CHANCE = 0.001
 
 
@@ -55,21 +56,56 @@ class Effect:
     touched: float
     false_findings: float
     false_ml: float
+    dsc_of_cases: tuple[float, ...] = field(default=(), repr=False)
+
+    def row(self) -> dict[str, float]:
+        """The means."""
+        return {column: getattr(self, column) for column in COLUMNS}
 
 
-def effect_on(
-    probability: NDArray[np.float32], lesion: NDArray[np.bool_], threshold: float, peak: float, spacing_mm: Spacing
-) -> tuple[float, int, int, float]:
-    """DSC (1 where both are empty), lesions touched, findings that touch no lesion, and their ml, of one case.
+COLUMNS = tuple(one.name for one in fields(Effect) if one.name != "dsc_of_cases")
 
-    probability: float32 (x, y, z); it is not changed. lesion: bool, same shape.
+
+@dataclass(frozen=True)
+class Findings:
+    """What lies above one threshold in one case: arrays over findings, and which lesions each touches.
+
+    peaks: float (n,), the highest probability. voxels, shared: int (n,), of the finding, and of these in a lesion.
+    touches: int (m, 2), number of a finding and of a lesion that share a voxel.
     """
-    left = probability.copy()
-    drop_unlikely(left, None, threshold=threshold, peak=peak)
-    found = left > threshold
-    result = detect(lesion, found, spacing_mm)
-    touched = sum(one.detected for one in result.lesions)
-    return dice(found, lesion), touched, result.false_components, result.false_components_ml
+
+    peaks: NDArray[np.float64]
+    voxels: NDArray[np.int64]
+    shared: NDArray[np.int64]
+    touches: NDArray[np.int64]
+
+
+def label_lesions(lesion: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
+    """Numbers of the lesions bool (x, y, z), from 1, 0 elsewhere; and how many there are."""
+    numbered, count = ndimage.label(lesion, TOUCHING)
+    return numbered.astype(np.int32), int(count)
+
+
+def findings_above(probability: NDArray[np.float32], lesions: NDArray[np.int32], threshold: float) -> Findings:
+    """The findings of a probability float32 (x, y, z) above a threshold; lesions: their numbers, same shape."""
+    labels, count = ndimage.label(probability > threshold, TOUCHING)
+    numbers = np.arange(1, count + 1)
+    peaks = np.asarray(ndimage.maximum(probability, labels, numbers), np.float64).reshape(count)
+    voxels = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    both = (labels > 0) & (lesions > 0)
+    pairs = np.stack([labels[both] - 1, lesions[both] - 1], axis=1).astype(np.int64)
+    shared = np.bincount(pairs[:, 0], minlength=count)
+    return Findings(peaks, voxels, shared, np.unique(pairs, axis=0))
+
+
+def effect_of(found: Findings, peak: float, lesion_voxels: int, voxel_ml: float) -> tuple[float, int, int, float]:
+    """DSC (1 where both are empty), lesions touched, findings that touch no lesion, and their ml, of one case."""
+    stands = found.peaks > peak
+    total = int(found.voxels[stands].sum()) + lesion_voxels
+    touched = np.unique(found.touches[stands[found.touches[:, 0]], 1])
+    false = stands & (found.shared == 0)
+    dsc = 2 * int(found.shared[stands].sum()) / total if total else 1.0
+    return dsc, len(touched), int(false.sum()), int(found.voxels[false].sum()) * voxel_ml
 
 
 def effects(cases: Sequence[GateCase], plan: Plan, engine: Engine) -> list[Effect]:
@@ -82,24 +118,33 @@ def effects(cases: Sequence[GateCase], plan: Plan, engine: Engine) -> list[Effec
         everything = replace(plan, lesion_threshold=THRESHOLDS[0], finding_peak=THRESHOLDS[0])
         result = screen(volume, everything, engine, Budget(None), Settings(gate=0.0), keep_evidence=True)
         assert result.evidence is not None
-        grid = result.evidence.grid
-        lesion = label_on_grid(read_mask(case.label).voxels, volume, grid)
-        lesions += len(detect(lesion, None, grid.spacing_mm).lesions)
+        grid, probability = result.evidence.grid, result.evidence.focus_probability
+        numbered, count = label_lesions(label_on_grid(read_mask(case.label).voxels, volume, grid))
+        lesions += count
+        lesion_voxels, voxel_ml = int((numbered > 0).sum()), math.prod(grid.spacing_mm) / 1000
+        at = {threshold: findings_above(probability, numbered, threshold) for threshold in THRESHOLDS}
         for row, (threshold, peak) in zip(rows, pairs, strict=True):
-            row.append(effect_on(result.evidence.focus_probability, lesion, threshold, peak, grid.spacing_mm))
+            row.append(effect_of(at[threshold], peak, lesion_voxels, voxel_ml))
         logger.info("%s: DSC %.3f to %.3f", case.name, min(r[-1][0] for r in rows), max(r[-1][0] for r in rows))
     found = []
     for row, pair in zip(rows, pairs, strict=True):
         dsc, touched, false, false_ml = (np.array(column, float) for column in zip(*row, strict=True))
         share = float(touched.sum() / lesions) if lesions else 0.0
-        found.append(Effect(*pair, float(dsc.mean()), share, float(false.mean()), float(false_ml.mean())))
+        means = float(dsc.mean()), share, float(false.mean()), float(false_ml.mean())
+        found.append(Effect(*pair, *means, tuple(dsc.tolist())))
     return found
 
 
+def standard_error(one: Effect, other: Effect) -> float:
+    """Of the mean difference of their DSC over the same cases; 0 for less than two."""
+    difference = np.subtract(one.dsc_of_cases, other.dsc_of_cases)
+    return float(difference.std(ddof=1) / math.sqrt(difference.size)) if difference.size > 1 else 0.0
+
+
 def choose(found: Sequence[Effect]) -> Effect:
-    """Of the pairs whose mean DSC is within CHANCE of the best: most lesions touched, then fewest false findings."""
-    best = max(effect.dsc for effect in found)
-    good = (effect for effect in found if effect.dsc >= best - CHANCE)
+    """Of the pairs that are not told from the best by DSC: most lesions touched, then fewest false findings."""
+    best = max(found, key=lambda effect: effect.dsc)
+    good = (effect for effect in found if best.dsc - effect.dsc <= max(CHANCE, standard_error(best, effect)))
     return min(good, key=lambda effect: (-effect.touched, effect.false_findings, -effect.threshold, effect.peak))
 
 
@@ -124,9 +169,9 @@ def run(args: argparse.Namespace) -> int:
     found = effects(cases, read_plan(args.weights), engine)
     args.output.mkdir(parents=True, exist_ok=True)
     with (args.output / "peak.csv").open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, [field.name for field in fields(Effect)])
+        writer = csv.DictWriter(stream, COLUMNS)
         writer.writeheader()
-        writer.writerows(asdict(effect) for effect in found)
+        writer.writerows(effect.row() for effect in found)
     for effect in found:
         logger.info(
             "%.2f, %.2f: DSC %.3f, touched %.1f %%, %.1f false findings and %.2f false ml a scan",

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-_TOUCHING = np.ones((3, 3, 3), bool)
+# Voxels of one finding touch by face, edge or corner.
+TOUCHING = np.ones((3, 3, 3), bool)
 
 
 def drop_unlikely(
@@ -29,7 +30,7 @@ def drop_unlikely(
         return 0
     box = ndimage.find_objects(lesion.astype(np.uint8))[0]
     probability = lesion_probability[box]
-    labels, count = ndimage.label(lesion[box], _TOUCHING)
+    labels, count = ndimage.label(lesion[box], TOUCHING)
     numbers = np.arange(1, count + 1)
     stands = np.asarray(ndimage.maximum(probability, labels, numbers)) > peak
     if inside is not None:

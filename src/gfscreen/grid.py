@@ -20,7 +20,6 @@ from gfscreen.region import RegionSplit, forced, split
 from gfscreen.volume import Volume
 
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
-LESION_THRESHOLD = 0.5
 # Lesions that have no block of so many voxels a side in common, and none side by side, are restored one by one.
 BOX_BLOCK_VOXELS = 8
 
@@ -186,7 +185,7 @@ def _with_box(grid: ModelGrid, box: Box) -> ModelGrid:
 
 
 def to_native_mask(
-    lesion_probability: NDArray[np.float32], grid: ModelGrid, volume: Volume, threshold: float = LESION_THRESHOLD
+    lesion_probability: NDArray[np.float32], grid: ModelGrid, volume: Volume, threshold: float
 ) -> NDArray[np.uint8]:
     """Mask uint8 {0, 1} (i, j, k) on the native grid from lesion probabilities (x, y, z) on the model grid.
 

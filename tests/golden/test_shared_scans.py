@@ -121,7 +121,7 @@ def test_lesions_survive_the_way_to_the_model_grid_and_back(case: tuple[str, Pat
     # The body mask has voxels of 4 mm: a lesion at the skin or in a thin lung crop loses part of its rim to them. The
     # mask only chooses sub-volumes, so that costs nothing.
     assert scan.body[model > 0].mean() > 0.95
-    mask = to_native_mask(model.astype(np.float32), scan.grid, volume)
+    mask = to_native_mask(model.astype(np.float32), scan.grid, volume, 0.5)
     # 2.9 ml and more: the smallest, LIDC's nodule of 2.9 ml at 2 mm slices, keeps 0.94.
     assert dice(mask, truth) >= 0.93
     write_mask(tmp_path / "mask.nii.gz", mask, volume.geometry)

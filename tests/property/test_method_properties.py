@@ -265,8 +265,8 @@ class TestGrid:
         model = whole_grid(native, native_mm, model_mm)
         assume(np.prod(model.shape) < 100_000)
         volume = volume_of(np.zeros(native), np.diag([*native_mm, 1.0]))
-        assert to_native_mask(np.ones(model.shape, np.float32), model, volume).all()
-        assert not to_native_mask(np.full(model.shape, 0.5, np.float32), model, volume).any()
+        assert to_native_mask(np.ones(model.shape, np.float32), model, volume, 0.5).all()
+        assert not to_native_mask(np.full(model.shape, 0.5, np.float32), model, volume, 0.5).any()
 
     @examples(50)
     @given(
@@ -286,7 +286,7 @@ class TestGrid:
         model = sample_to_grid(mask, grid, nearest=True)
         np.testing.assert_array_equal(model, mask[inside])
         volume = volume_of(np.zeros(shape), np.diag([spacing] * 3 + [1.0]))
-        np.testing.assert_array_equal(to_native_mask(model.astype(np.float32), grid, volume), mask)
+        np.testing.assert_array_equal(to_native_mask(model.astype(np.float32), grid, volume, 0.5), mask)
 
 
 def test_the_published_sizes_follow_from_the_rules():

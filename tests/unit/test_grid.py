@@ -181,7 +181,7 @@ class TestToModel:
 
 class TestBackToNative:
     def back(self, probability: NDArray[np.float32], volume: object, plan: Plan = TINY_PLAN) -> NDArray[np.uint8]:
-        return to_native_mask(probability, to_model(volume, plan).grid, volume)
+        return to_native_mask(probability, to_model(volume, plan).grid, volume, 0.5)
 
     def test_nothing_found(self):
         volume = volume_of(patient())
@@ -202,7 +202,7 @@ class TestBackToNative:
         probability[20, 10, 15] = 1.0
         expected = np.zeros(volume.hu.shape, np.uint8)
         expected[tuple(b[0] + n for b, n in zip(scan.grid.box, (20, 10, 15), strict=True))] = 1
-        np.testing.assert_array_equal(to_native_mask(probability, scan.grid, volume), expected)
+        np.testing.assert_array_equal(to_native_mask(probability, scan.grid, volume, 0.5), expected)
 
     def test_outline_lies_halfway_between_slices(self):
         # Model slices every 3 mm, native ones every 1 mm. Probability 1 in the slice at 9 mm only: linear, above one
@@ -211,7 +211,7 @@ class TestBackToNative:
         scan = to_model(volume, PLAN)
         probability = np.zeros(scan.grid.shape, np.float32)
         probability[10:20, 10:20, 3] = 1.0
-        mask = to_native_mask(probability, scan.grid, volume)
+        mask = to_native_mask(probability, scan.grid, volume, 0.5)
         assert np.flatnonzero(mask.any(axis=(0, 1))).tolist() == [8, 9, 10]
         assert mask[:, :, 9].sum() == 100
 
@@ -221,7 +221,7 @@ class TestBackToNative:
         scan = to_model(volume, replace(TINY_PLAN, spacing_mm=(2.0, 2.0, 2.0)))
         probability = np.zeros(scan.grid.shape, np.float32)
         probability[10:20, 10:20, 5] = 1.0
-        mask = to_native_mask(probability, scan.grid, volume)
+        mask = to_native_mask(probability, scan.grid, volume, 0.5)
         assert np.flatnonzero(mask.any(axis=(0, 1))).tolist() == [10]
 
     def test_lesion_at_the_borders_of_the_scan_reaches_them(self):
@@ -239,7 +239,7 @@ class TestBackToNative:
 
     @staticmethod
     def all_lesion(scan: object, volume: object) -> NDArray[np.uint8]:
-        return to_native_mask(np.ones(scan.grid.shape, np.float32), scan.grid, volume)
+        return to_native_mask(np.ones(scan.grid.shape, np.float32), scan.grid, volume, 0.5)
 
     def test_equals_scipy_on_the_whole_grid(self):
         """Only the lesion's box is sampled; that must not show."""
@@ -248,7 +248,7 @@ class TestBackToNative:
         rng = np.random.default_rng(3)
         probability = ndimage.gaussian_filter(rng.random(scan.grid.shape), 2.0)
         probability = ((probability - probability.mean()) * 8 + 0.35).clip(0, 1).astype(np.float32)
-        found = to_native_mask(probability, scan.grid, volume)
+        found = to_native_mask(probability, scan.grid, volume, 0.5)
         native_mm = (3.1, 4.7, 5.3)
         axes = [np.arange(n) * native_mm[a] / 4.0 - scan.grid.box[a][0] for a, n in enumerate(volume.hu.shape)]
         expected = (
@@ -265,7 +265,7 @@ class TestBackToNative:
         ball = (((index - 33.0) ** 2).sum(axis=1) <= 20.0**2).reshape(shape)
         grid = to_model(volume, PLAN).grid
         on_model = sample_to_grid(ball.astype(np.uint8), grid, nearest=True)
-        assert dice(to_native_mask(on_model.astype(np.float32), grid, volume), ball) > 0.93
+        assert dice(to_native_mask(on_model.astype(np.float32), grid, volume, 0.5), ball) > 0.93
 
 
 class TestLesionBoxes:
@@ -290,7 +290,7 @@ class TestLesionBoxes:
         volume = volume_of(np.zeros((50, 70, 40), np.int16), np.diag([1.7, -0.9, 2.0, 1.0]))
         grid = model_grid(volume, (1.0, 1.0, 3.0))
         probability = np.where(rng.random(grid.shape) < share, rng.random(grid.shape), 0.2).astype(np.float32)
-        mask = to_native_mask(probability, grid, volume)
+        mask = to_native_mask(probability, grid, volume, 0.5)
         whole = np.zeros(mask.shape, np.uint8, order="F")
         everything = ((0, grid.shape[0]), (0, grid.shape[1]), (0, grid.shape[2]))
         _restore_box(probability, everything, grid, ras_view(whole, volume), 0.5)

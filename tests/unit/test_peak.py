@@ -8,17 +8,20 @@ from itertools import product
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from eval import peak
+from eval.detection import detect
 from eval.gate_runs import find_gate_cases
-from eval.peak import Effect, choose, effect_on, effects
+from eval.metrics import dice
+from eval.peak import Effect, choose, effect_of, effects, findings_above, label_lesions
 from gfscreen.config import read_plan
+from gfscreen.findings import drop_unlikely
 from gfscreen.models.manifest import verify
 from gfscreen.models.weights import init_weights
 from tests.helpers import TINY_PLAN, FakeEngine, paint
 
-# Spacing of a voxel of half a millilitre.
-HALF_ML = (10.0, 10.0, 5.0)
+HALF_ML = 0.5
 
 
 @pytest.fixture
@@ -38,30 +41,63 @@ def lesion():
     return mask
 
 
+def effect_on(probability, lesion, threshold, peak):
+    lesions, _ = label_lesions(lesion)
+    return effect_of(findings_above(probability, lesions, threshold), peak, int(lesion.sum()), HALF_ML)
+
+
 class TestOneCase:
     def test_every_finding(self, probability, lesion):
         # 8 shared of 16 found and 16 of lesion.
-        assert effect_on(probability, lesion, 0.5, 0.5, HALF_ML) == (0.5, 1, 1, 4.0)
+        assert effect_on(probability, lesion, 0.5, 0.5) == (0.5, 1, 1, 4.0)
 
     def test_only_the_sure_one(self, probability, lesion):
-        before = probability.copy()
-        assert effect_on(probability, lesion, 0.5, 0.8, HALF_ML) == (pytest.approx(2 * 8 / 24), 1, 0, 0.0)
-        np.testing.assert_array_equal(probability, before)
+        assert effect_on(probability, lesion, 0.5, 0.8) == (pytest.approx(2 * 8 / 24), 1, 0, 0.0)
 
     def test_none(self, probability, lesion):
-        assert effect_on(probability, lesion, 0.5, 0.95, HALF_ML) == (0.0, 0, 0, 0.0)
-        assert effect_on(probability, np.zeros_like(lesion), 0.5, 0.95, HALF_ML) == (1.0, 0, 0, 0.0)
+        assert effect_on(probability, lesion, 0.5, 0.95) == (0.0, 0, 0, 0.0)
+        assert effect_on(probability, np.zeros_like(lesion), 0.5, 0.95) == (1.0, 0, 0, 0.0)
+        assert effect_on(np.zeros_like(probability), lesion, 0.5, 0.5) == (0.0, 0, 0, 0.0)
 
     def test_a_lower_threshold_widens_what_stands_and_brings_in_nothing_else(self, probability, lesion):
         probability[1, 2:4, 2:4] = 0.3  # beside the sure one
         probability[8:10, 2:4, 2:4] = 0.3  # alone
-        assert effect_on(probability, lesion, 0.2, 0.8, HALF_ML) == (pytest.approx(2 * 8 / 28), 1, 0, 0.0)
+        assert effect_on(probability, lesion, 0.2, 0.8) == (pytest.approx(2 * 8 / 28), 1, 0, 0.0)
+
+    def test_two_findings_on_one_lesion_touch_one(self, probability, lesion):
+        lesion[4:9, 3, 3] = lesion[8, 3, 3:9] = lesion[8, 3:9, 8] = True
+        assert effect_on(probability, lesion, 0.5, 0.5)[1:] == (1, 0, 0.0)
+
+    @pytest.mark.parametrize("threshold", [0.2, 0.5])
+    @pytest.mark.parametrize("peak", [0.5, 0.8, 0.9])
+    def test_equals_what_screening_and_the_harness_make_of_it(self, threshold, peak):
+        """The same by the code that makes the mask, and by the one that scores it."""
+        rng = np.random.default_rng(7)
+        probability = ndimage.gaussian_filter(rng.random((40, 30, 20)), 1.2).astype(np.float32)
+        probability = (probability - probability.min()) / np.ptp(probability)
+        lesion = ndimage.gaussian_filter(rng.random((40, 30, 20)), 1.5) > 0.55
+        measured = effect_on(probability, lesion, threshold, peak)
+        drop_unlikely(probability, None, threshold=threshold, peak=peak)
+        mask = probability > threshold
+        detected = detect(lesion, mask, (10.0, 10.0, 5.0))
+        touched = sum(one.detected for one in detected.lesions)
+        assert measured[:3] == (pytest.approx(dice(mask, lesion)), touched, detected.false_components)
+        assert measured[3] == pytest.approx(detected.false_components_ml)
 
 
 class TestChoice:
     def test_of_the_best_that_which_touches_most(self):
         rows = ((0.5, 0.398, 0.9), (0.6, 0.3995, 0.8), (0.7, 0.4, 0.7), (0.8, 0.3, 1.0))
         assert choose([Effect(0.5, peak, dsc, touched, 1.0, 1.0) for peak, dsc, touched in rows]).peak == 0.6
+
+    def test_behind_the_best_by_less_than_a_standard_error_is_good(self):
+        # Case by case 0.3, -0.1 and 0.1 behind: 0.1 on average, standard error 0.2 / sqrt(3) = 0.115.
+        best = Effect(0.5, 0.7, 0.5, 0.6, 1.0, 1.0, (0.6, 0.4, 0.5))
+        near = Effect(0.5, 0.5, 0.4, 0.9, 5.0, 5.0, (0.3, 0.5, 0.4))
+        assert choose([near, best]) is near
+        # The same mean, but behind in every case: standard error 0.
+        behind = Effect(0.5, 0.5, 0.4, 0.9, 5.0, 5.0, (0.5, 0.3, 0.4))
+        assert choose([behind, best]) is best
 
     def test_then_that_with_the_fewest_false_findings(self):
         rows = ((0.2, 0.6, 3.0), (0.3, 0.7, 1.0), (0.5, 0.5, 2.0))

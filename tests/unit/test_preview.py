@@ -34,7 +34,6 @@ from tests.helpers import (
     LESION_HU,
     TINY_PLAN,
     TISSUE_HU,
-    Runner,
     axes_affine,
     bright_engine,
     constant_engine,
@@ -274,40 +273,37 @@ class TestPage:
 
 
 class TestPredict:
-    def test_statistics_and_preview_lie_beside_the_masks(self, tmp_path, monkeypatch):
-        runner = Runner(monkeypatch, tmp_path)
-        write_nifti(runner.inputs / "a_0000.nii.gz", two_lesions(), AFFINE)
-        (runner.inputs / "b_0000.nii.gz").write_bytes(b"no image")
-        run = runner(statistics=tmp_path / "s.json", preview=tmp_path / "see")
-        assert run.code == 1
-        assert run.written == ["a.nii.gz"]
+    def test_statistics_and_preview_lie_beside_the_masks(self, tmp_path, run):
+        write_nifti(run.inputs / "a_0000.nii.gz", two_lesions(), AFFINE)
+        (run.inputs / "b_0000.nii.gz").write_bytes(b"no image")
+        screened = run(statistics=tmp_path / "s.json", preview=tmp_path / "see")
+        assert screened.code == 1
+        assert screened.written == ["a.nii.gz"]
         found, broken = json.loads((tmp_path / "s.json").read_text())["cases"]
         assert (found["name"], found["status"], found["lesion_count"]) == ("a", "ok", 2)
         assert [lesion["glance_probability"] for lesion in found["lesions"]] == [0.95, 0.95]
-        assert found["lesion_volume_mm3"] == pytest.approx(1000 * run.cases["a"]["lesion_volume_ml"], abs=1)
+        assert found["lesion_volume_mm3"] == pytest.approx(1000 * screened.cases["a"]["lesion_volume_ml"], abs=1)
         assert (broken["status"], broken["lesion_count"]) == ("failed", None)
-        assert broken["error"] == run.cases["b"]["error"]
+        assert broken["error"] == screened.cases["b"]["error"]
         assert (tmp_path / "s.csv").is_file()
         assert sorted(path.name for path in (tmp_path / "see").iterdir()) == ["a.png", "index.html"]
 
-    def test_a_run_that_cannot_begin_still_names_every_case(self, tmp_path, monkeypatch):
-        runner = Runner(monkeypatch, tmp_path)
-        write_nifti(runner.inputs / "a_0000.nii.gz", two_lesions(), AFFINE)
-        (runner.weights / "plan.json").unlink()
-        assert runner(statistics=tmp_path / "s.json", preview=tmp_path / "see").code == 1
+    def test_a_run_that_cannot_begin_still_names_every_case(self, tmp_path, run):
+        write_nifti(run.inputs / "a_0000.nii.gz", two_lesions(), AFFINE)
+        (run.weights / "plan.json").unlink()
+        assert run(statistics=tmp_path / "s.json", preview=tmp_path / "see").code == 1
         cases = json.loads((tmp_path / "s.json").read_text())["cases"]
         assert [(case["name"], case["status"]) for case in cases] == [("a", "failed")]
         assert "failed" in (tmp_path / "see" / "index.html").read_text()
 
-    def test_a_fault_of_the_preview_costs_no_mask(self, tmp_path, monkeypatch):
+    def test_a_fault_of_the_preview_costs_no_mask(self, tmp_path, monkeypatch, run):
         def fault(*_: Any) -> None:
             raise RuntimeError("no ink")
 
         monkeypatch.setattr("gfscreen.preview.run.draw_montage", fault)
-        runner = Runner(monkeypatch, tmp_path)
-        write_nifti(runner.inputs / "a_0000.nii.gz", two_lesions(), AFFINE)
-        run = runner(preview=tmp_path / "see")
-        assert (run.code, run.only["status"], run.written) == (1, "ok", ["a.nii.gz"])
+        write_nifti(run.inputs / "a_0000.nii.gz", two_lesions(), AFFINE)
+        screened = run(preview=tmp_path / "see")
+        assert (screened.code, screened.only["status"], screened.written) == (1, "ok", ["a.nii.gz"])
         page = (tmp_path / "see" / "index.html").read_text()
         assert 'class="pill good">ok' in page
         assert "its preview could not be made" in page

@@ -13,7 +13,7 @@ import pytest
 from gfscreen.cli import main
 from gfscreen.files import write_atomically
 from gfscreen.stopping import Stopped, stop_on_signals, unstoppable
-from tests.helpers import Runner, bright_engine, paint, read_mask, untouched_logging, write_nifti, write_plan
+from tests.helpers import bright_engine, paint, read_mask, untouched_logging, write_nifti, write_plan
 
 AFFINE = np.diag([4.0, 4.0, 5.0, 1.0])
 CODES = [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)]
@@ -128,8 +128,7 @@ class TestRun:
         assert "ERROR: stopped by SIGTERM" in err
         assert "Traceback" not in err
 
-    def test_no_empty_mask_for_what_was_not_screened(self, tmp_path, monkeypatch):
-        run = Runner(monkeypatch, tmp_path)
+    def test_no_empty_mask_for_what_was_not_screened(self, tmp_path, run):
         write_nifti(run.inputs / "a.nii.gz", paint((36, 32, 30), AFFINE)[0], AFFINE)
         engine = bright_engine()
         engine.suspicion = lambda _: send(signal.SIGTERM) or 0.0
