@@ -23,7 +23,7 @@ from eval.table4 import SIZES, TIME_LIMIT_S, Size, choose_sizes, find_real, make
 from eval.throughput import measure_folder
 
 STAGES = ("read", "preprocess", "glance", "focus", "write", "total")
-COUNTS = ("windows_total", "windows_kept", "windows_done", "windows_unglanced")
+COUNTS = ("windows_total", "windows_kept", "windows_done", "windows_unglanced", "second_looks_done")
 # A size beyond the table, for the peak memory of a whole body.
 WHOLE_BODY = Size("9999", 1200, (0.8, 0.8, 1.0))
 

@@ -74,15 +74,16 @@ def _times(product: Mapping[str, Any]) -> Table:
             number(row["windows_total"], 0),
             number(row["windows_kept"], 0),
             number(row["windows_done"], 0),
+            number(row["second_looks_done"], 0),
             f"{row['degraded']} of {row['runs']}",
         )
 
     columns = ("Case", "Size", "Median (s)", "Range (s)", "RAM (MB)", "Peak RSS (MB)")
     return Table(
         caption="Time and memory by scan size",
-        columns=(*columns, "Sub-volumes", "kept", "read", "Degraded"),
+        columns=(*columns, "Sub-volumes", "kept", "read", "again", "Degraded"),
         rows=tuple(cells(row) for row in product["rows"]),
-        align="llrlrrrrrl",
+        align="llrlrrrrrrl",
     )
 
 

@@ -38,7 +38,7 @@ def scan(folder: Path, name: str) -> Path:
 def detail(time_s: float, glance_s: float, status: str = "ok", name: str = "phantom_0001_0000") -> dict[str, Any]:
     seconds = {"read": 0.5, "preprocess": 0.25, "glance": glance_s, "focus": 2.0, "write": 0.25, "total": time_s - 0.5}
     report = {"status": "ok", "seconds": seconds, "peak_rss_mb": 800.0, "windows_total": 40, "windows_kept": 8}
-    report |= {"windows_done": 8, "windows_unglanced": 0}
+    report |= {"windows_done": 8, "windows_unglanced": 0, "second_looks_done": 3}
     return {
         "name": name,
         "status": status,

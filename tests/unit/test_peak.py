@@ -87,17 +87,8 @@ class TestOneCase:
 
 class TestChoice:
     def test_of_the_best_that_which_touches_most(self):
-        rows = ((0.5, 0.398, 0.9), (0.6, 0.3995, 0.8), (0.7, 0.4, 0.7), (0.8, 0.3, 1.0))
+        rows = ((0.5, 0.359, 0.9), (0.6, 0.361, 0.8), (0.7, 0.4, 0.7), (0.8, 0.3, 1.0))
         assert choose([Effect(0.5, peak, dsc, touched, 1.0, 1.0) for peak, dsc, touched in rows]).peak == 0.6
-
-    def test_behind_the_best_by_less_than_a_standard_error_is_good(self):
-        # Case by case 0.3, -0.1 and 0.1 behind: 0.1 on average, standard error 0.2 / sqrt(3) = 0.115.
-        best = Effect(0.5, 0.7, 0.5, 0.6, 1.0, 1.0, (0.6, 0.4, 0.5))
-        near = Effect(0.5, 0.5, 0.4, 0.9, 5.0, 5.0, (0.3, 0.5, 0.4))
-        assert choose([near, best]) is near
-        # The same mean, but behind in every case: standard error 0.
-        behind = Effect(0.5, 0.5, 0.4, 0.9, 5.0, 5.0, (0.5, 0.3, 0.4))
-        assert choose([behind, best]) is best
 
     def test_then_that_with_the_fewest_false_findings(self):
         rows = ((0.2, 0.6, 3.0), (0.3, 0.7, 1.0), (0.5, 0.5, 2.0))
