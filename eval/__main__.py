@@ -22,6 +22,7 @@ COMMANDS = {
     "benchmark": "eval.benchmark",
     "dense-peer": "eval.dense_peer",
     "ab": "eval.ab",
+    "optimisations": "eval.optimisations",
     "report": "eval.report",
     "score-benchmark": "eval.score_benchmark",
     "torture": "eval.torture",
