@@ -19,12 +19,11 @@ import argparse
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from eval.gate_runs import GateCase, find_gate_cases
 from eval.masks import read_mask
@@ -34,11 +33,11 @@ from gfscreen.config import Plan, read_plan
 from gfscreen.engines.base import Engine
 from gfscreen.engines.select import load_engine
 from gfscreen.evidence import Evidence
+from gfscreen.grid import restore_box
 from gfscreen.overview import ras_view
-from gfscreen.region import region_of
 from gfscreen.screening import Prepared, Settings, prepare, screen
 from gfscreen.volume import Volume, read_volume
-from gfscreen.windows import Window, all_starts
+from gfscreen.windows import plan_windows
 
 logger = logging.getLogger(__name__)
 
@@ -66,33 +65,16 @@ class Engines:
 
 
 def box_windows(prepared: Prepared, plan: Plan) -> Prepared:
-    """The same scan with sub-volumes that fill its box, body or not."""
-    scan = prepared.scan
-    starts = all_starts(scan.grid.shape, plan.sub_volume_voxels, plan.overlap)
-    windows = [Window(start, region_of(scan.chest, start[2], plan.sub_volume_voxels[2])) for start in starts]
-    return Prepared(scan, windows, prepared.seconds)
+    """The same scan with sub-volumes that fill its box, body or not: the published rule."""
+    windows = plan_windows(prepared.scan, replace(plan, foreground="hu_floor"), plan.overlap)
+    return replace(prepared, windows=windows)
 
 
 def restore_everywhere(evidence: Evidence, volume: Volume, threshold: float) -> Mask:
-    """Mask (i, j, k) of the probabilities, interpolated at every voxel of the scan that the model grid covers."""
+    """Mask (i, j, k) of the probabilities, brought back to the whole scan as one box."""
     mask = np.zeros(volume.hu.shape, np.bool_, order="F")
-    view, grid = ras_view(mask, volume), evidence.grid
-    index = [
-        np.arange(count) * native / model - low
-        for count, native, model, (low, _) in zip(
-            grid.native_shape, grid.native_mm, grid.spacing_mm, grid.box, strict=True
-        )
-    ]
-    # Beyond the last model voxel of an uncropped axis its value goes on; beyond a crop there is nothing.
-    ends = [
-        size - 0.5 if high < full else np.inf
-        for size, (_, high), full in zip(grid.shape, grid.box, grid.full_shape, strict=True)
-    ]
-    inside = [np.flatnonzero((at > -0.5) & (at < end)) for at, end in zip(index, ends, strict=True)]
-    for z in inside[2]:
-        places = np.meshgrid(index[0][inside[0]], index[1][inside[1]], index[2][z : z + 1], indexing="ij")
-        sampled = ndimage.map_coordinates(evidence.focus_probability, places, np.float64, order=1, mode="nearest")
-        view[np.ix_(inside[0], inside[1], [z])] = sampled > threshold
+    x, y, z = evidence.grid.shape
+    restore_box(evidence.focus_probability, ((0, x), (0, y), (0, z)), evidence.grid, ras_view(mask, volume), threshold)
     return mask
 
 

@@ -76,7 +76,7 @@ class Findings:
 def label_lesions(lesion: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
     """Numbers of the lesions bool (x, y, z), from 1, 0 elsewhere; and how many there are."""
     numbered, count = ndimage.label(lesion, TOUCHING)
-    return numbered.astype(np.int32), int(count)
+    return numbered, int(count)
 
 
 def findings_above(probability: NDArray[np.float32], lesions: NDArray[np.int32], threshold: float) -> Findings:

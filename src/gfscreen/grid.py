@@ -195,7 +195,7 @@ def to_native_mask(
     mask = np.zeros(volume.hu.shape, np.uint8, order="F")
     view = ras_view(mask, volume)
     for box in lesion_boxes(lesion_probability > threshold):
-        _restore_box(lesion_probability, box, grid, view, threshold)
+        restore_box(lesion_probability, box, grid, view, threshold)
     return mask
 
 
@@ -220,10 +220,13 @@ def lesion_boxes(lesion: NDArray[np.bool_]) -> list[Box]:
     return boxes
 
 
-def _restore_box(
+def restore_box(
     probability: NDArray[np.float32], box: Box, grid: ModelGrid, mask: NDArray[np.generic], threshold: float
 ) -> None:
-    """Set the lesions of one box of the model grid in `mask`, uint8 (x, y, z) of the whole scan in RAS order."""
+    """Set the lesions of one box of the model grid in `mask`, uint8 or bool (x, y, z) of the whole scan in RAS order.
+
+    probability: float32 (x, y, z) on the model grid. Voxels are only ever set: what lies there already stays.
+    """
     target, origin, shape = [], [], []
     for axis, (low, high) in enumerate(box):
         ratio = grid.spacing_mm[axis] / grid.native_mm[axis]

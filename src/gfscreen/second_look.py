@@ -67,6 +67,5 @@ def centred_starts(
         low = np.where(start <= 0, 0, middle - reach)
         high = np.where(start + voxels >= extent, extent, middle + reach + 1)
         left[((places >= low) & (places < high)).all(axis=1)] = 0.0
-        left[surest] = 0.0
         starts.append((int(start[0]), int(start[1]), int(start[2])))
     return starts

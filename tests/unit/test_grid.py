@@ -11,10 +11,10 @@ from scipy import ndimage
 
 from gfscreen.config import Plan
 from gfscreen.grid import (
-    _restore_box,
     full_model_shape,
     lesion_boxes,
     model_grid,
+    restore_box,
     sample_to_grid,
     to_model,
     to_native_mask,
@@ -293,6 +293,6 @@ class TestLesionBoxes:
         mask = to_native_mask(probability, grid, volume, 0.5)
         whole = np.zeros(mask.shape, np.uint8, order="F")
         everything = ((0, grid.shape[0]), (0, grid.shape[1]), (0, grid.shape[2]))
-        _restore_box(probability, everything, grid, ras_view(whole, volume), 0.5)
+        restore_box(probability, everything, grid, ras_view(whole, volume), 0.5)
         assert mask.any()
         np.testing.assert_array_equal(mask, whole)
