@@ -231,11 +231,18 @@ def restore_box(
     for axis, (low, high) in enumerate(box):
         ratio = grid.spacing_mm[axis] / grid.native_mm[axis]
         offset = grid.box[axis][0]
-        first = max(0, int(np.floor((low + offset) * ratio)))
-        last = min(grid.native_shape[axis], int(np.ceil((high - 1 + offset) * ratio)) + 1)
+        # No native voxel beyond the box: its edge may cut through a lesion that has a box of its own. Where the crop
+        # itself ends there is none, and the last value goes on for less than a model voxel.
+        first, last = int(np.ceil((low + offset) * ratio)), int(np.floor((high - 1 + offset) * ratio)) + 1
+        if low == 0:
+            first = max(0, int(np.floor(offset * ratio)))
+        if high == probability.shape[axis]:
+            last = min(grid.native_shape[axis], int(np.ceil((high - 1 + offset) * ratio)) + 1)
         if high == probability.shape[axis] and grid.box[axis][1] == grid.full_shape[axis]:
             # Native voxels beyond the last model voxel's centre belong to it.
             last = grid.native_shape[axis]
+        if last <= first:
+            return
         target.append(slice(first, last))
         origin.append(first / ratio - offset - low)
         shape.append(last - first)

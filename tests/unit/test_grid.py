@@ -283,6 +283,13 @@ class TestLesionBoxes:
         lesion[7, 7, 7] = lesion[8, 8, 8] = True
         assert lesion_boxes(lesion) == [((6, 10), (6, 10), (6, 10))]
 
+    @staticmethod
+    def at_once(probability: NDArray[np.float32], grid: object, volume: object) -> NDArray[np.uint8]:
+        whole = np.zeros(volume.hu.shape, np.uint8, order="F")
+        everything = ((0, grid.shape[0]), (0, grid.shape[1]), (0, grid.shape[2]))
+        restore_box(probability, everything, grid, ras_view(whole, volume), 0.5)
+        return whole
+
     @pytest.mark.parametrize("share", [0.0002, 0.01, 0.5])
     def test_the_mask_is_that_of_the_whole_grid_sampled_at_once(self, share):
         """The boxes are a matter of time alone."""
@@ -291,8 +298,28 @@ class TestLesionBoxes:
         grid = model_grid(volume, (1.0, 1.0, 3.0))
         probability = np.where(rng.random(grid.shape) < share, rng.random(grid.shape), 0.2).astype(np.float32)
         mask = to_native_mask(probability, grid, volume, 0.5)
-        whole = np.zeros(mask.shape, np.uint8, order="F")
-        everything = ((0, grid.shape[0]), (0, grid.shape[1]), (0, grid.shape[2]))
-        restore_box(probability, everything, grid, ras_view(whole, volume), 0.5)
         assert mask.any()
-        np.testing.assert_array_equal(mask, whole)
+        np.testing.assert_array_equal(mask, self.at_once(probability, grid, volume))
+
+    def test_a_box_that_cuts_through_another_lesion_does_not_widen_it(self):
+        """A slanting lesion's box holds a part of another one in its corner."""
+        volume = volume_of(np.zeros((100, 100, 20), np.int16), np.diag([0.7, 0.7, 3.0, 1.0]))
+        grid = model_grid(volume, (1.0, 1.0, 3.0))
+        probability = np.zeros(grid.shape, np.float32)
+        for n in range(4, 40, 8):
+            probability[n, n, 4] = 0.9
+        probability[33:41, 4, 4] = 0.9  # the slanting one's box ends at 40, where this one does
+        boxes = lesion_boxes(probability > 0.5)
+        assert len(boxes) == 2
+        assert any(box[0][1] == 41 for box in boxes)
+        mask = to_native_mask(probability, grid, volume, 0.5)
+        np.testing.assert_array_equal(mask, self.at_once(probability, grid, volume))
+
+    def test_a_lesion_between_two_native_slices_sets_nothing(self):
+        volume = volume_of(np.zeros((40, 40, 12), np.int16), np.diag([1.0, 1.0, 15.0, 1.0]))
+        grid = model_grid(volume, (1.0, 1.0, 3.0))
+        probability = np.zeros(grid.shape, np.float32)
+        probability[10:20, 10:20, 7] = 0.9  # at 21 mm; slices lie at 15 and 30 mm
+        mask = to_native_mask(probability, grid, volume, 0.5)
+        np.testing.assert_array_equal(mask, self.at_once(probability, grid, volume))
+        assert not mask.any()
