@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from gfscreen.training import lesions
-from gfscreen.training.insertion import Crop, insert_lung_mass, insert_nodule, insert_soft_lesion
+from gfscreen.training.insertion import (
+    Crop,
+    insert_leaning_mass,
+    insert_lung_mass,
+    insert_node,
+    insert_nodule,
+    insert_soft_lesion,
+)
 from gfscreen.training.lesions import Nodule, Shape
 from gfscreen.training.objectives import IGNORE
 from gfscreen.training.tissue import LUNG, SOFT, tissue_map
@@ -143,3 +150,70 @@ def test_tissue_map_tells_lung_from_soft_tissue():
     assert (tissue[20:40, 30:70, 10:30] == LUNG).all()
     assert (tissue[80:90, 20:40, 10:30] == SOFT).all()
     assert (tissue[70:75, 50:55, 20] != LUNG).all()
+
+
+def lung_beside_wall(wall_hu=50):
+    """Lung from x = 24 on, beside it a wall with a layer of bone."""
+    crop = crop_of(LUNG, -850)
+    rng = np.random.default_rng(7)
+    crop.hu[:24] = rng.normal(wall_hu, 10, (24, 64, 32))
+    crop.hu[:18] = 400
+    crop.tissue[:24] = SOFT
+    return crop
+
+
+class TestLeaningMasses:
+    @pytest.mark.parametrize("seed", range(8))
+    def test_grows_from_the_wall_as_dense_as_it(self, seed):
+        rng = np.random.default_rng(seed)
+        crop = lung_beside_wall()
+        assert insert_leaning_mass(rng, crop, lesions.sample_shape(rng, painted_shape(), GRID_MM)) is not None
+        lesion = crop.label == 1
+        assert np.median(crop.hu[lesion]) == pytest.approx(50, abs=45)  # 20 of level, up to 40 less in a necrotic core
+        # The largest ball reaches 9.6 mm from its centre, which is at most 15 mm from the wall.
+        assert np.argwhere(lesion)[:, 0].max() < 24 + 15 + 12
+        assert np.argwhere(lesion)[:, 0].min() >= 18
+        assert crop.hu[:14].min() > 390  # the soft edge reaches a few voxels into the bone
+
+    def test_never_far_into_the_wall(self):
+        reached = []
+        for seed in range(20):
+            rng = np.random.default_rng(seed)
+            crop = lung_beside_wall()
+            crop.hu[:24] = 50
+            insert_leaning_mass(rng, crop, lesions.sample_shape(rng, painted_shape(14.0), GRID_MM))
+            if (crop.label == 1).any():
+                reached.append(24 - np.argwhere(crop.label == 1)[:, 0].min())
+        assert max(reached) <= 10
+        assert max(reached) >= 3
+
+    def test_needs_a_wall(self):
+        rng = np.random.default_rng(0)
+        crop = crop_of(LUNG, -850)
+        assert insert_leaning_mass(rng, crop, lesions.sample_shape(rng, painted_shape(), GRID_MM)) is None
+        assert not crop.label.any()
+
+    def test_never_over_another_lesion(self):
+        rng = np.random.default_rng(0)
+        crop = lung_beside_wall()
+        crop.label[...] = 1
+        before = crop.hu.copy()
+        assert insert_leaning_mass(rng, crop, lesions.sample_shape(rng, painted_shape(), GRID_MM)) is None
+        assert (crop.hu == before).all()
+
+
+class TestNodes:
+    @pytest.mark.parametrize("seed", range(5))
+    def test_lies_in_fat_as_dense_as_the_tissue_around(self, seed):
+        rng = np.random.default_rng(seed)
+        crop = crop_of(SOFT, 50)
+        crop.hu[:, 20:] = rng.normal(-100, 10, (64, 44, 32))
+        assert insert_node(rng, crop, lesions.sample_shape(rng, painted_shape(), GRID_MM)) is not None
+        lesion = crop.label == 1
+        assert lesion[:, 20:].sum() >= 0.4 * lesion.sum()
+        assert np.median(crop.hu[lesion]) == pytest.approx(48, abs=45)
+
+    def test_finds_no_place_without_fat(self):
+        rng = np.random.default_rng(0)
+        crop = crop_of(SOFT, 50)
+        assert insert_node(rng, crop, lesions.sample_shape(rng, painted_shape(), GRID_MM)) is None

@@ -8,10 +8,12 @@ import pytest
 
 from gfscreen.config import preset_plan
 from gfscreen.errors import InputError, UsageError
-from gfscreen.training.data import load_scan, on_dev_side, prepare_scan, read_list
+from gfscreen.training.data import Scan, load_scan, on_dev_side, prepare_scan, read_list
+from gfscreen.training.lesions import Shape
 from gfscreen.training.objectives import IGNORE
 from gfscreen.training.sampling import Mix, Sampler, Source, distort
 from gfscreen.training.settings import settings_from
+from gfscreen.training.tissue import tissue_map
 
 SHAPE, SPACING = (120, 100, 40), (1.5, 1.5, 3.0)
 PLAN = preset_plan("fast")
@@ -191,6 +193,30 @@ class TestSampling:
                 continue
             inside, outside = sample.image[sample.label == 1], sample.image[sample.label == 0]
             assert np.median(inside) > np.median(outside)
+
+    def test_masses_that_lean_and_nodes_in_fat(self):
+        """A trunk of fat, muscle inside it, a lung inside that: both kinds are drawn where they belong."""
+        i, j = np.indices((220, 200))
+        radius = np.hypot(i - 110, j - 100)
+        hu = np.full((220, 200, 40), -1000, np.int16)
+        hu[radius < 98] = -100
+        hu[radius < 82] = 50
+        hu[(radius < 74) & (np.abs(i - 110) > 12)] = -850
+        body, label = np.repeat((radius < 98)[..., None], 40, axis=2), np.zeros(hu.shape, np.uint8)
+        scan = Scan(
+            name="A", patient="A", annotated=True, hu=hu, label=label, tissue=tissue_map(hu, body, PLAN.spacing_mm),
+            body=body, chest=np.ones(40, bool), loose=None, lesions=np.zeros((0, 3), np.int16),
+        )  # fmt: skip
+        mask = np.hypot(*np.indices((24, 24)) - 12) < 11
+        shapes = tuple(
+            Shape(name, name, name, np.repeat(mask[..., None], 8, axis=2), (1.0, 1.0, 3.0))
+            for name in ("kits23_tumor_cyst", "uls23_NIH_LN_MED")
+        )
+        sampler = Sampler(Source((scan,), (), shapes), PLAN, Mix(real=0, background=0, leaning=1, nodes=1))
+        assert sampler.possible["leaning"]
+        for kind in ("leaning", "nodes"):
+            drawn = [sampler.draw(np.random.default_rng(seed), (96, 96, 32), kind=kind) for seed in range(4)]
+            assert all(d.inserted and (d.label == 1).any() for d in drawn)
 
     def test_kinds_that_cannot_be_drawn(self, source):
         with pytest.raises(UsageError, match="none of the kinds"):

@@ -316,6 +316,40 @@ class TestAssemble:
         for name, value in glance.state_dict().items():
             torch.testing.assert_close(value.float(), right[f"glance.{name}"].float(), rtol=1e-3, atol=1e-6)
 
+    def test_a_run_goes_on_from_a_weights_folder(self, runs, data_folder, tmp_path):
+        assemble.assemble([runs / "a"], runs / "b", tmp_path / "shipped")
+        settings = dataclasses.replace(TINY, init=str(tmp_path / "shipped"))
+        run = loop.build_run(settings, ALONE)
+        for network, prefix, folder in ((run.focus, "focus_average", "a"), (run.glance, "glance", "b")):
+            expected = tensors(runs / folder)
+            for name, value in network.state_dict().items():
+                if value.is_floating_point():
+                    torch.testing.assert_close(value, expected[f"{prefix}.{name}"].half().float())
+
+    def test_weights_of_another_network_are_refused(self, runs, tmp_path):
+        assemble.assemble([runs / "a"], runs / "b", tmp_path / "shipped")
+        other = dataclasses.replace(
+            TINY, init=str(tmp_path / "shipped"), focus=FocusConfig(12, (1, 1, 1, 1), (1, 1, 1, 2))
+        )
+        with pytest.raises(WeightsError, match="does not fit the plan"):
+            loop.build_run(other, ALONE)
+
+    def test_weights_folders_in_place_of_runs(self, runs, tmp_path):
+        """What was assembled can be averaged with a run that goes on from it, and lend its Glance."""
+        shipped, target = tmp_path / "shipped", tmp_path / "weights"
+        assemble.assemble([runs / "a"], runs / "b", shipped)
+        manifest = assemble.assemble([shipped, runs / "b"], shipped, target)
+        _, glance, focus = load_networks(target)
+        left, right = tensors(runs / "a"), tensors(runs / "b")
+        for name, value in focus.state_dict().items():
+            if value.is_floating_point():
+                expected = (left[f"focus_average.{name}"].half().float() + right[f"focus_average.{name}"].float()) / 2
+                torch.testing.assert_close(value.float(), expected, rtol=1e-3, atol=1e-6)
+        for name, value in glance.state_dict().items():
+            torch.testing.assert_close(value.float(), right[f"glance.{name}"].float(), rtol=1e-3, atol=1e-6)
+        assert manifest.info["focus_runs"] == ["shipped", "b"]
+        assert manifest.info["glance_steps"] == TINY.steps
+
     def test_other_networks_have_no_mean(self, runs, data_folder, tmp_path, caplog):
         other = dataclasses.replace(TINY, focus=FocusConfig(12, (1, 1, 1, 1), (1, 1, 1, 2)), steps=1)
         loop.train(other, job(data_folder, tmp_path / "c"), ALONE)

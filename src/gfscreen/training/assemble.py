@@ -3,7 +3,8 @@
 python -m gfscreen.training.assemble --focus runs/focus --glance runs/glance_grpo -o weights --gate 0.62
 
 Several runs with --focus give the mean of their networks, which must come from one start (a run and one that goes on
-from it): it often holds what each of them has learnt.
+from it): it often holds what each of them has learnt. In place of a run's folder a weights folder will do: those that
+ship and a run that went on from them (`init`).
 """
 
 from __future__ import annotations
@@ -12,17 +13,17 @@ import argparse
 import logging
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gfscreen.config import from_json
+from gfscreen.config import Plan, from_json, preset_plan
 from gfscreen.errors import GFScreenError, UsageError
-from gfscreen.models.manifest import Manifest
-from gfscreen.models.weights import save_weights
+from gfscreen.models.manifest import MANIFEST_FILE, Manifest, read_manifest
+from gfscreen.models.weights import load_networks, save_weights
 from gfscreen.training.settings import Settings
 from gfscreen.training.state import CHECKPOINT_FILE, read_checkpoint
 
@@ -30,29 +31,29 @@ log = logging.getLogger(__name__)
 
 
 def assemble(focus: Sequence[Path], glance: Path, target: Path, gate: float | None = None) -> Manifest:
-    """Write the weights folder. Raises WeightsError if a run has no checkpoint, UsageError if the runs do not fit."""
-    readers, judge = [_Run(folder) for folder in focus], _Run(glance)
+    """Write the weights folder. Raises WeightsError if a source holds no networks, UsageError if they do not fit."""
+    readers, judge = [read_source(folder) for folder in focus], read_source(glance)
     first = readers[0]
     for other in [*readers[1:], judge]:
-        if other.settings.preset != first.settings.preset:
+        if other.plan.preset != first.plan.preset:
             raise UsageError(
-                f"{first.folder} is of preset {first.settings.preset}, {other.folder} of {other.settings.preset}; "
+                f"{first.folder} is of preset {first.plan.preset}, {other.folder} of {other.plan.preset}; "
                 "they must agree"
             )
     for other in readers[1:]:
-        if other.settings.plan.focus != first.settings.plan.focus:
+        if other.plan.focus != first.plan.focus:
             raise UsageError(f"{first.folder} and {other.folder} hold different Focus networks; they have no mean")
-    plan = replace(first.settings.plan, glance=judge.settings.plan.glance)
+    plan = replace(preset_plan(first.plan.preset), weights="trained", focus=first.plan.focus, glance=judge.plan.glance)
     if gate is not None:
         plan = replace(plan, gate=gate)
     info = {
         "focus_runs": [reader.folder.name for reader in readers],
-        "focus_steps": [reader.data["step"] for reader in readers],
+        "focus_steps": [reader.focus_steps for reader in readers],
         "glance_run": glance.name,
-        "glance_steps": judge.data["step"],
-        "glance_gate": judge.settings.gate,
+        "glance_steps": judge.glance_steps,
+        "glance_gate": judge.gate,
     }
-    return save_weights(target, plan, judge.data["glance"], mean([r.focus for r in readers]), info=info)
+    return save_weights(target, plan, judge.glance, mean([r.focus for r in readers]), info=info)
 
 
 def mean(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
@@ -65,18 +66,32 @@ def mean(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     }
 
 
-class _Run:
-    """A run's checkpoint and settings, and the Focus that it would save: the averaged one if it keeps an average."""
+@dataclass(frozen=True)
+class _Source:
+    """Networks of a run, or of a weights folder, and how they came about. focus: a run's averaged one if it has it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.data: dict[str, Any] = read_checkpoint(folder / CHECKPOINT_FILE)
-        self.settings: Settings = from_json(Settings, self.data["settings"], "settings")
+    folder: Path
+    plan: Plan
+    focus: Mapping[str, Tensor]
+    glance: dict[str, Tensor]
+    focus_steps: Any
+    glance_steps: Any
+    gate: Any
 
-    @property
-    def focus(self) -> Mapping[str, Tensor]:
-        state: Mapping[str, Tensor] = self.data["focus_average" if self.settings.ema else "focus"]
-        return state
+
+def read_source(folder: Path) -> _Source:
+    """A run's folder or a weights folder. Raises WeightsError if it is neither."""
+    if (folder / MANIFEST_FILE).is_file():
+        plan, glance, focus = load_networks(folder)
+        info = read_manifest(folder).info
+        return _Source(
+            folder, plan, focus.state_dict(), glance.state_dict(), info.get("focus_steps"), info.get("glance_steps"),
+            info.get("glance_gate"),
+        )  # fmt: skip
+    data = read_checkpoint(folder / CHECKPOINT_FILE)
+    settings: Settings = from_json(Settings, data["settings"], "settings")
+    focus_state = data["focus_average" if settings.ema else "focus"]
+    return _Source(folder, settings.plan, focus_state, data["glance"], data["step"], data["step"], settings.gate)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -87,9 +102,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=Path,
         required=True,
         action="append",
-        help="folder of the run with the Focus; several: their mean",
+        help="folder of a run or of weights with the Focus; several: their mean",
     )
-    parser.add_argument("--glance", type=Path, required=True, help="folder of the run with the Glance")
+    parser.add_argument("--glance", type=Path, required=True, help="folder of a run or of weights with the Glance")
     parser.add_argument("-o", "--output", type=Path, required=True, help="weights folder to write")
     parser.add_argument("--gate", type=float, help="Focus runs above this probability (default: the preset's)")
     arguments = parser.parse_args(argv)

@@ -1,4 +1,5 @@
-"""Lesions put into real scans on the model grid: nodules with their own HU into lung, grown lesions into soft tissue.
+"""Lesions put into real scans on the model grid: nodules with their own HU into lung, grown lesions into soft tissue,
+masses that grow from the mediastinum or chest wall into lung, and nodes in fat.
 
 Everything works on a crop in HU (x, y, z) and changes `hu` and `label` in place. A lesion never overlaps one that is
 already there. In scans that nobody annotated (label IGNORE) only the surroundings of the inserted lesion become known
@@ -20,6 +21,10 @@ from gfscreen.training.tissue import LUNG, SOFT
 KNOWN_MARGIN_MM = 8.0
 EDGE_MM = 1.5
 VESSEL_HU = -600
+# What is solid beside the lung, and what is fat, by HU; bone is neither grown over nor taken for a neighbour's level.
+SOLID_HU = -200
+BONE_HU = 200
+FAT_HU = (-150, -30)
 TRIES = 12
 
 
@@ -68,9 +73,25 @@ def find_place(
 
     whole: the lesion's box must lie inside the crop, otherwise only its centre.
     """
-    candidates = np.flatnonzero(crop.tissue == tissue)
+    host = crop.tissue == tissue
+    if np.count_nonzero(host) < patch.tight.sum():
+        return None
+    return _place_in(rng, crop, patch, host, np.flatnonzero(host), share_inside=share_inside, whole=whole)
+
+
+def _place_in(
+    rng: np.random.Generator,
+    crop: Crop,
+    patch: Patch,
+    host: BoolArray,
+    candidates: NDArray[np.intp],
+    *,
+    share_inside: float,
+    whole: bool,
+) -> Box | None:
+    """As `find_place`: centred on one of the candidates (flat indices), at least `share_inside` of the mask in host."""
     voxels = int(patch.tight.sum())
-    if candidates.size < voxels or voxels == 0:
+    if candidates.size == 0 or voxels == 0:
         return None
     for index in rng.choice(candidates, size=TRIES):
         centre = np.array(np.unravel_index(int(index), crop.tissue.shape), dtype=np.int64)
@@ -78,10 +99,7 @@ def find_place(
         mask = patch.tight[box.patch]
         if whole and int(mask.sum()) < voxels:
             continue
-        if (
-            mask.sum() < max(3, 0.3 * voxels)
-            or (crop.tissue[box.crop][mask] == tissue).sum() < share_inside * mask.sum()
-        ):
+        if mask.sum() < max(3, 0.3 * voxels) or host[box.crop][mask].sum() < share_inside * mask.sum():
             continue
         if (crop.label[box.crop][ndimage.binary_dilation(mask)] == 1).any():
             continue
@@ -194,3 +212,55 @@ def insert_lung_mass(rng: np.random.Generator, crop: Crop, patch: Patch) -> Box 
     noise = rng.uniform(8, 25) * _texture(rng, mask.shape, 1.0, crop.grid_mm)
     _paint(rng, crop, box, mask, float(rng.uniform(5, 80)), noise=noise, edge_mm=rng.uniform(0.8, 2.5))
     return box
+
+
+def insert_leaning_mass(rng: np.random.Generator, crop: Crop, patch: Patch) -> Box | None:
+    """Grow a mass from mediastinum or chest wall into lung, as dense as what it leans on. Returns where, or None.
+
+    Most real tumours that the first networks missed lie so. The mass goes up to 10 mm into its solid neighbour, where
+    only its bulge into the lung gives it away; its border towards the lung is rough half of the time.
+    """
+    lung = crop.tissue == LUNG
+    wall = ~lung & (crop.hu > SOLID_HU)
+    if not wall.any():
+        return None
+    gap_mm = ndimage.distance_transform_edt(~wall, sampling=crop.grid_mm)
+    centres = np.flatnonzero(lung & (gap_mm < rng.uniform(2.0, 15.0)))
+    box = _place_in(rng, crop, patch, lung, centres, share_inside=rng.uniform(0.35, 0.8), whole=rng.random() < 0.5)
+    if box is None:
+        return None
+    host = crop.hu[box.crop]
+    distance = _signed_distance_mm(patch.tight[box.patch], crop.grid_mm)
+    if rng.random() < 0.5:
+        distance = distance + rng.uniform(0.5, 2.0) * _texture(rng, host.shape, rng.uniform(2, 5), crop.grid_mm)
+    depth_mm = ndimage.distance_transform_edt(~lung[box.crop], sampling=crop.grid_mm)
+    mask = (distance < 0) & (depth_mm < rng.uniform(1.0, 10.0)) & (host < BONE_HU)
+    if mask.sum() < 5 or (crop.label[box.crop][mask] == 1).any():
+        return None
+    noise = rng.uniform(6, 20) * _texture(rng, mask.shape, rng.uniform(0.7, 1.2), crop.grid_mm)
+    level = _neighbour_level(rng, host[wall[box.crop]])
+    _paint(rng, crop, box, mask, level, noise=noise, edge_mm=rng.uniform(0.8, 2.5))
+    return box
+
+
+def insert_node(rng: np.random.Generator, crop: Crop, patch: Patch) -> Box | None:
+    """Grow an enlarged node in fat, as dense as the muscles and vessels around it. Returns where, or None."""
+    fat = (crop.hu > FAT_HU[0]) & (crop.hu < FAT_HU[1]) & (crop.tissue != LUNG)
+    # Fat proper, not the rim that every edge between lung and soft tissue has.
+    fat = ndimage.binary_opening(fat, iterations=2)
+    box = _place_in(rng, crop, patch, fat, np.flatnonzero(fat), share_inside=rng.uniform(0.4, 0.8), whole=True)
+    if box is None:
+        return None
+    host = crop.hu[box.crop]
+    mask = patch.tight[box.patch] & (host < BONE_HU) & (host > SOLID_HU)
+    if mask.sum() < 5:
+        return None
+    noise = rng.uniform(6, 20) * _texture(rng, mask.shape, rng.uniform(0.7, 1.2), crop.grid_mm)
+    _paint(rng, crop, box, mask, _neighbour_level(rng, host[~fat[box.crop]]), noise=noise, edge_mm=rng.uniform(1, 2.5))
+    return box
+
+
+def _neighbour_level(rng: np.random.Generator, hu: NDArray[np.int16]) -> float:
+    """HU of a lesion beside voxels of these HU: the median of what is soft tissue among them, within 20 HU."""
+    soft = hu[(hu > 0) & (hu < 150)]
+    return (float(np.median(soft)) if soft.size else 45.0) + float(rng.uniform(-20, 20))

@@ -52,6 +52,11 @@ class Shape:
     mask: BoolArray
     spacing_mm: tuple[float, float, float]
 
+    @property
+    def volume_ml(self) -> float:
+        """Volume of the mask."""
+        return float(self.mask.sum() * np.prod(self.spacing_mm)) / 1000.0
+
 
 @dataclass(frozen=True)
 class Patch:

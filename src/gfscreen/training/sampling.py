@@ -17,14 +17,25 @@ from gfscreen.errors import UsageError
 from gfscreen.region import region_of
 from gfscreen.training import lesions as bank
 from gfscreen.training.data import DataList, Scan, on_dev_side
-from gfscreen.training.insertion import Crop, insert_lung_mass, insert_nodule, insert_soft_lesion
+from gfscreen.training.insertion import (
+    FAT_HU,
+    Crop,
+    insert_leaning_mass,
+    insert_lung_mass,
+    insert_node,
+    insert_nodule,
+    insert_soft_lesion,
+)
 from gfscreen.training.lesions import FloatArray, Nodule, Shape
 from gfscreen.training.objectives import IGNORE
 from gfscreen.training.tissue import LUNG, SOFT
 from gfscreen.windows import gather
 
 LUNG_SHAPES = ("uls23_MDSC_Task06_Lung", "uls23_ULS23_DeepLesion3D", "uls23_LiTS")
-KINDS = ("real", "background", "nodules", "masses", "soft")
+NODE_SHAPES = ("uls23_NIH_LN_ABD", "uls23_NIH_LN_MED")
+LEANING_ML = (2.0, 120.0)
+DEEP_MM = 60.0
+KINDS = ("real", "background", "nodules", "masses", "soft", "leaning", "nodes")
 TRIES = 20
 POINTS = 20_000
 MIN_HOST_LUNG_ML = 300.0
@@ -34,9 +45,10 @@ MIN_HOST_LUNG_ML = 300.0
 class Mix:
     """Shares of the kinds of sub-volume; they need not add up to 1. Kinds that the data cannot give are left out.
 
-    real: around an annotated lesion. background: anywhere in an annotated scan, away from its lesions. nodules, masses,
-    soft: with inserted lesions. annotated_only: insert only where somebody annotated the rest of the scan, so that a
-    Glance sees every host with and without lesions and cannot tell them by the host.
+    real: around an annotated lesion. background: anywhere in an annotated scan, away from its lesions. The others have
+    inserted lesions: nodules, masses: in lung; soft: in homogeneous soft tissue; leaning: masses that grow from
+    mediastinum or chest wall into lung; nodes: in fat. annotated_only: insert only where somebody annotated the rest of
+    the scan, so that a Glance sees every host with and without lesions and cannot tell them by the host.
     """
 
     real: float = 0.5
@@ -44,6 +56,8 @@ class Mix:
     nodules: float = 0.0
     masses: float = 0.0
     soft: float = 0.0
+    leaning: float = 0.0
+    nodes: float = 0.0
     nodules_per_crop: int = 4
     annotated_only: bool = False
 
@@ -99,17 +113,23 @@ class Sampler:
             "lung": {s.name: _points(s.tissue == LUNG, MIN_HOST_LUNG_ML / voxel_ml) for s in hosts},
             # 30 HU of contrast are 2 % of the chest window: soft tissue lesions are only asked for in the other one.
             "soft": {s.name: _points((s.tissue == SOFT) & ~s.chest) for s in hosts},
+            "leaning": {s.name: _deep_lung_points(s, plan.spacing_mm) for s in hosts},
+            "nodes": {s.name: _points(s.body & (s.hu > FAT_HU[0]) & (s.hu < FAT_HU[1])) for s in hosts},
         }
         self._hosts = {
             kind: [s for s in source.scans if len(points.get(s.name, ()))] for kind, points in self._points.items()
         }
         self._lung_shapes = [s for s in source.shapes if s.source in LUNG_SHAPES]
+        self._node_shapes = [s for s in source.shapes if s.source in NODE_SHAPES]
+        self._leaning_shapes = [s for s in source.shapes if LEANING_ML[0] <= s.volume_ml <= LEANING_ML[1]]
         self.possible = {
             "real": bool(self._with_lesion),
             "background": bool(self._hosts["background"]),
             "nodules": bool(self._hosts["lung"] and source.nodules),
             "masses": bool(self._hosts["lung"] and self._lung_shapes),
             "soft": bool(self._hosts["soft"] and source.shapes),
+            "leaning": bool(self._hosts["leaning"] and self._leaning_shapes),
+            "nodes": bool(self._hosts["nodes"] and self._node_shapes),
         }
         shares = np.array([getattr(mix, kind) if self.possible[kind] else 0.0 for kind in KINDS])
         if shares.sum() <= 0:
@@ -163,7 +183,7 @@ class Sampler:
             weights = np.array([s.weight for s in self._with_lesion])
             scan = self._with_lesion[int(rng.choice(len(weights), p=weights / weights.sum()))]
             return scan, _start_around(rng, scan.lesions[int(rng.integers(len(scan.lesions)))], size)
-        where = kind if kind in ("background", "soft") else "lung"
+        where = kind if kind in self._points else "lung"
         hosts = self._hosts[where]
         weights = np.array([s.weight for s in hosts])
         scan = hosts[int(rng.choice(len(hosts), p=weights / weights.sum()))]
@@ -190,6 +210,15 @@ class Sampler:
             for _ in range(int(rng.integers(1, 4))):
                 shape = self.source.shapes[int(rng.integers(len(self.source.shapes)))]
                 count += insert_soft_lesion(rng, crop, bank.sample_shape(rng, shape, grid_mm)) is not None
+        elif kind == "leaning":
+            for _ in range(3):
+                shape = self._leaning_shapes[int(rng.integers(len(self._leaning_shapes)))]
+                if insert_leaning_mass(rng, crop, bank.sample_shape(rng, shape, grid_mm)) is not None:
+                    return 1
+        elif kind == "nodes":
+            for _ in range(int(rng.integers(1, 4))):
+                shape = self._node_shapes[int(rng.integers(len(self._node_shapes)))]
+                count += insert_node(rng, crop, bank.sample_shape(rng, shape, grid_mm)) is not None
         return count
 
 
@@ -200,6 +229,14 @@ def _points(mask: NDArray[np.bool_], at_least: float = 1.0) -> NDArray[np.int16]
         return np.zeros((0, 3), dtype=np.int16)
     chosen = flat[:: max(1, flat.size // POINTS)]
     return np.stack(np.unravel_index(chosen, mask.shape), axis=-1).astype(np.int16)
+
+
+def _deep_lung_points(scan: Scan, spacing_mm: tuple[float, ...]) -> NDArray[np.int16]:
+    """Lung voxels (n, 3) at least DEEP_MM below the skin, every fourth in plane: towards mediastinum and hilum."""
+    step = (4, 4, 1)
+    body, lung = scan.body[::4, ::4], scan.tissue[::4, ::4] == LUNG
+    depth_mm = ndimage.distance_transform_edt(body, sampling=np.multiply(spacing_mm, step))
+    return np.asarray(np.argwhere(lung & (depth_mm > DEEP_MM)) * step, dtype=np.int16)
 
 
 def _start_around(

@@ -37,8 +37,8 @@ class Settings:
     amp: `auto` is fp16 on CUDA and off on CPU. bf16 on a CPU that has it takes two thirds of the time; the deepest
     block then stays in float32 (models/focus.py).
     augment: `strong` also turns, zooms and changes contrast and sharpness, not for stage glance (its pool is fixed).
-    threads: 0 follows how busy the machine is. init: folder of a run whose weights to start from; init_glance: of a run
-    whose Glance to take instead.
+    threads: 0 follows how busy the machine is. init: folder of a run, or of weights (those that ship), to start from;
+    init_glance: the same, whose Glance to take instead.
     """
 
     preset: str = "paper"
