@@ -170,8 +170,8 @@ class TestLeaningMasses:
         assert insert_leaning_mass(rng, crop, lesions.sample_shape(rng, painted_shape(), GRID_MM)) is not None
         lesion = crop.label == 1
         assert np.median(crop.hu[lesion]) == pytest.approx(50, abs=45)  # 20 of level, up to 40 less in a necrotic core
-        # The largest ball reaches 9.6 mm from its centre, which is at most 15 mm from the wall.
-        assert np.argwhere(lesion)[:, 0].max() < 24 + 15 + 12
+        # The largest ball reaches 9.6 mm from its centre, at most 15 mm from the wall; roughness adds some.
+        assert np.argwhere(lesion)[:, 0].max() < 24 + 15 + 10 + 10
         assert np.argwhere(lesion)[:, 0].min() >= 18
         assert crop.hu[:14].min() > 390  # the soft edge reaches a few voxels into the bone
 

@@ -163,13 +163,18 @@ def _paint(
     *,
     noise: FloatArray,
     edge_mm: float,
+    plain: bool = False,
 ) -> None:
-    """Replace the host's coarse structure in the mask by a lesion of about `level_hu`, with grain and a soft edge."""
+    """Replace the host's coarse structure in the mask by a lesion of about `level_hu`, with grain and a soft edge.
+
+    plain: nothing but `noise` varies inside, but for the core that half of the thick ones have.
+    """
     host = crop.hu[box.crop].astype(np.float32)
     distance = _signed_distance_mm(mask, crop.grid_mm)
     # From 12 % to 88 % of the lesion over `edge_mm`.
     alpha = 1.0 / (1.0 + np.exp(np.clip(4.0 * distance / edge_mm, -30, 30)))
-    inside = level_hu + rng.uniform(0, 10) * _texture(rng, mask.shape, rng.uniform(3, 8), crop.grid_mm) + noise
+    grain = 0.0 if plain else rng.uniform(0, 10) * _texture(rng, mask.shape, rng.uniform(3, 8), crop.grid_mm)
+    inside = level_hu + grain + noise
     depth = -float(distance.min())
     if depth > 6 and rng.random() < 0.5:
         # A necrotic or cystic core.
@@ -218,7 +223,8 @@ def insert_leaning_mass(rng: np.random.Generator, crop: Crop, patch: Patch) -> B
     """Grow a mass from mediastinum or chest wall into lung, as dense as what it leans on. Returns where, or None.
 
     Most real tumours that the first networks missed lie so. The mass goes up to 10 mm into its solid neighbour, where
-    only its bulge into the lung gives it away; its border towards the lung is rough half of the time.
+    only its bulge into the lung gives it away; its border towards the lung is mostly rough, and often soft: by a
+    crisp one the network knows a painted mass. Its grain is that of the host's soft tissue where there is enough.
     """
     lung = crop.tissue == LUNG
     wall = ~lung & (crop.hu > SOLID_HU)
@@ -231,15 +237,19 @@ def insert_leaning_mass(rng: np.random.Generator, crop: Crop, patch: Patch) -> B
         return None
     host = crop.hu[box.crop]
     distance = _signed_distance_mm(patch.tight[box.patch], crop.grid_mm)
-    if rng.random() < 0.5:
-        distance = distance + rng.uniform(0.5, 2.0) * _texture(rng, host.shape, rng.uniform(2, 5), crop.grid_mm)
+    if rng.random() < 0.7:
+        distance = distance + rng.uniform(0.5, 4.0) * _texture(rng, host.shape, rng.uniform(2, 6), crop.grid_mm)
     depth_mm = ndimage.distance_transform_edt(~lung[box.crop], sampling=crop.grid_mm)
     mask = (distance < 0) & (depth_mm < rng.uniform(1.0, 10.0)) & (host < BONE_HU)
     if mask.sum() < 5 or (crop.label[box.crop][mask] == 1).any():
         return None
-    noise = rng.uniform(6, 20) * _texture(rng, mask.shape, rng.uniform(0.7, 1.2), crop.grid_mm)
     level = _neighbour_level(rng, host[wall[box.crop]])
-    _paint(rng, crop, box, mask, level, noise=noise, edge_mm=rng.uniform(0.8, 2.5))
+    grain, edge_mm = _host_grain(rng, crop, mask), float(rng.uniform(0.8, 4.5))
+    if grain is None:
+        noise = rng.uniform(6, 20) * _texture(rng, mask.shape, rng.uniform(0.7, 1.2), crop.grid_mm)
+        _paint(rng, crop, box, mask, level, noise=noise, edge_mm=edge_mm)
+    else:
+        _paint(rng, crop, box, mask, level, noise=grain, edge_mm=edge_mm, plain=True)
     return box
 
 
@@ -258,6 +268,24 @@ def insert_node(rng: np.random.Generator, crop: Crop, patch: Patch) -> Box | Non
     noise = rng.uniform(6, 20) * _texture(rng, mask.shape, rng.uniform(0.7, 1.2), crop.grid_mm)
     _paint(rng, crop, box, mask, _neighbour_level(rng, host[~fat[box.crop]]), noise=noise, edge_mm=rng.uniform(1, 2.5))
     return box
+
+
+def _host_grain(rng: np.random.Generator, crop: Crop, mask: BoolArray) -> FloatArray | None:
+    """HU about their median from a place in the crop where the mask would lie in homogeneous soft tissue.
+
+    A few per cent may lie elsewhere: they have no grain. None if 30 random places hold none.
+    """
+    soft = crop.tissue == SOFT
+    room = np.asarray(crop.hu.shape) - np.asarray(mask.shape)
+    if (room < 0).any() or soft.sum() < mask.sum():
+        return None
+    for start in rng.integers(0, room + 1, size=(30, 3)):
+        part = tuple(slice(int(a), int(a) + n) for a, n in zip(start, mask.shape, strict=True))
+        inside = mask & soft[part]
+        if inside.sum() >= 0.9 * mask.sum() and not (crop.label[part][mask] == 1).any():
+            hu = crop.hu[part].astype(np.float32)
+            return np.where(soft[part], np.clip(hu - np.median(hu[inside]), -80, 80), 0.0).astype(np.float32)
+    return None
 
 
 def _neighbour_level(rng: np.random.Generator, hu: NDArray[np.int16]) -> float:
