@@ -14,7 +14,7 @@ from gfscreen.training.insertion import (
 )
 from gfscreen.training.lesions import Nodule, Shape
 from gfscreen.training.objectives import IGNORE
-from gfscreen.training.tissue import LUNG, SOFT, tissue_map
+from gfscreen.training.tissue import LUNG, OTHER, SOFT, tissue_map
 
 GRID_MM = (1.0, 1.0, 3.0)
 
@@ -159,6 +159,7 @@ def lung_beside_wall(wall_hu=50):
     crop.hu[:24] = rng.normal(wall_hu, 10, (24, 64, 32))
     crop.hu[:18] = 400
     crop.tissue[:24] = SOFT
+    crop.tissue[:18] = OTHER
     return crop
 
 
