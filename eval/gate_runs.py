@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from eval.detection import detect
 from eval.masks import read_mask
@@ -18,6 +19,7 @@ from gfscreen.budget import Allowance, Budget
 from gfscreen.config import Plan, read_plan
 from gfscreen.engines.base import Engine
 from gfscreen.engines.select import load_engine
+from gfscreen.findings import TOUCHING
 from gfscreen.grid import ModelGrid, sample_to_grid, to_model
 from gfscreen.models.manifest import FOCUS_FILE, read_manifest
 from gfscreen.overview import ras_view
@@ -26,6 +28,8 @@ from gfscreen.volume import Volume, read_volume
 from gfscreen.windows import Window, clipped, plan_windows
 
 DENSE = "dense"
+FAIR_VIEW_SHARE = 0.5
+FAIR_VIEW_ML = 2.0
 
 
 @dataclass(frozen=True)
@@ -52,12 +56,16 @@ class GateCase:
 
 @dataclass(frozen=True)
 class WindowRecord:
-    """One sub-volume: its Glance probability, whether the gate kept it, and whether it holds lesion (None: unknown)."""
+    """One sub-volume: its Glance probability, whether the gate kept it, and whether it holds lesion (None: unknown).
+
+    views: numbers of the case's lesions of which it has a fair view, at least half of the lesion or FAIR_VIEW_ML of it.
+    """
 
     case: str
     probability: float
     kept: bool
     lesion: bool | None
+    views: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -197,10 +205,16 @@ def _records(
     truth: uint8 (i, j, k) on the scan's grid. In a scan that nobody annotated, a sub-volume without inserted lesion is
     of unknown content.
     """
-    label = label_on_grid(truth, volume, judged.grid)
+    lesions, count = ndimage.label(label_on_grid(truth, volume, judged.grid), TOUCHING)
+    voxels = np.bincount(lesions.ravel(), minlength=count + 1)
+    fair = np.minimum(FAIR_VIEW_SHARE * voxels, FAIR_VIEW_ML / (np.prod(judged.grid.spacing_mm) / 1000.0))
     records = []
     for window, probability, kept in zip(judged.windows, judged.probability, judged.kept, strict=True):
-        lesion = bool(label[clipped(window.start, plan.sub_volume_voxels, label.shape)].any())
-        known = lesion or case.annotated
-        records.append(WindowRecord(case.name, float(probability), bool(kept), lesion if known else None))
+        part = lesions[clipped(window.start, plan.sub_volume_voxels, lesions.shape)]
+        seen = np.bincount(part.ravel(), minlength=count + 1)
+        seen[0] = 0
+        views = tuple(int(n) for n in np.flatnonzero((seen > 0) & (seen >= fair)))
+        known = bool(seen.any()) or case.annotated
+        lesion = bool(seen.any()) if known else None
+        records.append(WindowRecord(case.name, float(probability), bool(kept), lesion, views))
     return records

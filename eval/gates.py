@@ -7,6 +7,8 @@
 variant is a real run of the screening code, timed. Written: cases.csv, gates.md, gates.json, and curve_NAME.json for
 each gate, which `python -m eval report --curve` draws. `--choose` writes the highest threshold that keeps the asked
 share of sub-volumes with lesion into that weights folder's plan: do this on other cases than those that are reported.
+`--by lesion` asks that share of the lesions instead: a lesion is kept if a sub-volume with a fair view of it is. Large
+lesions reach into many sub-volumes, and a corner of one that is left out costs little.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from eval.gate_runs import CaseRun, GateCase, Variant, WindowRecord, find_gate_cases, load_variants, run_case
 from eval.report.curve import GatePoint
@@ -60,6 +63,25 @@ def choose(points: Sequence[GatePoint], sensitivity: float) -> GatePoint:
     return reached[-1]
 
 
+def lesion_views(windows: Sequence[WindowRecord]) -> NDArray[np.float64]:
+    """For each lesion (n,) the highest probability of a sub-volume with a fair view of it."""
+    best: dict[tuple[str, int], float] = {}
+    for window in windows:
+        for lesion in window.views:
+            key = (window.case, lesion)
+            best[key] = max(best.get(key, 0.0), window.probability)
+    return np.array(list(best.values()), dtype=np.float64)
+
+
+def choose_by_lesion(windows: Sequence[WindowRecord], sensitivity: float) -> float:
+    """The highest threshold above which that share of the lesions has a fair view. Raises ValueError if none."""
+    best = np.sort(lesion_views(windows))
+    if not best.size:
+        raise ValueError("no lesion among these cases: a threshold cannot be chosen")
+    lost = int(np.floor((1.0 - sensitivity) * best.size + 1e-9))
+    return float(max(best[lost] - 1e-6, 0.0))
+
+
 def summarise(runs: Sequence[CaseRun], windows: Sequence[WindowRecord]) -> dict[str, Any]:
     """One variant over all cases: means with intervals, rates with counts."""
     known = [r for r in runs if r.annotated]
@@ -77,6 +99,7 @@ def summarise(runs: Sequence[CaseRun], windows: Sequence[WindowRecord]) -> dict[
         "real_lesions": rate(sum(r.real_found for r in runs), sum(r.real for r in runs)),
         "false_positive_ml": describe([r.false_positive_ml for r in known]).as_dict(),
         "kept_share": bootstrap_ratio([r.windows_kept for r in runs], [r.windows_total for r in runs]).as_dict(),
+        "lesions_kept": rate(len(lesion_views([w for w in windows if w.kept])), len(lesion_views(windows))),
         "glance_sensitivity": rate(sum(w.kept for w in with_lesion), len(with_lesion)),
         "glance_specificity": rate(sum(not w.kept for w in without), len(without)),
         "seconds": describe([r.seconds for r in runs]).as_dict(),
@@ -106,6 +129,7 @@ def table(results: dict[str, dict[str, Any]], gates: dict[str, float]) -> str:
         ("annotated lesions touched, %", "real_lesions", True),
         ("false positives per annotated scan, ml", "false_positive_ml", False),
         ("sub-volumes kept, %", "kept_share", True),
+        ("lesions with a fair view kept, %", "lesions_kept", True),
         ("Glance sensitivity, %", "glance_sensitivity", True),
         ("Glance specificity, %", "glance_specificity", True),
         ("seconds, read to mask", "seconds", False),
@@ -136,6 +160,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--choose", metavar="NAME", help="write the chosen threshold into the plan of this gate's weights"
     )
     parser.add_argument("--sensitivity", type=float, default=PUBLISHED_SENSITIVITY, help="to choose by (%(default)s)")
+    parser.add_argument(
+        "--by", choices=("sub-volume", "lesion"), default="sub-volume", help="what the sensitivity counts (%(default)s)"
+    )
     parser.add_argument("--engine", choices=("auto", "torch", "openvino"), default="auto")
     parser.add_argument("--precision", choices=("auto", "fp32"), default="auto")
 
@@ -202,10 +229,16 @@ def _write_results(
 
 
 def _write_choice(args: argparse.Namespace, variants: Sequence[Variant], windows: Sequence[WindowRecord]) -> None:
-    point = choose(curve(windows), args.sensitivity)
+    if args.by == "lesion":
+        gate = choose_by_lesion(windows, args.sensitivity)
+    else:
+        gate = choose(curve(windows), args.sensitivity).threshold
     weights = next(v.weights for v in variants if v.name == args.choose)
-    change_plan(weights, gate=point.threshold)
+    change_plan(weights, gate=gate)
+    probability, lesion = np.array([w.probability for w in windows]), np.array([w.lesion is True for w in windows])
+    views = lesion_views(windows)
     logger.info(
-        "%s: gate %.6f written; here it keeps %.1f %% of the sub-volumes, sensitivity %.4f",
-        weights, point.threshold, 100 * point.kept_share, point.sensitivity,
+        "%s: gate %.6f written; here it keeps %.1f %% of the sub-volumes, %.4f of those with lesion, %d of %d lesions",
+        weights, gate, 100 * (probability > gate).mean(), (probability[lesion] > gate).mean(), (views > gate).sum(),
+        len(views),
     )  # fmt: skip

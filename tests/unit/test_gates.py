@@ -7,6 +7,8 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from eval import gate_runs, gates
 from eval.gate_runs import GateCase, Variant, WindowRecord, find_gate_cases, load_variants, run_case
@@ -116,6 +118,56 @@ class TestCurve:
             gates.choose(gates.curve([WindowRecord("A", 0.5, False, False)]), 0.9)
 
 
+class TestByLesion:
+    # Case A: lesion 1 well seen at 0.2 and 0.7, lesion 2 at 0.4; of lesion 2 a corner at 0.9. Case B: lesion 1 at 0.1.
+    WINDOWS = (
+        WindowRecord("A", 0.2, True, True, (1,)),
+        WindowRecord("A", 0.7, True, True, (1,)),
+        WindowRecord("A", 0.4, True, True, (2,)),
+        WindowRecord("A", 0.9, True, True, ()),
+        WindowRecord("B", 0.1, False, True, (1,)),
+    )
+
+    def test_by_hand(self):
+        assert sorted(gates.lesion_views(self.WINDOWS)) == [0.1, 0.4, 0.7]
+        # All three: just below 0.1. Two of three: just below 0.4; a little more than that asks for all again.
+        assert gates.choose_by_lesion(self.WINDOWS, 1.0) == pytest.approx(0.1, abs=1e-5)
+        assert gates.choose_by_lesion(self.WINDOWS, 2 / 3) == pytest.approx(0.4, abs=1e-5)
+        assert gates.choose_by_lesion(self.WINDOWS, 0.7) == pytest.approx(0.1, abs=1e-5)
+
+    @settings(max_examples=100)
+    @given(
+        st.lists(st.floats(0.001, 1), min_size=1, max_size=60),
+        st.floats(0.05, 1.0),
+    )
+    def test_keeps_the_share_and_no_higher_gate_does(self, best, share):
+        windows = [WindowRecord("A", p, True, True, (n,)) for n, p in enumerate(best, start=1)]
+        gate, values = gates.choose_by_lesion(windows, share), np.array(best)
+        assert (values > gate).mean() >= share - 1e-6
+        assert (values > gate + 2e-6).mean() < share or gate + 2e-6 >= values.max()
+
+    def test_nothing_to_choose_by(self):
+        with pytest.raises(ValueError, match="no lesion"):
+            gates.choose_by_lesion([WindowRecord("A", 0.5, False, False)], 0.9)
+
+    def test_who_has_a_fair_view(self, folder, monkeypatch):
+        """Half of the lesion or 2 ml of it; a single voxel would be every sub-volume with lesion."""
+        (case,) = find_gate_cases(folder)
+
+        def with_view(share, ml):
+            monkeypatch.setattr(gate_runs, "FAIR_VIEW_SHARE", share)
+            monkeypatch.setattr(gate_runs, "FAIR_VIEW_ML", ml)
+            _, windows = run_case(case, variant("exact", bright_engine()), glance_only=True)
+            assert all(w.lesion for w in windows if w.views)
+            return sum(w.views == (1,) for w in windows), sum(w.lesion is True for w in windows)
+
+        any_voxel, with_lesion = with_view(1e-9, 1e-9)
+        half, whole = with_view(0.5, 1e9)[0], with_view(1.0, 1e9)[0]
+        assert any_voxel == with_lesion
+        assert 1 <= whole < half < any_voxel
+        assert half < with_view(0.5, 0.1)[0] <= any_voxel
+
+
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     plan = Plan(
@@ -177,5 +229,8 @@ def test_command(folder, weights, tmp_path, monkeypatch):
     assert summary["real_lesions"]["value"] is None
     # Every sub-volume with bright voxels has 0.95, all others 0.05.
     assert 0.05 <= read_plan(weights / "seed0").gate < 0.95
+    assert summary["lesions_kept"]["value"] == 1.0
+    assert gates.run(parser.parse_args([*arguments, "--by", "lesion", "--glance-only"])) == 0
+    assert read_plan(weights / "seed0").gate == pytest.approx(0.95, abs=1e-5)
     assert gates.run(parser.parse_args(["--cases", str(tmp_path), "--gate", "a=x", "-o", str(tmp_path)])) == 2
     assert gate_runs.DENSE == "dense"
