@@ -8,10 +8,11 @@ import pytest
 
 from gfscreen.config import preset_plan
 from gfscreen.errors import InputError, UsageError
+from gfscreen.training.augmentation import distort
 from gfscreen.training.data import Scan, load_scan, on_dev_side, prepare_scan, read_list
 from gfscreen.training.lesions import Shape
 from gfscreen.training.objectives import IGNORE
-from gfscreen.training.sampling import Mix, Sampler, Source, distort
+from gfscreen.training.sampling import Mix, Sampler, Source
 from gfscreen.training.settings import settings_from
 from gfscreen.training.tissue import tissue_map
 
@@ -260,6 +261,12 @@ class TestSettings:
         path.write_text('{"preset": "fast", "batch": 3, "mix": {"real": 1.0}}')
         settings = settings_from(None, path)
         assert (settings.batch, settings.mix.real, settings.ema) == (3, 1.0, 0.99)
+
+    def test_a_dice_for_all_that_is_drawn(self, tmp_path):
+        """Settings of before there were other kinds stand: what is never drawn needs no Dice."""
+        path = tmp_path / "s.json"
+        path.write_text('{"batch_dice": true, "dice_kinds": ["real", "background", "nodules", "masses", "soft"]}')
+        assert settings_from("fast", path).batch_dice
 
     @pytest.mark.parametrize(
         ("text", "words"),

@@ -104,7 +104,8 @@ class Settings:
             raise ValueError(f"ce_weight must be 0 or more, got {self.ce_weight}")
         if unknown := set(self.dice_kinds) - set(KINDS):
             raise ValueError(f"dice_kinds may hold {', '.join(KINDS)}, got {', '.join(sorted(unknown))}")
-        if self.batch_dice and len(self.dice_kinds) < len(KINDS):
+        drawn = {kind for kind in KINDS if getattr(self.mix, kind) > 0}
+        if self.batch_dice and drawn - set(self.dice_kinds):
             raise ValueError("batch_dice is one Dice for all: leave dice_kinds out or set batch_dice to false")
         if self.augment == "strong" and self.stage == "glance":
             raise ValueError("augment strong does nothing in stage glance, which draws from a pool; leave it out")
