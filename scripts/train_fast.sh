@@ -45,7 +45,7 @@ gate_cases report validation report 0
 for name in weights_ce weights; do
     "$python" -m eval peak --cases "$runs/inserted_choose" --weights "$runs/$name" -o "$runs/peak_$name" --write
     "$python" -m eval gates --cases "$runs/inserted_choose" --gate "own=$runs/$name" -o "$runs/choose_$name" \
-        --glance-only --choose own
+        --glance-only --choose own --by lesion
 done
 "$python" -m eval gates --cases "$runs/inserted_report" --gate "ce=$runs/weights_ce" --gate "grpo=$runs/weights" \
     -o "$runs/gates"
