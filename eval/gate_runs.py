@@ -197,6 +197,12 @@ def label_on_grid(truth: NDArray[np.uint8], volume: Volume, grid: ModelGrid) -> 
     return sample_to_grid(ras_view((truth > 0).astype(np.uint8), volume), grid, nearest=True).astype(bool)
 
 
+def label_lesions(lesion: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
+    """Numbers of the lesions bool (x, y, z), from 1, 0 elsewhere; and how many there are."""
+    numbered, count = ndimage.label(lesion, TOUCHING)
+    return numbered, int(count)
+
+
 def _records(
     case: GateCase, plan: Plan, volume: Volume, truth: NDArray[np.uint8], judged: Judged
 ) -> list[WindowRecord]:
@@ -205,7 +211,7 @@ def _records(
     truth: uint8 (i, j, k) on the scan's grid. In a scan that nobody annotated, a sub-volume without inserted lesion is
     of unknown content.
     """
-    lesions, count = ndimage.label(label_on_grid(truth, volume, judged.grid), TOUCHING)
+    lesions, count = label_lesions(label_on_grid(truth, volume, judged.grid))
     voxels = np.bincount(lesions.ravel(), minlength=count + 1)
     fair = np.minimum(FAIR_VIEW_SHARE * voxels, FAIR_VIEW_ML / (np.prod(judged.grid.spacing_mm) / 1000.0))
     records = []
@@ -214,7 +220,7 @@ def _records(
         seen = np.bincount(part.ravel(), minlength=count + 1)
         seen[0] = 0
         views = tuple(int(n) for n in np.flatnonzero((seen > 0) & (seen >= fair)))
-        known = bool(seen.any()) or case.annotated
-        lesion = bool(seen.any()) if known else None
+        holds = bool(seen.any())
+        lesion = holds if holds or case.annotated else None
         records.append(WindowRecord(case.name, float(probability), bool(kept), lesion, views))
     return records

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from eval.gate_runs import GateCase, find_gate_cases, label_on_grid
+from eval.gate_runs import GateCase, find_gate_cases, label_lesions, label_on_grid
 from eval.masks import read_mask
 from gfscreen.budget import Budget
 from gfscreen.config import Plan, read_plan
@@ -71,12 +71,6 @@ class Findings:
     voxels: NDArray[np.int64]
     shared: NDArray[np.int64]
     touches: NDArray[np.int64]
-
-
-def label_lesions(lesion: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
-    """Numbers of the lesions bool (x, y, z), from 1, 0 elsewhere; and how many there are."""
-    numbered, count = ndimage.label(lesion, TOUCHING)
-    return numbered, int(count)
 
 
 def findings_above(probability: NDArray[np.float32], lesions: NDArray[np.int32], threshold: float) -> Findings:

@@ -12,9 +12,9 @@ from scipy import ndimage
 
 from eval import peak
 from eval.detection import detect
-from eval.gate_runs import find_gate_cases
+from eval.gate_runs import find_gate_cases, label_lesions
 from eval.metrics import dice
-from eval.peak import Effect, choose, effect_of, effects, findings_above, label_lesions
+from eval.peak import Effect, choose, effect_of, effects, findings_above
 from gfscreen.config import read_plan
 from gfscreen.findings import drop_unlikely
 from gfscreen.models.manifest import verify

@@ -245,11 +245,8 @@ def insert_leaning_mass(rng: np.random.Generator, crop: Crop, patch: Patch) -> B
         return None
     level = _neighbour_level(rng, host[wall[box.crop]])
     grain, edge_mm = _host_grain(rng, crop, mask), float(rng.uniform(0.8, 4.5))
-    if grain is None:
-        noise = rng.uniform(6, 20) * _texture(rng, mask.shape, rng.uniform(0.7, 1.2), crop.grid_mm)
-        _paint(rng, crop, box, mask, level, noise=noise, edge_mm=edge_mm)
-    else:
-        _paint(rng, crop, box, mask, level, noise=grain, edge_mm=edge_mm, plain=True)
+    noise = _fine_noise(rng, crop, mask) if grain is None else grain
+    _paint(rng, crop, box, mask, level, noise=noise, edge_mm=edge_mm, plain=grain is not None)
     return box
 
 
@@ -265,9 +262,14 @@ def insert_node(rng: np.random.Generator, crop: Crop, patch: Patch) -> Box | Non
     mask = patch.tight[box.patch] & (host < BONE_HU) & (host > SOLID_HU)
     if mask.sum() < 5:
         return None
-    noise = rng.uniform(6, 20) * _texture(rng, mask.shape, rng.uniform(0.7, 1.2), crop.grid_mm)
+    noise = _fine_noise(rng, crop, mask)
     _paint(rng, crop, box, mask, _neighbour_level(rng, host[~fat[box.crop]]), noise=noise, edge_mm=rng.uniform(1, 2.5))
     return box
+
+
+def _fine_noise(rng: np.random.Generator, crop: Crop, mask: BoolArray) -> FloatArray:
+    """Painted noise of 6-20 HU with the grain of a voxel."""
+    return rng.uniform(6, 20) * _texture(rng, mask.shape, rng.uniform(0.7, 1.2), crop.grid_mm)
 
 
 def _host_grain(rng: np.random.Generator, crop: Crop, mask: BoolArray) -> FloatArray | None:

@@ -120,17 +120,18 @@ class Sampler:
         self._hosts = {
             kind: [s for s in source.scans if len(points.get(s.name, ()))] for kind, points in self._points.items()
         }
-        self._lung_shapes = [s for s in source.shapes if s.source in LUNG_SHAPES]
-        self._node_shapes = [s for s in source.shapes if s.source in NODE_SHAPES]
-        self._leaning_shapes = [s for s in source.shapes if LEANING_ML[0] <= s.volume_ml <= LEANING_ML[1]]
+        shapes = source.shapes
+        self._grown = {
+            "masses": ([s for s in shapes if s.source in LUNG_SHAPES], insert_lung_mass),
+            "soft": (list(shapes), insert_soft_lesion),
+            "leaning": ([s for s in shapes if LEANING_ML[0] <= s.volume_ml <= LEANING_ML[1]], insert_leaning_mass),
+            "nodes": ([s for s in shapes if s.source in NODE_SHAPES], insert_node),
+        }
         self.possible = {
             "real": bool(self._with_lesion),
             "background": bool(self._hosts["background"]),
             "nodules": bool(self._hosts["lung"] and source.nodules),
-            "masses": bool(self._hosts["lung"] and self._lung_shapes),
-            "soft": bool(self._hosts["soft"] and source.shapes),
-            "leaning": bool(self._hosts["leaning"] and self._leaning_shapes),
-            "nodes": bool(self._hosts["nodes"] and self._node_shapes),
+            **{kind: bool(self._hosts[self._place_of(kind)] and own) for kind, (own, _) in self._grown.items()},
         }
         shares = np.array([getattr(mix, kind) if self.possible[kind] else 0.0 for kind in KINDS])
         if shares.sum() <= 0:
@@ -184,7 +185,7 @@ class Sampler:
             weights = np.array([s.weight for s in self._with_lesion])
             scan = self._with_lesion[int(rng.choice(len(weights), p=weights / weights.sum()))]
             return scan, _start_around(rng, scan.lesions[int(rng.integers(len(scan.lesions)))], size)
-        where = kind if kind in self._points else "lung"
+        where = self._place_of(kind)
         hosts = self._hosts[where]
         weights = np.array([s.weight for s in hosts])
         scan = hosts[int(rng.choice(len(hosts), p=weights / weights.sum()))]
@@ -195,32 +196,29 @@ class Sampler:
                 break
         return scan, start
 
+    def _place_of(self, kind: str) -> str:
+        """Which of the points a kind is placed around."""
+        return kind if kind in self._points else "lung"
+
     def _insert(self, rng: np.random.Generator, crop: Crop, kind: str) -> int:
         grid_mm = self.plan.spacing_mm
-        count = 0
         if kind == "nodules":
+            count = 0
             for _ in range(int(rng.integers(1, self.mix.nodules_per_crop + 1))):
                 nodule = self.source.nodules[int(rng.integers(len(self.source.nodules)))]
                 count += insert_nodule(rng, crop, bank.sample_nodule(rng, nodule, grid_mm)) is not None
-        elif kind == "masses":
-            for _ in range(3):
-                shape = self._lung_shapes[int(rng.integers(len(self._lung_shapes)))]
-                if insert_lung_mass(rng, crop, bank.sample_shape(rng, shape, grid_mm)) is not None:
-                    return 1
-        elif kind == "soft":
-            for _ in range(int(rng.integers(1, 4))):
-                shape = self.source.shapes[int(rng.integers(len(self.source.shapes)))]
-                count += insert_soft_lesion(rng, crop, bank.sample_shape(rng, shape, grid_mm)) is not None
-        elif kind == "leaning":
-            for _ in range(3):
-                shape = self._leaning_shapes[int(rng.integers(len(self._leaning_shapes)))]
-                if insert_leaning_mass(rng, crop, bank.sample_shape(rng, shape, grid_mm)) is not None:
-                    return 1
-        elif kind == "nodes":
-            for _ in range(int(rng.integers(1, 4))):
-                shape = self._node_shapes[int(rng.integers(len(self._node_shapes)))]
-                count += insert_node(rng, crop, bank.sample_shape(rng, shape, grid_mm)) is not None
-        return count
+            return count
+        if kind not in self._grown:
+            return 0
+        shapes, insert = self._grown[kind]
+
+        def grow() -> bool:
+            shape = shapes[int(rng.integers(len(shapes)))]
+            return insert(rng, crop, bank.sample_shape(rng, shape, grid_mm)) is not None
+
+        if kind in ("masses", "leaning"):
+            return int(any(grow() for _ in range(3)))
+        return sum(grow() for _ in range(int(rng.integers(1, 4))))
 
 
 def _points(mask: NDArray[np.bool_], at_least: float = 1.0) -> NDArray[np.int16]:
