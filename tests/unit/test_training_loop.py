@@ -24,6 +24,7 @@ from gfscreen.training.distributed import World
 from gfscreen.training.evaluate import score_crop
 from gfscreen.training.sampling import Sample
 from gfscreen.training.settings import Settings
+from gfscreen.training.starting import build_run
 
 ALONE = World(0, 1, torch.device("cpu"))
 TINY = Settings(
@@ -91,7 +92,7 @@ class TestStages:
         settings = dataclasses.replace(
             TINY, stage=stage, gate=gate, steps=1, group=3, batch=2, pool=4, glance_cells=0.5
         )
-        before = loop.build_run(settings, ALONE) if torch.manual_seed(settings.seed) else None
+        before = build_run(settings, ALONE) if torch.manual_seed(settings.seed) else None
         start = {"glance": before.glance.state_dict(), "focus": before.focus.state_dict()}
         weights = loop.train(settings, job(data_folder, tmp_path / "run"), ALONE)
         plan, _, _ = load_networks(weights)
@@ -167,7 +168,7 @@ class TestResume:
     def test_glance_starts_from_a_focus_run(self, data_folder, tmp_path):
         loop.train(dataclasses.replace(TINY, steps=1), job(data_folder, tmp_path / "focus"), ALONE)
         settings = dataclasses.replace(TINY, stage="glance", steps=1, pool=4, init=str(tmp_path / "focus"))
-        run = loop.build_run(settings, ALONE)
+        run = build_run(settings, ALONE)
         trained = tensors(tmp_path / "focus")
         for name, value in run.focus.state_dict().items():
             assert torch.equal(value, trained[f"focus_average.{name}"])
@@ -183,7 +184,7 @@ class TestCheckpoint:
             raise OSError(errno.ENOSPC, "No space left on device")
 
         monkeypatch.setattr(files.os, "fsync", full)
-        run = loop.build_run(TINY, ALONE)
+        run = build_run(TINY, ALONE)
         with pytest.raises(OutputError, match=r"No space left.*previous checkpoint stands"):
             state.save_checkpoint(folder, run, TINY)
         assert (folder / state.CHECKPOINT_FILE).read_bytes() == before
@@ -206,14 +207,14 @@ class TestCheckpoint:
 
 
 def test_lesion_prior():
-    focus = loop.build_run(dataclasses.replace(TINY, lesion_prior=0.02), ALONE).focus
+    focus = build_run(dataclasses.replace(TINY, lesion_prior=0.02), ALONE).focus
     bias = dict(focus.named_parameters())["out.conv.conv.bias"]
     assert float(torch.softmax(bias.detach(), 0)[1]) == pytest.approx(0.02)
 
 
 def test_rates():
     settings = dataclasses.replace(TINY, steps=100, warmup_steps=10, focus_learning_rate=1.0)
-    run = loop.build_run(settings, ALONE)
+    run = build_run(settings, ALONE)
     rates = []
     for run.step in (0, 9, 50, 99):
         rates.append(loop.set_rates(settings, run, 0.0)["focus_rate"])
@@ -319,7 +320,7 @@ class TestAssemble:
     def test_a_run_goes_on_from_a_weights_folder(self, runs, data_folder, tmp_path):
         assemble.assemble([runs / "a"], runs / "b", tmp_path / "shipped")
         settings = dataclasses.replace(TINY, init=str(tmp_path / "shipped"))
-        run = loop.build_run(settings, ALONE)
+        run = build_run(settings, ALONE)
         for network, prefix, folder in ((run.focus, "focus_average", "a"), (run.glance, "glance", "b")):
             expected = tensors(runs / folder)
             for name, value in network.state_dict().items():
@@ -332,7 +333,7 @@ class TestAssemble:
             TINY, init=str(tmp_path / "shipped"), focus=FocusConfig(12, (1, 1, 1, 1), (1, 1, 1, 2))
         )
         with pytest.raises(WeightsError, match="does not fit the plan"):
-            loop.build_run(other, ALONE)
+            build_run(other, ALONE)
 
     def test_weights_folders_in_place_of_runs(self, runs, tmp_path):
         """What was assembled can be averaged with a run that goes on from it, and lend its Glance."""

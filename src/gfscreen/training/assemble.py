@@ -13,26 +13,24 @@ import argparse
 import logging
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from gfscreen.config import Plan, from_json, preset_plan
+from gfscreen.config import preset_plan
 from gfscreen.errors import GFScreenError, UsageError
-from gfscreen.models.manifest import MANIFEST_FILE, Manifest, read_manifest
-from gfscreen.models.weights import load_networks, save_weights
-from gfscreen.training.settings import Settings
-from gfscreen.training.state import CHECKPOINT_FILE, read_checkpoint
+from gfscreen.models.manifest import Manifest
+from gfscreen.models.weights import save_weights
+from gfscreen.training.starting import read_learnt
 
 log = logging.getLogger(__name__)
 
 
 def assemble(focus: Sequence[Path], glance: Path, target: Path, gate: float | None = None) -> Manifest:
     """Write the weights folder. Raises WeightsError if a source holds no networks, UsageError if they do not fit."""
-    readers, judge = [read_source(folder) for folder in focus], read_source(glance)
+    readers, judge = [read_learnt(folder) for folder in focus], read_learnt(glance)
     first = readers[0]
     for other in [*readers[1:], judge]:
         if other.plan.preset != first.plan.preset:
@@ -64,34 +62,6 @@ def mean(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         else tensor
         for name, tensor in states[0].items()
     }
-
-
-@dataclass(frozen=True)
-class _Source:
-    """Networks of a run, or of a weights folder, and how they came about. focus: a run's averaged one if it has it."""
-
-    folder: Path
-    plan: Plan
-    focus: Mapping[str, Tensor]
-    glance: dict[str, Tensor]
-    focus_steps: Any
-    glance_steps: Any
-    gate: Any
-
-
-def read_source(folder: Path) -> _Source:
-    """A run's folder or a weights folder. Raises WeightsError if it is neither."""
-    if (folder / MANIFEST_FILE).is_file():
-        plan, glance, focus = load_networks(folder)
-        info = read_manifest(folder).info
-        return _Source(
-            folder, plan, focus.state_dict(), glance.state_dict(), info.get("focus_steps"), info.get("glance_steps"),
-            info.get("glance_gate"),
-        )  # fmt: skip
-    data = read_checkpoint(folder / CHECKPOINT_FILE)
-    settings: Settings = from_json(Settings, data["settings"], "settings")
-    focus_state = data["focus_average" if settings.ema else "focus"]
-    return _Source(folder, settings.plan, focus_state, data["glance"], data["step"], data["step"], settings.gate)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -18,7 +18,6 @@ Every draw is seeded by (seed, rank, step): a resumed run sees what an uninterru
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
 import time
@@ -31,8 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from gfscreen.errors import OutputError
-from gfscreen.models.focus import keep_deepest_float32
-from gfscreen.models.weights import build_networks, load_state, save_weights, stored_state
+from gfscreen.models.weights import save_weights
 from gfscreen.training import objectives
 from gfscreen.training.data import DataList, load_scans
 from gfscreen.training.distributed import World
@@ -48,15 +46,8 @@ from gfscreen.training.judging import Values, judge
 from gfscreen.training.pool import Pool
 from gfscreen.training.sampling import Mix, Sample, Sampler, Source, load_lesions
 from gfscreen.training.settings import Settings
-from gfscreen.training.state import (
-    CHECKPOINT_FILE,
-    Average,
-    Run,
-    initial_states,
-    read_checkpoint,
-    restore,
-    save_checkpoint,
-)
+from gfscreen.training.starting import build_run, mixed_precision
+from gfscreen.training.state import CHECKPOINT_FILE, Run, read_checkpoint, restore, save_checkpoint
 from gfscreen.training.telemetry import Journal, Means, PoliteThreads, StopRequest, memory
 
 log = logging.getLogger(__name__)
@@ -125,42 +116,6 @@ def train(settings: Settings, job: Job, world: World) -> Path:
     return job.folder / WEIGHTS_FOLDER
 
 
-def build_run(settings: Settings, world: World) -> Run:
-    """Networks with fresh weights, or those of `init`, their optimiser, and the frozen reference policy."""
-    glance, focus = build_networks(settings.plan)
-    set_lesion_prior(focus, settings.lesion_prior)
-    if settings.amp == "bf16":
-        keep_deepest_float32(focus)
-    if settings.init:
-        glance_state, focus_state, has_glance = initial_states(Path(settings.init))
-        load_state(focus, stored_state(focus_state), settings.init)
-        if has_glance:
-            load_state(glance, stored_state(glance_state), settings.init)
-    if settings.init_glance:
-        load_state(glance, stored_state(initial_states(Path(settings.init_glance))[0]), settings.init_glance)
-    glance, focus = glance.to(world.device), focus.to(world.device)
-    # On a CPU a group of 12 takes 0.84 s in place of 1.09 so, in bf16 0.55 in place of 0.74; Focus gains nothing.
-    glance = nn.utils.convert_conv3d_weight_memory_format(glance, torch.channels_last_3d)
-    reference = copy.deepcopy(glance).requires_grad_(requires_grad=False)
-    groups = []
-    if settings.stage != "glance":
-        groups.append({"params": list(focus.parameters()), "lr": settings.focus_learning_rate, "name": "focus"})
-    if settings.stage != "focus" and settings.gate != "none":
-        groups.append({"params": list(glance.parameters()), "lr": settings.glance_learning_rate, "name": "glance"})
-    optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
-    scaled = mixed_precision(settings, world) == torch.float16
-    scaler = torch.amp.GradScaler(world.device.type, enabled=scaled)
-    return Run(glance, focus, reference, optimizer, scaler, Average(focus, settings.ema))
-
-
-def set_lesion_prior(focus: nn.Module, prior: float) -> None:
-    """Start the Focus at this lesion probability: at 0.5 the first hundred steps only learn that most is background."""
-    bias = dict(focus.named_parameters()).get("out.conv.conv.bias")
-    if bias is not None and prior < 0.5:
-        with torch.no_grad():
-            bias.copy_(torch.tensor([0.0, math.log(prior / (1 - prior))]))
-
-
 def load_samplers(settings: Settings, job: Job) -> tuple[Sampler, Sampler | None]:
     """Samplers of the training side and, if the list has a validation side, of the dev side."""
     plan, data = settings.plan, job.data
@@ -170,13 +125,6 @@ def load_samplers(settings: Settings, job: Job) -> tuple[Sampler, Sampler | None
         return sampler, None
     dev = Source(tuple(load_scans(data.validation, data, plan, job.cache)), *load_lesions(data, dev=True))
     return sampler, Sampler(dev, plan, Mix(real=1, background=1, nodules=1, masses=1, soft=1, nodules_per_crop=1))
-
-
-def mixed_precision(settings: Settings, world: World) -> torch.dtype | None:
-    """The type that forward passes run in under autocast; None for float32 throughout."""
-    if settings.amp == "auto":
-        return torch.float16 if world.device.type == "cuda" else None
-    return {"off": None, "fp16": torch.float16, "bf16": torch.bfloat16}[settings.amp]
 
 
 def progress(settings: Settings, run: Run, minutes: float | None) -> float:

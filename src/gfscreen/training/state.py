@@ -15,14 +15,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from gfscreen.config import from_json
 from gfscreen.errors import OutputError, WeightsError
 from gfscreen.files import write_atomically
 from gfscreen.models.glance import Glance
-from gfscreen.models.manifest import MANIFEST_FILE
-from gfscreen.models.weights import load_networks
 from gfscreen.training.settings import Settings
 
 CHECKPOINT_FILE = "checkpoint.pt"
@@ -159,15 +157,3 @@ def restore(run: Run, data: dict[str, Any], settings: Settings, source: str) -> 
     run.focus_average.updates = data["focus_average_updates"]
     run.step, run.seconds = data["step"], data["seconds"]
     _restore_random_states(data["random"])
-
-
-def initial_states(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], bool]:
-    """Glance and Focus weights to start from, of a weights folder or a run's; True if its Glance had been trained.
-
-    Of a run the averaged Focus. Raises WeightsError if there is neither.
-    """
-    if (path / MANIFEST_FILE).is_file():
-        plan, glance, focus = load_networks(path)
-        return glance.state_dict(), focus.state_dict(), plan.weights == "trained"
-    data = read_checkpoint(path / CHECKPOINT_FILE)
-    return data["glance"], data["focus_average"], data["settings"]["stage"] != "focus"
