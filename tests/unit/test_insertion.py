@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from gfscreen.training import lesions
 from gfscreen.training.insertion import (
@@ -188,6 +189,19 @@ class TestLeaningMasses:
                 reached.append(24 - np.argwhere(crop.label == 1)[:, 0].min())
         assert max(reached) <= 10
         assert max(reached) >= 3
+
+    def test_in_one_piece_without_holes(self):
+        drawn = 0
+        for seed in range(30):
+            rng = np.random.default_rng(seed)
+            crop = lung_beside_wall()
+            insert_leaning_mass(rng, crop, lesions.sample_shape(rng, painted_shape(14.0), GRID_MM))
+            lesion = crop.label == 1
+            if lesion.any():
+                drawn += 1
+                assert ndimage.label(lesion)[1] == 1
+                assert (ndimage.binary_fill_holes(lesion) == lesion).all()
+        assert drawn >= 10
 
     def test_needs_a_wall(self):
         rng = np.random.default_rng(0)

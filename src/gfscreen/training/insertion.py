@@ -240,7 +240,7 @@ def insert_leaning_mass(rng: np.random.Generator, crop: Crop, patch: Patch) -> B
     if rng.random() < 0.7:
         distance = distance + rng.uniform(0.5, 4.0) * _texture(rng, host.shape, rng.uniform(2, 6), crop.grid_mm)
     depth_mm = ndimage.distance_transform_edt(~lung[box.crop], sampling=crop.grid_mm)
-    mask = (distance < 0) & (depth_mm < rng.uniform(1.0, 10.0)) & (host < BONE_HU)
+    mask = _one_piece((distance < 0) & (depth_mm < rng.uniform(1.0, 10.0)) & (host < BONE_HU))
     if mask.sum() < 5 or (crop.label[box.crop][mask] == 1).any():
         return None
     level = _neighbour_level(rng, host[wall[box.crop]])
@@ -248,6 +248,14 @@ def insert_leaning_mass(rng: np.random.Generator, crop: Crop, patch: Patch) -> B
     noise = _fine_noise(rng, crop, mask) if grain is None else grain
     _paint(rng, crop, box, mask, level, noise=noise, edge_mm=edge_mm, plain=grain is not None)
     return box
+
+
+def _one_piece(mask: BoolArray) -> BoolArray:
+    """The largest part of a mask, without holes: a rough border sheds specks that nobody would outline."""
+    parts, count = ndimage.label(mask)
+    if count > 1:
+        mask = parts == 1 + int(np.bincount(parts.ravel())[1:].argmax())
+    return np.asarray(ndimage.binary_fill_holes(mask), dtype=bool)
 
 
 def insert_node(rng: np.random.Generator, crop: Crop, patch: Patch) -> Box | None:
