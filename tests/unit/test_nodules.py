@@ -7,7 +7,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.nodules import NoduleScore, read_sub_volume, summarise
+from eval.nodules import NoduleScore, nodule_samples, read_sub_volume, summarise
+from gfscreen.training.lesions import Nodule
+from gfscreen.training.sampling import Sample, Source
 from tests.helpers import TINY_PLAN, FakeEngine, bright_engine
 
 
@@ -42,7 +44,7 @@ def test_what_focus_is_not_sure_of_is_read_once():
 
 def test_summary_by_size_and_patient():
     def score(patient: str, ml: float, dice: float) -> NoduleScore:
-        return NoduleScore("n", patient, ml, dice > 0, dice, dice / 2, dice, 1.0)
+        return NoduleScore("n", patient, 0, ml, dice > 0, dice, dice / 2, dice, 1.0)
 
     table = summarise([score("a", 0.05, 0.0), score("a", 0.3, 0.6), score("b", 0.3, 0.9)])
     assert table["all"]["dice_near"]["value"] == 0.5
@@ -51,3 +53,31 @@ def test_summary_by_size_and_patient():
     assert set(table) == {"all", "0-0.1 ml", "0.1-0.5 ml"}
     assert table["0.1-0.5 ml"]["dice_whole"]["value"] == 0.375
     assert summarise([]) == {}
+
+
+class Placing:
+    """A sampler that notes for which nodule and with which draw it was asked."""
+
+    def __init__(self) -> None:
+        self.source = Source((), ())
+        self.drawn: list[tuple[str, float]] = []
+
+    def draw_plain(self, rng: np.random.Generator, size: tuple[int, ...], *, kind: str) -> Sample:
+        self.drawn.append((self.source.nodules[0].name, rng.random()))
+        return Sample(np.zeros(size, np.float32), np.zeros(size, np.uint8), kind, inserted=1)
+
+
+def test_every_placement_is_another_and_the_first_is_always_the_same():
+    outline = np.ones((3, 3, 3), bool)
+    nodules = [Nodule(name, "P", outline.astype(np.int16), outline, (1.0, 1.0, 1.0)) for name in ("a", "b")]
+
+    def draws(*placements: int) -> list[tuple[str, float]]:
+        sampler = Placing()
+        for placement in placements:
+            names = [n.name for n, _ in nodule_samples(sampler, nodules, TINY_PLAN, placement)]  # type: ignore[arg-type]
+            assert names == ["a", "b"]
+        return sampler.drawn
+
+    assert draws(0, 1, 2)[:2] == draws(0)
+    assert draws(2, 1)[2:] == draws(1)
+    assert len({place for _, place in draws(0, 1, 2)}) == 6
