@@ -45,7 +45,7 @@ SIZES_ML = (0.0, 0.1, 0.5, 2.0, float("inf"))
 
 @dataclass(frozen=True)
 class NoduleScore:
-    """One nodule in one place. dice_*: with the tight or loose outline, near (in 10 mm) or over the whole sub-volume."""
+    """One nodule in one place. dice_*: with the tight or loose outline, near (10 mm) or over the whole sub-volume."""
 
     name: str
     patient: str
