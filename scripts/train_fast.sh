@@ -49,4 +49,5 @@ for name in weights_ce weights; do
 done
 "$python" -m eval gates --cases "$runs/inserted_report" --gate "ce=$runs/weights_ce" --gate "grpo=$runs/weights" \
     -o "$runs/gates"
-"$python" -m eval nodules --weights "$runs/weights" --data "$runs/data/shared.json" --cache "$runs/cache" -o "$runs/nodules"
+"$python" -m eval nodules --weights "$runs/weights" --data "$runs/data/shared.json" --cache "$runs/cache" -o "$runs/nodules" \
+    --placements 5

@@ -1,9 +1,8 @@
 """Lesions put into real scans on the model grid: nodules with their own HU into lung, grown lesions into soft tissue,
 masses that grow from the mediastinum or chest wall into lung, and nodes in fat.
 
-Everything works on a crop in HU (x, y, z) and changes `hu` and `label` in place. A lesion never overlaps one that is
-already there. In scans that nobody annotated (label IGNORE) only the surroundings of the inserted lesion become known
-background.
+Everything works on a crop in HU (x, y, z) and changes `hu` and `label` in place. No lesion overlaps one that is already
+there. In scans that nobody annotated (label IGNORE) only the surroundings of what is inserted become known background.
 """
 
 from __future__ import annotations
@@ -252,10 +251,9 @@ def insert_leaning_mass(rng: np.random.Generator, crop: Crop, patch: Patch) -> B
 
 def _one_piece(mask: BoolArray) -> BoolArray:
     """The largest part of a mask, without holes: a rough border sheds specks that nobody would outline."""
-    parts, count = ndimage.label(mask)
-    if count > 1:
-        mask = parts == 1 + int(np.bincount(parts.ravel())[1:].argmax())
-    return np.asarray(ndimage.binary_fill_holes(mask), dtype=bool)
+    parts, _ = ndimage.label(mask)
+    largest = np.bincount(parts[mask], minlength=1).argmax()
+    return np.asarray(ndimage.binary_fill_holes(mask & (parts == largest)), dtype=bool)
 
 
 def insert_node(rng: np.random.Generator, crop: Crop, patch: Patch) -> Box | None:
@@ -270,8 +268,8 @@ def insert_node(rng: np.random.Generator, crop: Crop, patch: Patch) -> Box | Non
     mask = patch.tight[box.patch] & (host < BONE_HU) & (host > SOLID_HU)
     if mask.sum() < 5:
         return None
-    noise = _fine_noise(rng, crop, mask)
-    _paint(rng, crop, box, mask, _neighbour_level(rng, host[~fat[box.crop]]), noise=noise, edge_mm=rng.uniform(1, 2.5))
+    noise, level = _fine_noise(rng, crop, mask), _neighbour_level(rng, host[~fat[box.crop]])
+    _paint(rng, crop, box, mask, level, noise=noise, edge_mm=rng.uniform(1, 2.5))
     return box
 
 
@@ -281,10 +279,7 @@ def _fine_noise(rng: np.random.Generator, crop: Crop, mask: BoolArray) -> FloatA
 
 
 def _host_grain(rng: np.random.Generator, crop: Crop, mask: BoolArray) -> FloatArray | None:
-    """HU about their median from a place in the crop where the mask would lie in homogeneous soft tissue.
-
-    A few per cent may lie elsewhere: they have no grain. None if 30 random places hold none.
-    """
+    """HU about their median from where nine tenths of the mask would lie in soft tissue; None if 30 tries find none."""
     soft = crop.tissue == SOFT
     room = np.asarray(crop.hu.shape) - np.asarray(mask.shape)
     if (room < 0).any() or soft.sum() < mask.sum():
