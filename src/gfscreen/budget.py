@@ -12,9 +12,9 @@ from typing import Protocol
 import psutil
 
 # Kept for bringing the mask back and writing it: a fixed part and a part per native voxel. 512x512x1200 voxels full of
-# specks, as untrained weights leave them, took 8.1 s on two cores.
+# specks, as untrained weights leave them, took 8.1 s on two cores of one machine and 11.3 s on those of another.
 WRITE_RESERVE_S = 1.5
-WRITE_RESERVE_S_PER_VOXEL = 3e-8
+WRITE_RESERVE_S_PER_VOXEL = 4e-8
 
 
 class Clock(Protocol):
