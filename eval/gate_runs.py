@@ -59,6 +59,8 @@ class WindowRecord:
     """One sub-volume: its Glance probability, whether the gate kept it, and whether it holds lesion (None: unknown).
 
     views: numbers of the case's lesions of which it has a fair view, at least half of the lesion or FAIR_VIEW_ML of it.
+    found: those of them that the run's mask touches and that were inserted, where the case tells which those are (the
+    host's own were trained on, or are reported); none where Focus read nothing.
     """
 
     case: str
@@ -66,6 +68,7 @@ class WindowRecord:
     kept: bool
     lesion: bool | None
     views: tuple[int, ...] = ()
+    found: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -147,9 +150,13 @@ def run_case(
     suspicion = evidence.glance_probability
     probability = np.ones(len(evidence.windows)) if suspicion is None else suspicion
     judged = Judged(evidence.grid, evidence.windows, probability, evidence.kept)
-    windows = _records(case, variant.plan, volume, truth.voxels, judged)
+    found = evidence.focus_probability > variant.plan.lesion_threshold
+    inserted = np.zeros_like(truth.voxels)
+    if case.inserted:
+        inserted = read_mask(case.inserted).voxels
+        found &= label_on_grid(inserted, volume, evidence.grid)
+    windows = _records(case, variant.plan, volume, truth.voxels, judged, found)
     score = score_pair(truth.voxels, result.mask, truth.spacing_mm)
-    inserted = read_mask(case.inserted).voxels if case.inserted else np.zeros_like(truth.voxels)
     found_inserted = detect(inserted, result.mask, truth.spacing_mm)
     found_real = detect(np.where(inserted > 0, 0, truth.voxels).astype(np.uint8), result.mask, truth.spacing_mm)
     run = CaseRun(
@@ -204,16 +211,22 @@ def label_lesions(lesion: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
 
 
 def _records(
-    case: GateCase, plan: Plan, volume: Volume, truth: NDArray[np.uint8], judged: Judged
+    case: GateCase,
+    plan: Plan,
+    volume: Volume,
+    truth: NDArray[np.uint8],
+    judged: Judged,
+    found: NDArray[np.bool_] | None = None,
 ) -> list[WindowRecord]:
     """One record for each sub-volume.
 
-    truth: uint8 (i, j, k) on the scan's grid. In a scan that nobody annotated, a sub-volume without inserted lesion is
-    of unknown content.
+    truth: uint8 (i, j, k) on the scan's grid. found: bool (x, y, z) on the model grid, what counts as found. In a scan
+    that nobody annotated, a sub-volume without inserted lesion is of unknown content.
     """
     lesions, count = label_lesions(label_on_grid(truth, volume, judged.grid))
     voxels = np.bincount(lesions.ravel(), minlength=count + 1)
     fair = np.minimum(FAIR_VIEW_SHARE * voxels, FAIR_VIEW_ML / (np.prod(judged.grid.spacing_mm) / 1000.0))
+    touched = set() if found is None else set(np.unique(lesions[found]).tolist())
     records = []
     for window, probability, kept in zip(judged.windows, judged.probability, judged.kept, strict=True):
         part = lesions[clipped(window.start, plan.sub_volume_voxels, lesions.shape)]
@@ -222,5 +235,6 @@ def _records(
         views = tuple(int(n) for n in np.flatnonzero((seen > 0) & (seen >= fair)))
         holds = bool(seen.any())
         lesion = holds if holds or case.annotated else None
-        records.append(WindowRecord(case.name, float(probability), bool(kept), lesion, views))
+        seen_and_found = tuple(n for n in views if n in touched)
+        records.append(WindowRecord(case.name, float(probability), bool(kept), lesion, views, seen_and_found))
     return records

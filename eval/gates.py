@@ -8,7 +8,9 @@ variant is a real run of the screening code, timed. Written: cases.csv, gates.md
 each gate, which `python -m eval report --curve` draws. `--choose` writes the highest threshold that keeps the asked
 share of sub-volumes with lesion into that weights folder's plan: do this on other cases than those that are reported.
 `--by lesion` asks that share of the lesions instead: a lesion is kept if a sub-volume with a fair view of it is. Large
-lesions reach into many sub-volumes, and a corner of one that is left out costs little.
+lesions reach into many sub-volumes, and a corner of one that is left out costs little. `--by found` asks it of those
+inserted lesions alone that Focus finds when it reads everything, as the detection reward does: to open a sub-volume in
+which it finds nothing costs time and gives false findings.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import csv
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,9 @@ from gfscreen.models.manifest import change_plan
 from gfscreen.training.evaluate import PUBLISHED_SENSITIVITY
 
 logger = logging.getLogger(__name__)
+
+# A gate that leaves nothing out and yet is one, so that the Glance is asked.
+READ_ALL = 1e-30
 
 
 def curve(windows: Sequence[WindowRecord]) -> list[GatePoint]:
@@ -63,19 +68,22 @@ def choose(points: Sequence[GatePoint], sensitivity: float) -> GatePoint:
     return reached[-1]
 
 
-def lesion_views(windows: Sequence[WindowRecord]) -> NDArray[np.float64]:
-    """For each lesion (n,) the highest probability of a sub-volume with a fair view of it."""
+def lesion_views(windows: Sequence[WindowRecord], *, found: bool = False) -> NDArray[np.float64]:
+    """For each lesion (n,), or each that was found, the highest probability of a sub-volume with a fair view of it."""
     best: dict[tuple[str, int], float] = {}
     for window in windows:
-        for lesion in window.views:
+        for lesion in window.found if found else window.views:
             key = (window.case, lesion)
             best[key] = max(best.get(key, 0.0), window.probability)
     return np.array(list(best.values()), dtype=np.float64)
 
 
-def choose_by_lesion(windows: Sequence[WindowRecord], sensitivity: float) -> float:
-    """The highest threshold above which that share of the lesions has a fair view. Raises ValueError if none."""
-    best = np.sort(lesion_views(windows))
+def choose_by_lesion(windows: Sequence[WindowRecord], sensitivity: float, *, found: bool = False) -> float:
+    """The highest threshold above which that share of the lesions has a fair view. Raises ValueError if none.
+
+    found: of those that the run found, which should then have read everything.
+    """
+    best = np.sort(lesion_views(windows, found=found))
     if not best.size:
         raise ValueError("no lesion among these cases: a threshold cannot be chosen")
     lost = int(np.floor((1.0 - sensitivity) * best.size + 1e-9))
@@ -161,7 +169,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--sensitivity", type=float, default=PUBLISHED_SENSITIVITY, help="to choose by (%(default)s)")
     parser.add_argument(
-        "--by", choices=("sub-volume", "lesion"), default="sub-volume", help="what the sensitivity counts (%(default)s)"
+        "--by",
+        choices=("sub-volume", "lesion", "found"),
+        default="sub-volume",
+        help="what the sensitivity counts (%(default)s); found: lesions that Focus finds when it reads everything",
     )
     parser.add_argument("--engine", choices=("auto", "torch", "openvino"), default="auto")
     parser.add_argument("--precision", choices=("auto", "fp32"), default="auto")
@@ -175,6 +186,10 @@ def run(args: argparse.Namespace) -> int:
         variants = load_variants(args.gate, args.engine, args.precision, dense=not (args.no_dense or args.glance_only))
         if args.choose and args.choose not in {v.name for v in variants}:
             raise ValueError(f"--choose {args.choose}: no gate of this name; name one of {[v.name for v in variants]}")
+        if args.by == "found":
+            if args.glance_only:
+                raise ValueError("--by found: Focus has to read; leave out --glance-only")
+            variants = [replace(v, gate=READ_ALL) if v.name == args.choose else v for v in variants]
     except ValueError as error:
         logger.error("gates: %s", error)
         return 2
@@ -229,14 +244,15 @@ def _write_results(
 
 
 def _write_choice(args: argparse.Namespace, variants: Sequence[Variant], windows: Sequence[WindowRecord]) -> None:
-    if args.by == "lesion":
-        gate = choose_by_lesion(windows, args.sensitivity)
+    found = args.by == "found"
+    if found or args.by == "lesion":
+        gate = choose_by_lesion(windows, args.sensitivity, found=found)
     else:
         gate = choose(curve(windows), args.sensitivity).threshold
     weights = next(v.weights for v in variants if v.name == args.choose)
     change_plan(weights, gate=gate)
     probability, lesion = np.array([w.probability for w in windows]), np.array([w.lesion is True for w in windows])
-    views = lesion_views(windows)
+    views = lesion_views(windows, found=found)
     logger.info(
         "%s: gate %.6f written; here it keeps %.1f %% of the sub-volumes, %.4f of those with lesion, %d of %d lesions",
         weights, gate, 100 * (probability > gate).mean(), (probability[lesion] > gate).mean(), (views > gate).sum(),

@@ -146,6 +146,23 @@ class TestByLesion:
         assert (values > gate).mean() >= share - 1e-6
         assert (values > gate + 2e-6).mean() < share or gate + 2e-6 >= values.max()
 
+    def test_only_what_was_found(self):
+        """A lesion that Focus does not find pulls the gate down by lesion, not by found."""
+        windows = [WindowRecord("A", 0.3, True, True, (1, 2), (2,)), WindowRecord("A", 0.8, True, True, (2,), (2,))]
+        assert sorted(gates.lesion_views(windows)) == [0.3, 0.8]
+        assert gates.choose_by_lesion(windows, 1.0) == pytest.approx(0.3, abs=1e-5)
+        assert gates.choose_by_lesion(windows, 1.0, found=True) == pytest.approx(0.8, abs=1e-5)
+        with pytest.raises(ValueError, match="no lesion"):
+            gates.choose_by_lesion([replace(w, found=()) for w in windows], 1.0, found=True)
+
+    def test_found_is_what_the_mask_touches(self, folder):
+        (case,) = find_gate_cases(folder)
+        _, seen = run_case(case, variant("exact", bright_engine()))
+        _, blind = run_case(case, variant("blind", constant_engine(0.9, 0.0)))
+        assert {w.found for w in seen if w.views} == {(1,)}
+        assert [w.views for w in blind] == [w.views for w in seen]
+        assert not any(w.found for w in blind)
+
     def test_nothing_to_choose_by(self):
         with pytest.raises(ValueError, match="no lesion"):
             gates.choose_by_lesion([WindowRecord("A", 0.5, False, False)], 0.9)
@@ -231,6 +248,11 @@ def test_command(folder, weights, tmp_path, monkeypatch):
     assert 0.05 <= read_plan(weights / "seed0").gate < 0.95
     assert summary["lesions_kept"]["value"] == 1.0
     assert gates.run(parser.parse_args([*arguments, "--by", "lesion", "--glance-only"])) == 0
+    assert read_plan(weights / "seed0").gate == pytest.approx(0.95, abs=1e-5)
+    change_plan(weights / "seed0", gate=0.5)
+    assert gates.run(parser.parse_args([*arguments, "--by", "found", "--glance-only"])) == 2
+    assert read_plan(weights / "seed0").gate == 0.5
+    assert gates.run(parser.parse_args([*arguments, "--by", "found", "--no-dense"])) == 0
     assert read_plan(weights / "seed0").gate == pytest.approx(0.95, abs=1e-5)
     assert gates.run(parser.parse_args(["--cases", str(tmp_path), "--gate", "a=x", "-o", str(tmp_path)])) == 2
     assert gate_runs.DENSE == "dense"

@@ -195,8 +195,9 @@ class TestSampling:
             inside, outside = sample.image[sample.label == 1], sample.image[sample.label == 0]
             assert np.median(inside) > np.median(outside)
 
-    def test_masses_that_lean_and_nodes_in_fat(self):
-        """A trunk of fat, muscle inside it, a lung inside that: both kinds are drawn where they belong."""
+    @pytest.fixture
+    def trunk(self):
+        """A trunk of fat, muscle inside it, a lung inside that, and shapes of a tumour and of a node; no lesion."""
         i, j = np.indices((220, 200))
         radius = np.hypot(i - 110, j - 100)
         hu = np.full((220, 200, 40), -1000, np.int16)
@@ -213,11 +214,31 @@ class TestSampling:
             Shape(name, name, name, np.repeat(mask[..., None], 8, axis=2), (1.0, 1.0, 3.0))
             for name in ("kits23_tumor_cyst", "uls23_NIH_LN_MED")
         )
-        sampler = Sampler(Source((scan,), (), shapes), PLAN, Mix(real=0, background=0, leaning=1, nodes=1))
+        return Source((scan,), (), shapes)
+
+    def test_masses_that_lean_and_nodes_in_fat(self, trunk):
+        """Both kinds are drawn where they belong."""
+        sampler = Sampler(trunk, PLAN, Mix(real=0, background=0, leaning=1, nodes=1))
         assert sampler.possible["leaning"]
         for kind in ("leaning", "nodes"):
             drawn = [sampler.draw(np.random.default_rng(seed), (96, 96, 32), kind=kind) for seed in range(4)]
             assert all(d.inserted and (d.label == 1).any() for d in drawn)
+
+    def test_strong_twins_are_changed_alike(self, trunk):
+        """Turned and zoomed by the same draw, the twins still differ by the lesion only."""
+        mix, size = Mix(real=0, background=0, leaning=1), (96, 96, 32)
+        strong, plain = (Sampler(trunk, PLAN, mix, strong=on) for on in (True, False))
+        changed = 0
+        for seed in range(12):
+            sample, twin = strong.draw_changed_twins(np.random.default_rng(seed), size)
+            assert twin is not None
+            assert (sample.label == 1).any()
+            assert not (twin.label == 1).any()
+            elsewhere = np.abs(sample.image - twin.image)[sample.label == 0]
+            assert np.median(elsewhere) < 0.02
+            before, _ = plain.draw_changed_twins(np.random.default_rng(seed), size)
+            changed += not np.array_equal(before.image, sample.image)
+        assert changed > 3
 
     def test_kinds_that_cannot_be_drawn(self, source):
         with pytest.raises(UsageError, match="none of the kinds"):
@@ -277,7 +298,6 @@ class TestSettings:
             ('{"crop_voxels": [32, 32, 32]}', "reach 64 along one axis"),
             ('{"dice_kinds": ["nodule"]}', "dice_kinds may hold real, background, nodules"),
             ('{"dice_kinds": ["nodules"], "batch_dice": true}', "batch_dice to false"),
-            ('{"stage": "glance", "augment": "strong"}', "augment strong does nothing in stage glance"),
             ('{"preset": "paper"}', "is for preset 'paper'"),
             ("[", "not readable as JSON"),
         ],

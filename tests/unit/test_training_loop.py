@@ -318,7 +318,7 @@ class TestAssemble:
             torch.testing.assert_close(value.float(), right[f"glance.{name}"].float(), rtol=1e-3, atol=1e-6)
 
     def test_a_run_goes_on_from_a_weights_folder(self, runs, data_folder, tmp_path):
-        assemble.assemble([runs / "a"], runs / "b", tmp_path / "shipped")
+        assemble.assemble([runs / "a"], [runs / "b"], tmp_path / "shipped")
         settings = dataclasses.replace(TINY, init=str(tmp_path / "shipped"))
         run = build_run(settings, ALONE)
         for network, prefix, folder in ((run.focus, "focus_average", "a"), (run.glance, "glance", "b")):
@@ -328,7 +328,7 @@ class TestAssemble:
                     torch.testing.assert_close(value, expected[f"{prefix}.{name}"].half().float())
 
     def test_weights_of_another_network_are_refused(self, runs, tmp_path):
-        assemble.assemble([runs / "a"], runs / "b", tmp_path / "shipped")
+        assemble.assemble([runs / "a"], [runs / "b"], tmp_path / "shipped")
         other = dataclasses.replace(
             TINY, init=str(tmp_path / "shipped"), focus=FocusConfig(12, (1, 1, 1, 1), (1, 1, 1, 2))
         )
@@ -338,8 +338,8 @@ class TestAssemble:
     def test_weights_folders_in_place_of_runs(self, runs, tmp_path):
         """What was assembled can be averaged with a run that goes on from it, and lend its Glance."""
         shipped, target = tmp_path / "shipped", tmp_path / "weights"
-        assemble.assemble([runs / "a"], runs / "b", shipped)
-        manifest = assemble.assemble([shipped, runs / "b"], shipped, target)
+        assemble.assemble([runs / "a"], [runs / "b"], shipped)
+        manifest = assemble.assemble([shipped, runs / "b"], [shipped], target)
         _, glance, focus = load_networks(target)
         left, right = tensors(runs / "a"), tensors(runs / "b")
         for name, value in focus.state_dict().items():
@@ -349,7 +349,23 @@ class TestAssemble:
         for name, value in glance.state_dict().items():
             torch.testing.assert_close(value.float(), right[f"glance.{name}"].float(), rtol=1e-3, atol=1e-6)
         assert manifest.info["focus_runs"] == ["shipped", "b"]
-        assert manifest.info["glance_steps"] == TINY.steps
+        # The Glance's steps as the folder noted them, which was itself assembled of one run.
+        assert manifest.info["glance_steps"] == [[TINY.steps]]
+
+    def test_mean_of_two_glances(self, runs, tmp_path):
+        manifest = assemble.assemble([runs / "a"], [runs / "a", runs / "b"], tmp_path / "weights")
+        _, glance, _ = load_networks(tmp_path / "weights")
+        left, right = tensors(runs / "a"), tensors(runs / "b")
+        for name, value in glance.state_dict().items():
+            if value.is_floating_point():
+                expected = (left[f"glance.{name}"] + right[f"glance.{name}"]).float() / 2
+                torch.testing.assert_close(value.float(), expected, rtol=1e-3, atol=1e-6)
+        assert any(not torch.equal(left[f"glance.{name}"], right[f"glance.{name}"]) for name in glance.state_dict())
+        assert (manifest.info["glance_runs"], manifest.info["glance_steps"]) == (["a", "b"], [TINY.steps] * 2)
+
+    def test_one_alone_is_as_it_was(self):
+        """Minus zero is a zero of the same value and other bytes: `eval gates` tells a Focus by its bytes."""
+        assert torch.signbit(assemble.mean([{"weight": torch.tensor([-0.0])}])["weight"]).item()
 
     def test_other_networks_have_no_mean(self, runs, data_folder, tmp_path, caplog):
         other = dataclasses.replace(TINY, focus=FocusConfig(12, (1, 1, 1, 1), (1, 1, 1, 2)), steps=1)

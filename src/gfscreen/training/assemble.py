@@ -2,9 +2,9 @@
 
 python -m gfscreen.training.assemble --focus runs/focus --glance runs/glance_grpo -o weights --gate 0.62
 
-Several runs with --focus give the mean of their networks, which must come from one start (a run and one that goes on
-from it): it often holds what each of them has learnt. In place of a run's folder a weights folder will do: those that
-ship and a run that went on from them (`init`).
+Several runs with --focus, or with --glance, give the mean of their networks, which must come from one start (a run and
+one that goes on from it): it often holds what each of them has learnt. In place of a run's folder a weights folder will
+do: those that ship and a run that went on from them (`init`).
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from gfscreen.training.starting import read_learnt
 log = logging.getLogger(__name__)
 
 
-def assemble(focus: Sequence[Path], glance: Path, target: Path, gate: float | None = None) -> Manifest:
+def assemble(focus: Sequence[Path], glance: Sequence[Path], target: Path, gate: float | None = None) -> Manifest:
     """Write the weights folder. Raises WeightsError if a source holds no networks, UsageError if they do not fit."""
-    readers, judge = [read_learnt(folder) for folder in focus], read_learnt(glance)
+    readers, judges = [read_learnt(folder) for folder in focus], [read_learnt(folder) for folder in glance]
     first = readers[0]
-    for other in [*readers[1:], judge]:
+    for other in [*readers[1:], *judges]:
         if other.plan.preset != first.plan.preset:
             raise UsageError(
                 f"{first.folder} is of preset {first.plan.preset}, {other.folder} of {other.plan.preset}; "
@@ -41,21 +41,27 @@ def assemble(focus: Sequence[Path], glance: Path, target: Path, gate: float | No
     for other in readers[1:]:
         if other.plan.focus != first.plan.focus:
             raise UsageError(f"{first.folder} and {other.folder} hold different Focus networks; they have no mean")
-    plan = replace(preset_plan(first.plan.preset), weights="trained", focus=first.plan.focus, glance=judge.plan.glance)
+    for other in judges[1:]:
+        if other.plan.glance != judges[0].plan.glance:
+            raise UsageError(f"{judges[0].folder} and {other.folder} hold different Glance networks; they have no mean")
+    preset = preset_plan(first.plan.preset)
+    plan = replace(preset, weights="trained", focus=first.plan.focus, glance=judges[0].plan.glance)
     if gate is not None:
         plan = replace(plan, gate=gate)
     info = {
         "focus_runs": [reader.folder.name for reader in readers],
         "focus_steps": [reader.focus_steps for reader in readers],
-        "glance_run": glance.name,
-        "glance_steps": judge.glance_steps,
-        "glance_gate": judge.gate,
+        "glance_runs": [judge.folder.name for judge in judges],
+        "glance_steps": [judge.glance_steps for judge in judges],
+        "glance_gate": judges[-1].gate,
     }
-    return save_weights(target, plan, judge.glance, mean([r.focus for r in readers]), info=info)
+    return save_weights(target, plan, mean([j.glance for j in judges]), mean([r.focus for r in readers]), info=info)
 
 
 def mean(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Mean of the floating-point tensors of equal networks; whole numbers are the first one's."""
+    """Mean of the floating-point tensors of equal networks, the first one's whole numbers; one alone is as it was."""
+    if len(states) == 1:
+        return dict(states[0])
     return {
         name: torch.stack([state[name].float() for state in states]).mean(dim=0)
         if tensor.is_floating_point()
@@ -74,7 +80,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         action="append",
         help="folder of a run or of weights with the Focus; several: their mean",
     )
-    parser.add_argument("--glance", type=Path, required=True, help="folder of a run or of weights with the Glance")
+    parser.add_argument(
+        "--glance", type=Path, required=True, action="append", help="the same with the Glance; several: their mean"
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, help="weights folder to write")
     parser.add_argument("--gate", type=float, help="Focus runs above this probability (default: the preset's)")
     arguments = parser.parse_args(argv)

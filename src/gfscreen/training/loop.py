@@ -219,7 +219,7 @@ def stage_step(settings: Settings, run: Run, sampler: Sampler, world: World) -> 
         return update(values)
 
     if settings.stage == "glance":
-        pool = Pool(settings, sampler, run.focus, reward_of(settings), world)
+        pool = Pool(settings, sampler, run.focus, reward_of(settings), world, autocast)
 
         def glance_step(step: int) -> Values:
             group = pool.group(draw_rng(settings, world, step), step)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,9 +48,11 @@ class Pool:
         focus: nn.Module,
         reward: Callable[[Tensor, Tensor], Tensor],
         world: World,
+        autocast: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
+        """autocast: what the Focus reads under."""
         self._settings, self._sampler, self._world = settings, sampler, world
-        self._focus, self._reward_of = focus, reward
+        self._focus, self._reward_of, self._autocast = focus, reward, autocast
         self._pairs: dict[int, list[Judged]] = {}
 
     def _pair(self, number: int) -> list[Judged]:
@@ -58,7 +61,7 @@ class Pool:
         The twin makes the Glance look at the lesion and not at where it lies.
         """
         rng = np.random.default_rng([self._settings.seed, self._world.rank, 1, number])
-        pair = self._sampler.draw_twins(rng, self._settings.voxels)
+        pair = self._sampler.draw_changed_twins(rng, self._settings.voxels)
         return [Judged(s.image.astype(np.float16), s.label, self._reward(s)) for s in pair if s is not None]
 
     def _fill(self, step: int) -> list[Judged]:
@@ -82,7 +85,7 @@ class Pool:
         has_lesion = bool((sample.label == 1).any())
         if self._settings.gate == "ce" or not has_lesion:
             return float(has_lesion)
-        with torch.no_grad():
+        with torch.no_grad(), self._autocast():
             logits = self._focus(torch.from_numpy(sample.image)[None, None].to(self._world.device))
         return float(self._reward_of(logits, torch.from_numpy(sample.label)[None].to(self._world.device)))
 

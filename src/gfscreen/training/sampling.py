@@ -159,6 +159,17 @@ class Sampler:
             sample.label[sample.own] = IGNORE
         return sample
 
+    def draw_changed_twins(self, rng: np.random.Generator, size: tuple[int, ...]) -> tuple[Sample, Sample | None]:
+        """As `draw_twins`; if `strong`, both are turned, zoomed and changed alike, unless that loses the lesion."""
+        sample, twin = self.draw_twins(rng, size)
+        if not self.strong:
+            return sample, twin
+        seed = int(rng.integers(2**32))
+        changed = _distorted(sample, np.random.default_rng(seed))
+        if (sample.label == 1).any() and not (changed.label == 1).any():
+            return sample, twin
+        return changed, twin and _distorted(twin, np.random.default_rng(seed))
+
     def draw_twins(
         self, rng: np.random.Generator, size: tuple[int, ...], *, kind: str | None = None
     ) -> tuple[Sample, Sample | None]:
@@ -219,6 +230,11 @@ class Sampler:
         if kind in ("masses", "leaning"):
             return int(any(grow() for _ in range(3)))
         return sum(grow() for _ in range(int(rng.integers(1, 4))))
+
+
+def _distorted(sample: Sample, rng: np.random.Generator) -> Sample:
+    image, label = distort(rng, sample.image, sample.label)
+    return Sample(image, label, sample.kind, sample.inserted)
 
 
 def _points(mask: NDArray[np.bool_], at_least: float = 1.0) -> NDArray[np.int16]:

@@ -36,7 +36,7 @@ class Settings:
     ema: decay of the averaged weights that are evaluated and saved, 0 for none.
     amp: `auto` is fp16 on CUDA and off on CPU. bf16 on a CPU that has it takes two thirds of the time; the deepest
     block then stays in float32 (models/focus.py).
-    augment: `strong` also turns, zooms and changes contrast and sharpness, not for stage glance (its pool is fixed).
+    augment: `strong` also turns, zooms and changes contrast and sharpness.
     threads: 0 follows how busy the machine is. init: folder of a run, or of weights (those that ship), to start from;
     init_glance: the same, whose Glance to take instead.
     """
@@ -107,8 +107,6 @@ class Settings:
         drawn = {kind for kind in KINDS if getattr(self.mix, kind) > 0}
         if self.batch_dice and drawn - set(self.dice_kinds):
             raise ValueError("batch_dice is one Dice for all: leave dice_kinds out or set batch_dice to false")
-        if self.augment == "strong" and self.stage == "glance":
-            raise ValueError("augment strong does nothing in stage glance, which draws from a pool; leave it out")
         if not 0.0 < self.lesion_prior <= 0.5:
             raise ValueError(f"lesion_prior must be in (0, 0.5], got {self.lesion_prior}")
 
