@@ -245,10 +245,10 @@ def _write_results(
 
 def _write_choice(args: argparse.Namespace, variants: Sequence[Variant], windows: Sequence[WindowRecord]) -> None:
     found = args.by == "found"
-    if found or args.by == "lesion":
-        gate = choose_by_lesion(windows, args.sensitivity, found=found)
-    else:
+    if args.by == "sub-volume":
         gate = choose(curve(windows), args.sensitivity).threshold
+    else:
+        gate = choose_by_lesion(windows, args.sensitivity, found=found)
     weights = next(v.weights for v in variants if v.name == args.choose)
     change_plan(weights, gate=gate)
     probability, lesion = np.array([w.probability for w in windows]), np.array([w.lesion is True for w in windows])

@@ -163,6 +163,17 @@ class TestByLesion:
         assert [w.views for w in blind] == [w.views for w in seen]
         assert not any(w.found for w in blind)
 
+    @pytest.mark.parametrize(("told", "found"), [(True, ()), (False, (1,))])
+    def test_the_hosts_own_lesion_does_not_count(self, folder, tmp_path, told, found):
+        """Where the case tells what was inserted, a lesion that was not is none of the found; else all are."""
+        (case,) = find_gate_cases(folder)
+        nothing = tmp_path / "A.nii.gz"
+        nib.save(nib.Nifti1Image(np.zeros(SHAPE, np.uint8), nib.load(case.label).affine), nothing)
+        own = replace(case, inserted=nothing if told else None)
+        run, windows = run_case(own, variant("exact", bright_engine()))
+        assert (run.real, run.real_found) == (1, 1)
+        assert {w.found for w in windows if w.views} == {found}
+
     def test_nothing_to_choose_by(self):
         with pytest.raises(ValueError, match="no lesion"):
             gates.choose_by_lesion([WindowRecord("A", 0.5, False, False)], 0.9)
