@@ -196,6 +196,19 @@ class TestCheckpoint:
         with pytest.raises(WeightsError, match="not a readable checkpoint"):
             state.read_checkpoint(tmp_path / "checkpoint.pt")
 
+    def test_settings_of_a_later_version_are_refused_by_name(self, data_folder, tmp_path):
+        """Whether a run is resumed from it or started from it: the file and the setting are named."""
+        path = tmp_path / "run" / state.CHECKPOINT_FILE
+        loop.train(dataclasses.replace(TINY, steps=1), job(data_folder, tmp_path / "run"), ALONE)
+        data = state.read_checkpoint(path)
+        data["settings"]["invented"] = 1
+        torch.save(data, path)
+        message = rf"{path}: its settings are not known to this version \(settings: unknown key 'invented'"
+        with pytest.raises(WeightsError, match=message):
+            loop.train(TINY, job(data_folder, tmp_path / "run", resume=True), ALONE)
+        with pytest.raises(WeightsError, match=message):
+            build_run(dataclasses.replace(TINY, init=str(tmp_path / "run")), ALONE)
+
     def test_average_forgets_the_start(self):
         network = torch.nn.Linear(1, 1)
         average = state.Average(network, 0.99)

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gfscreen.config import Plan, from_json
+from gfscreen.config import Plan
 from gfscreen.models.focus import keep_deepest_float32
 from gfscreen.models.manifest import MANIFEST_FILE, read_manifest
 from gfscreen.models.weights import build_networks, load_networks, load_state, stored_state
 from gfscreen.training.distributed import World
 from gfscreen.training.settings import Settings
-from gfscreen.training.state import CHECKPOINT_FILE, Average, Run, read_checkpoint
+from gfscreen.training.state import CHECKPOINT_FILE, Average, Run, read_checkpoint, settings_of
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,9 @@ def read_learnt(folder: Path) -> Learnt:
             glance_steps=info.get("glance_steps"),
             gate=info.get("glance_gate"),
         )
-    data = read_checkpoint(folder / CHECKPOINT_FILE)
-    settings: Settings = from_json(Settings, data["settings"], "settings")
+    source = folder / CHECKPOINT_FILE
+    data = read_checkpoint(source)
+    settings = settings_of(data, str(source))
     return Learnt(
         folder=folder,
         plan=settings.plan,

@@ -138,10 +138,21 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return data
 
 
+def settings_of(data: dict[str, Any], source: str) -> Settings:
+    """The settings that a checkpoint was made with; those newer than it have their defaults. Raises WeightsError."""
+    try:
+        settings: Settings = from_json(Settings, data["settings"], "settings")
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(
+            f"{source}: its settings are not known to this version ({error}); use the version that made it, or start "
+            "a new run"
+        ) from error
+    return settings
+
+
 def restore(run: Run, data: dict[str, Any], settings: Settings, source: str) -> None:
     """Bring the run to the checkpoint's state. Raises WeightsError if it was made with other settings."""
-    # Parsed and written again: settings that are newer than the checkpoint have their defaults.
-    ours, theirs = settings.to_json(), from_json(Settings, data["settings"], source).to_json()
+    ours, theirs = settings.to_json(), settings_of(data, source).to_json()
     for key in sorted(set(ours) | set(theirs)):
         if key not in RESUMABLE and ours.get(key) != theirs.get(key):
             raise WeightsError(
