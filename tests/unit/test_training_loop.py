@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import errno
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -131,6 +132,28 @@ class TestStages:
         loop.train(settings, job(data_folder, tmp_path / "run", minutes=0.5 / 60), ALONE)
         steps = state.read_checkpoint(tmp_path / "run" / "checkpoint.pt")["step"]
         assert 1 <= steps < 100
+
+
+class TestDrawWorkers:
+    @pytest.mark.parametrize("stage", ["focus", "joint"])
+    def test_change_nothing(self, stage, data_folder, tmp_path):
+        settings = dataclasses.replace(TINY, stage=stage, steps=3, group=2, batch=1, accumulation=2)
+        loop.train(settings, job(data_folder, tmp_path / "alone"), ALONE)
+        loop.train(dataclasses.replace(settings, draw_workers=2), job(data_folder, tmp_path / "workers"), ALONE)
+        assert_equal(tensors(tmp_path / "alone"), tensors(tmp_path / "workers"))
+
+    def test_an_error_in_a_worker_ends_the_run(self, data_folder, tmp_path, monkeypatch):
+        def fail(*_args, **_kwargs):
+            raise ValueError("no such draw")
+
+        monkeypatch.setattr(loop.Sampler, "draw", fail)
+        with pytest.raises(ValueError, match="no such draw"):
+            loop.train(dataclasses.replace(TINY, draw_workers=1), job(data_folder, tmp_path), ALONE)
+
+    def test_none_are_left_when_the_clock_ends_the_run(self, data_folder, tmp_path):
+        settings = dataclasses.replace(TINY, steps=10_000, schedule="clock", draw_workers=2)
+        loop.train(settings, job(data_folder, tmp_path, minutes=0.5 / 60), ALONE)
+        assert not multiprocessing.active_children()
 
 
 class TestResume:

@@ -34,6 +34,7 @@ from gfscreen.models.weights import save_weights
 from gfscreen.training import objectives
 from gfscreen.training.data import DataList, load_scans
 from gfscreen.training.distributed import World
+from gfscreen.training.drawing import Draws
 from gfscreen.training.evaluate import (
     background_samples,
     dev_samples,
@@ -196,17 +197,23 @@ def stage_step(settings: Settings, run: Run, sampler: Sampler, world: World) -> 
             run.focus_average.update(run.focus)
         return {**values, "gradient_norm": norm, "skipped": float(not math.isfinite(norm))}
 
+    per_step = settings.batch * settings.accumulation if settings.stage == "focus" else settings.group
+
+    def draw(step: int) -> list[Sample]:
+        rng = draw_rng(settings, world, step)
+        return [sampler.draw(rng, settings.voxels) for _ in range(per_step)]
+
+    draws = Draws(draw, last=settings.steps, workers=settings.draw_workers)
+
     def focus_step(step: int) -> Values:
-        rng, loss = draw_rng(settings, world, step), 0.0
-        for _ in range(settings.accumulation):
-            samples = [sampler.draw(rng, settings.voxels) for _ in range(settings.batch)]
-            loss += read(*batch_of(samples, settings, world.device), settings.accumulation)[1] / settings.accumulation
+        samples, loss = draws.take(step), 0.0
+        for start in range(0, per_step, settings.batch):
+            part = samples[start : start + settings.batch]
+            loss += read(*batch_of(part, settings, world.device), settings.accumulation)[1] / settings.accumulation
         return update({"focus_loss": loss})
 
     def joint_step(step: int) -> Values:
-        rng = draw_rng(settings, world, step)
-        samples = [sampler.draw(rng, settings.voxels) for _ in range(settings.group)]
-        images, labels, with_dice = batch_of(samples, settings, world.device)
+        images, labels, with_dice = batch_of(draws.take(step), settings, world.device)
         losses, rewards = [], []
         pieces = list(zip(*(torch.split(part, settings.batch) for part in (images, labels, with_dice)), strict=True))
         for image, label, dice in pieces:

@@ -37,8 +37,10 @@ class Settings:
     amp: `auto` is fp16 on CUDA and off on CPU. bf16 on a CPU that has it takes two thirds of the time; the deepest
     block then stays in float32 (models/focus.py).
     augment: `strong` also turns, zooms and changes contrast and sharpness.
-    threads: 0 follows how busy the machine is. init: folder of a run, or of weights (those that ship), to start from;
-    init_glance: the same, whose Glance to take instead.
+    threads: 0 follows how busy the machine is. draw_workers: processes that draw the sub-volumes of coming steps, which
+    changes no result; 0 draws within the step, as suits a CPU. Not for stage glance, which draws little.
+    init: folder of a run, or of weights (those that ship), to start from; init_glance: the same, whose Glance to take
+    instead.
     """
 
     preset: str = "paper"
@@ -70,6 +72,7 @@ class Settings:
     ema: float = 0.0
     amp: Literal["auto", "off", "fp16", "bf16"] = "auto"
     threads: int = 0
+    draw_workers: int = 0
     augment: Literal["published", "strong"] = "published"
     mix: Mix = field(default_factory=Mix)
     glance: GlanceConfig | None = None
@@ -88,6 +91,8 @@ class Settings:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.group < 2:
             raise ValueError(f"group must be at least 2, a group of one has no advantage; got {self.group}")
+        if self.draw_workers < 0:
+            raise ValueError(f"draw_workers must be 0 or more, got {self.draw_workers}")
         if self.stage == "glance" and self.gate == "none":
             raise ValueError("stage glance with gate none trains nothing; choose gate ce, grpo_detection or grpo_dice")
         if self.crop_voxels is not None and (

@@ -30,6 +30,7 @@ RESUMABLE = frozenset(
     {
         "steps",
         "threads",
+        "draw_workers",
         "log_every",
         "checkpoint_minutes",
         "evaluate_minutes",
