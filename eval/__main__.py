@@ -7,6 +7,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from gfscreen.errors import GFScreenError, UsageError
+
 # Subcommand -> module with `configure(parser)` and `run(args) -> exit code`.
 COMMANDS = {
     "cases": "eval.cases",
@@ -34,7 +36,10 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Dispatch to a subcommand; only the chosen one is imported. Exit 2 on wrong usage."""
+    """Dispatch to a subcommand; only the chosen one is imported.
+
+    What a subcommand raises for bad weights or data is one line on standard error: exit 1, or 2 for wrong usage.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(prog="python -m eval", description=__doc__)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="|".join(COMMANDS))
@@ -45,7 +50,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         module.configure(subparser)
         subparser.set_defaults(run=module.run)
     args = parser.parse_args(arguments)
-    return int(args.run(args))
+    try:
+        return int(args.run(args))
+    except GFScreenError as error:
+        sys.stderr.write(f"{args.command}: {error}\n")
+        return 2 if isinstance(error, UsageError) else 1
 
 
 if __name__ == "__main__":

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
+from eval.__main__ import main
 from eval.nodules import NoduleScore, nodule_samples, read_sub_volume, summarise
 from gfscreen.training.lesions import Nodule
 from gfscreen.training.sampling import Sample, Source
@@ -81,3 +83,23 @@ def test_every_placement_is_another_and_the_first_is_always_the_same():
     assert draws(0, 1, 2)[:2] == draws(0)
     assert draws(2, 1)[2:] == draws(1)
     assert len({place for _, place in draws(0, 1, 2)}) == 6
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("nodules", ("--data", "list.json", "--cache", "cache")),
+        ("gates", ("--gate", "own=nowhere", "--cases", "cases")),
+    ],
+)
+def test_weights_that_are_not_there_are_one_line(command, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("images/A_0000.nii.gz", "labels/A.nii.gz"):
+        path = tmp_path / "cases" / name
+        path.parent.mkdir(parents=True)
+        path.touch()
+    weights = ("--weights", "nowhere") if command == "nodules" else ()
+    assert main([command, *weights, *words, "-o", "out"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{command}: nowhere/plan.json: no plan found; --weights must name a folder")
+    assert not (tmp_path / "out").exists()
