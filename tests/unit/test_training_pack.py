@@ -115,3 +115,14 @@ def test_a_folder_in_use(listed, tmp_path, caplog):
     assert run(listed, tmp_path / "packed") == 1
     assert "is not empty; name a new folder" in caplog.text
     assert [p.name for p in Path(tmp_path / "packed").iterdir()] == ["mine"]
+
+
+def test_two_scans_of_one_name(listed, tmp_path, caplog):
+    data = json.loads(listed.read_text())
+    (tmp_path / "data/other").mkdir()
+    (tmp_path / "data/imagesTr/B_0000.nii.gz").rename(tmp_path / "data/other/A_0000.nii.gz")
+    data["validation"][0] |= {"image": "other/A_0000.nii.gz", "patient": "P2"}
+    listed.write_text(json.dumps(data))
+    assert run(listed, tmp_path / "packed") == 1
+    assert "A: is the name of two scans in the list; rename one of the files" in caplog.text
+    assert not (tmp_path / "packed").exists()

@@ -1,8 +1,7 @@
 """Sub-volumes drawn ahead of the step that needs them, by worker processes, so that a GPU does not wait for draws.
 
-A draw of a whole sub-volume with inserted lesions takes 10 to 50 ms of one core: nothing beside a step on two cores,
-and as long as the step itself on a GPU. Each step's draws depend on its number alone, so that workers change nothing
-but the time.
+A draw of a whole sub-volume with inserted lesions takes 10 to 50 ms of one core: little beside a step on two cores,
+much beside one on a GPU. Each step's draws depend on its number alone, so that workers change nothing but the time.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from gfscreen.config import PRESETS, Plan, preset_plan
-from gfscreen.errors import GFScreenError, OutputError
+from gfscreen.errors import GFScreenError, InputError, OutputError
 from gfscreen.files import write_atomically
 from gfscreen.training.data import DataList, Entry, Scan, load_scan, read_list
 
@@ -58,9 +58,12 @@ class _Parts:
 def pack(data: DataList, plan: Plan, cache: Path, folder: Path, part_bytes: int) -> Path:
     """Write the packed list and its files into `folder`, which must be new or empty; returns the list's path.
 
-    Sizes, sides, weights and lesions to insert stay as they are. Raises InputError for a scan that cannot be read,
-    OutputError for a folder in use or a part that is too small.
+    Sizes, sides, weights and lesions to insert stay as they are. Raises InputError for a scan that cannot be read or
+    two of one name, OutputError for a folder in use or a part that is too small.
     """
+    names = [entry.name for entry in (*data.training, *data.validation)]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"{twice[0]}: is the name of two scans in the list; rename one of the files")
     if folder.exists() and any(folder.iterdir()):
         raise OutputError(f"{folder}: is not empty; name a new folder")
     parts = _Parts(folder, part_bytes)
