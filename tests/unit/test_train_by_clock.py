@@ -6,13 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nibabel as nib
-import numpy as np
 import pytest
 
 from gfscreen.models.weights import load_networks
 from gfscreen.training.settings import settings_from
 from gfscreen.training.state import read_checkpoint
+from tests.helpers import write_training_list
 
 ROOT = Path(__file__).parents[2]
 STAGES = ("focus", "glance_ce", "glance_grpo")
@@ -33,13 +32,7 @@ TINY = {
 
 @pytest.fixture
 def painted(tmp_path):
-    i, j = np.indices((100, 90))
-    hu = np.full((100, 90, 44), -1000, np.int16)
-    hu[((i - 50) / 45) ** 2 + ((j - 45) / 40) ** 2 <= 1] = 60
-    hu[40:60, 40:60, 15:25] = 140
-    for name, array in (("images/A_0000", hu), ("labels/A", (hu == 140).astype(np.uint8))):
-        (tmp_path / "data" / name).parent.mkdir(parents=True)
-        nib.save(nib.Nifti1Image(array, np.diag([-1.0, -1.0, 3.0, 1.0])), tmp_path / f"data/{name}.nii.gz")
+    write_training_list(tmp_path / "data")
     configs = tmp_path / "configs"
     configs.mkdir()
     for stage in STAGES:
@@ -50,7 +43,7 @@ def painted(tmp_path):
 
 def run(folder, minutes):
     done = subprocess.run(
-        ["sh", ROOT / "scripts/train_by_clock.sh", "data", "runs", str(minutes), "configs", sys.executable],
+        ["sh", ROOT / "scripts/train_by_clock.sh", "data/list.json", "runs", str(minutes), "configs", sys.executable],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"},
         capture_output=True,

@@ -10,7 +10,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -26,6 +25,7 @@ from gfscreen.training.evaluate import score_crop
 from gfscreen.training.sampling import Sample
 from gfscreen.training.settings import Settings
 from gfscreen.training.starting import build_run
+from tests.helpers import write_training_list
 
 ALONE = World(0, 1, torch.device("cpu"))
 TINY = Settings(
@@ -47,17 +47,7 @@ TINY = Settings(
 @pytest.fixture(scope="module")
 def data_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
-    i, j = np.indices((100, 90))
-    hu = np.full((100, 90, 44), -1000, np.int16)
-    hu[((i - 50) / 45) ** 2 + ((j - 45) / 40) ** 2 <= 1] = 60
-    hu[40:60, 40:60, 15:25] = 140
-    label = (hu == 140).astype(np.uint8)
-    affine = np.diag([-1.0, -1.0, 3.0, 1.0])
-    for name, array in (("imagesTr/A_0000", hu), ("labelsTr/A", label)):
-        (folder / name).parent.mkdir(exist_ok=True)
-        nib.save(nib.Nifti1Image(array, affine), folder / f"{name}.nii.gz")
-    entry = {"image": "imagesTr/A_0000.nii.gz", "label": "labelsTr/A.nii.gz"}
-    (folder / "list.json").write_text(json.dumps({"training": [entry]}))
+    write_training_list(folder)
     return folder
 
 

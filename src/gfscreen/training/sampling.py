@@ -144,10 +144,8 @@ class Sampler:
         Where nobody annotated and no lesion found a place, another one is drawn.
         """
         sample, _ = self.draw_twins(rng, size, kind=kind)
-        image, label = augment(rng, sample.image, sample.label)
-        if self.strong:
-            image, label = distort(rng, image, label)
-        return Sample(image, label, sample.kind, sample.inserted)
+        changed = Sample(*augment(rng, sample.image, sample.label), sample.kind, sample.inserted)
+        return _distorted(changed, rng) if self.strong else changed
 
     def draw_plain(self, rng: np.random.Generator, size: tuple[int, ...], *, kind: str) -> Sample:
         """One sub-volume of a kind to evaluate on, not augmented.
