@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import logging
 import mmap
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -98,8 +99,11 @@ class TestItFinds:
             return honest(path)
 
         monkeypatch.setattr(target, "read_volume", greedy)
-        with pytest.raises(Finding, match=r"memory: 2\d\d MB for one file, declared are 10"):
+        with pytest.raises(Finding, match=r"memory: \d+ MB for one file, declared are 10") as found:
             reader.execute(nifti("i2"), ".nii")
+        taken_mb = int(re.search(r"\d+", str(found.value))[0])
+        # The kernel counts pages by thread and in batches: a peak is right to a few MB, not to the page.
+        assert 180 < taken_mb < 300
 
     def test_memory_that_is_never_given_back(self, reader, monkeypatch):
         monkeypatch.setattr(target, "LEAK_EVERY", 10)
