@@ -6,21 +6,17 @@
 from __future__ import annotations
 
 import argparse
-import logging
-import sys
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from gfscreen.config import HUWindows
-from gfscreen.errors import GFScreenError, InputError
+from gfscreen.errors import InputError
 from gfscreen.overview import look, ras_spacing, ras_view
 from gfscreen.preview.planes import PLANES, centre_of_interest, draw_plane, plane_of
 from gfscreen.region import split
 from gfscreen.volume import Volume, read_volume
-
-logger = logging.getLogger(__name__)
 
 _FACE = "#111111"
 _PREDICTION, _TRUTH = "#ff3b30", "#34c759"
@@ -75,12 +71,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the picture. Exit code 1 if a file cannot be read or the shapes differ."""
-    try:
-        volume = read_volume(args.image)
-        truth = _mask_of(args.truth, volume) if args.truth else None
-        render(volume, _mask_of(args.mask, volume), truth, args.title or args.image.name, args.output)
-    except GFScreenError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
+    """Write the picture. Raises InputError if a file cannot be read or the shapes differ."""
+    volume = read_volume(args.image)
+    truth = _mask_of(args.truth, volume) if args.truth else None
+    render(volume, _mask_of(args.mask, volume), truth, args.title or args.image.name, args.output)
     return 0

@@ -132,7 +132,7 @@ class TestBadScans:
         monkeypatch.setattr("gfscreen.volume.memory.available_bytes", lambda: 400 * 2**20)
         start = time.monotonic()
         result = run()
-        assert time.monotonic() - start < 5.0
+        assert time.monotonic() - start < 20.0
         assert result.code == 1
         assert result.written == ["a.nii.gz"]
         assert "b_0000.nii: 500x500x300 voxels need about" in result.cases["b"]["error"]
