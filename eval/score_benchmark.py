@@ -10,14 +10,18 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eval.masks import Spacing
+from gfscreen.errors import UsageError
+
+Number = TypeVar("Number", int, float)
 
 # Two ways to lay out lesions: what the bounding box helps with, and what it does not.
 LAYOUTS = ("single", "scattered")
@@ -98,6 +102,16 @@ def measure(method: str, truth: Path, prediction: Path) -> dict[str, Any]:
     return {"dsc": dsc, "nsd": nsd, "seconds": seconds, "peak_rss_mb": peak, "exit_code": process.exitcode}
 
 
+def _three(text: str, option: str, kind: Callable[[str], Number]) -> tuple[Number, Number, Number]:
+    try:
+        x, y, z = (kind(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"{option} {text}: expected three numbers X,Y,Z") from None
+    if min(x, y, z) <= 0:
+        raise UsageError(f"{option} {text}: expected numbers above 0")
+    return x, y, z
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m eval score-benchmark`."""
     parser.add_argument("--shape", default="512,512,554", help="X,Y,Z (default: %(default)s)")
@@ -108,16 +122,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure. Exit 0: equal scores to 4 decimals; 1: they differ or a process died; 2: wrong usage."""
+    """Measure. Exit 0: equal scores to 4 decimals; 1: they differ or a process died. Raises UsageError."""
     import nibabel as nib
 
-    try:
-        sizes = [int(n) for n in args.shape.split(",")]
-        steps = [float(s) for s in args.spacing.split(",")]
-        shape, spacing = (sizes[0], sizes[1], sizes[2]), (steps[0], steps[1], steps[2])
-    except (ValueError, IndexError):
-        sys.stderr.write("score-benchmark: --shape and --spacing take three numbers X,Y,Z\n")
-        return 2
+    shape, spacing = _three(args.shape, "--shape", int), _three(args.spacing, "--spacing", float)
     methods = ["ours"] if args.skip_organisers else ["ours", "organisers"]
     result: dict[str, Any] = {"shape": shape, "spacing_mm": spacing, "layouts": {}}
     agree = True

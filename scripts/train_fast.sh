@@ -24,6 +24,15 @@ gate_cases() { # gate_cases NAME HOSTS HALF SEED
         --lesions 64 --hosts "$2" --half "$3" --seed "$4"
 }
 
+real_cases() { # real_cases SCAN...: the dev scans with real tumours, as they are, for `eval gates`
+    mkdir -p "$runs/real_dev/images" "$runs/real_dev/labels"
+    for scan in "$@"; do
+        folder=$(dirname -- "$scan") name=$(basename -- "$scan")
+        cp "$data/$folder/images/${name}_0000.nii.gz" "$runs/real_dev/images/"
+        cp "$data/$folder/labels/$name.nii.gz" "$runs/real_dev/labels/"
+    done
+}
+
 mkdir -p "$runs/data"
 for seed in 101 102; do "$python" -m eval cases -o "$runs/phantoms" --seed "$seed"; done
 "$python" -m gfscreen.training.prepare shared --from "$data" -o "$runs/data/shared.json" --phantoms "$runs/phantoms"
@@ -49,5 +58,7 @@ for name in weights_ce weights; do
 done
 "$python" -m eval gates --cases "$runs/inserted_report" --gate "ce=$runs/weights_ce" --gate "grpo=$runs/weights" \
     -o "$runs/gates"
+real_cases ./IBSI_pat_3 ./NSCLC_LUNG1-003 sarcoma/STS_035 sarcoma/STS_040
+"$python" -m eval gates --cases "$runs/real_dev" --gate "grpo=$runs/weights" --no-dense -o "$runs/gates_real"
 "$python" -m eval nodules --weights "$runs/weights" --data "$runs/data/shared.json" --cache "$runs/cache" -o "$runs/nodules" \
     --placements 5
