@@ -176,6 +176,20 @@ class TestDiceCE:
         alone = o.dice_ce(logits, label, with_dice=torch.tensor([False, False]))
         assert float(alone) == pytest.approx(math.log(2), abs=1e-4)
 
+    def test_weight_of_voxels(self):
+        logits, label = torch.randn(1, 2, 8, 1, 1), voxels(2, 3)
+        # A voxel that counts twice is a voxel that is there twice, but that the cross-entropy is over eight.
+        weight = torch.ones(1, 8, 1, 1)
+        weight[0, 2] = 2
+        again = [*range(8), 2]
+        weighted = o.dice_ce(logits, label, ce_weight=0.0, voxel_weight=weight)
+        doubled = o.dice_ce(logits[:, :, again], label[:, again], ce_weight=0.0)
+        assert float(weighted) == pytest.approx(float(doubled), abs=1e-6)
+        even = o.dice_ce(torch.zeros(1, 2, 8, 1, 1), label, voxel_weight=weight)
+        assert float(even - o.dice_ce(torch.zeros(1, 2, 8, 1, 1)[:, :, again], label[:, again])) == pytest.approx(
+            math.log(2) / 8, abs=1e-4
+        )
+
     def test_cells(self):
         # Eight voxels in four cells of two; lesion in the second, nothing known of the last.
         label = voxels(2)

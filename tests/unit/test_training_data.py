@@ -296,6 +296,7 @@ class TestSettings:
             ('{"group": 1}', "group must be at least 2"),
             ('{"crop_voxels": [48, 64, 32]}', "multiples of 32"),
             ('{"crop_voxels": [32, 32, 32]}', "reach 64 along one axis"),
+            ('{"small_lesion_ml": -1}', "small_lesion_ml must be 0 or more, got -1"),
             ('{"dice_kinds": ["nodule"]}', "dice_kinds may hold real, background, nodules"),
             ('{"dice_kinds": ["nodules"], "batch_dice": true}', "batch_dice to false"),
             ('{"preset": "paper"}', "is for preset 'paper'"),

@@ -6,6 +6,7 @@ import errno
 import json
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -125,9 +126,11 @@ class TestStages:
 
 
 class TestDrawWorkers:
-    @pytest.mark.parametrize("stage", ["focus", "joint"])
+    @pytest.mark.parametrize("stage", ["focus", "joint", "glance"])
     def test_change_nothing(self, stage, data_folder, tmp_path):
-        settings = dataclasses.replace(TINY, stage=stage, steps=3, group=2, batch=1, accumulation=2)
+        settings = dataclasses.replace(
+            TINY, stage=stage, steps=3, group=2, batch=1, accumulation=2, pool=2, pool_refresh=1, small_lesion_ml=1.0
+        )
         loop.train(settings, job(data_folder, tmp_path / "alone"), ALONE)
         loop.train(dataclasses.replace(settings, draw_workers=2), job(data_folder, tmp_path / "workers"), ALONE)
         assert_equal(tensors(tmp_path / "alone"), tensors(tmp_path / "workers"))
@@ -140,8 +143,28 @@ class TestDrawWorkers:
         with pytest.raises(ValueError, match="no such draw"):
             loop.train(dataclasses.replace(TINY, draw_workers=1), job(data_folder, tmp_path), ALONE)
 
-    def test_none_are_left_when_the_clock_ends_the_run(self, data_folder, tmp_path):
-        settings = dataclasses.replace(TINY, steps=10_000, schedule="clock", draw_workers=2)
+    def test_a_request_to_stop_that_reaches_them_too_is_answered_by_the_run(self, data_folder, tmp_path, monkeypatch):
+        take = loop.Draws.take
+
+        def stopped(draws, step):
+            samples = take(draws, step)
+            # What `timeout` or a terminal sends to a whole process group.
+            workers = [worker.pid for worker in multiprocessing.active_children()]
+            assert len(workers) == 2
+            for process in [*workers, os.getpid()]:
+                if os.getpgid(process) == os.getpgid(0):
+                    os.kill(process, signal.SIGTERM)
+            return samples
+
+        monkeypatch.setattr(loop.Draws, "take", stopped)
+        settings = dataclasses.replace(TINY, steps=10_000, draw_workers=2)
+        weights = loop.train(settings, job(data_folder, tmp_path), ALONE)
+        assert (weights / "focus.safetensors").is_file()
+        assert 1 <= state.read_checkpoint(tmp_path / "checkpoint.pt")["step"] <= 3
+
+    @pytest.mark.parametrize("stage", ["focus", "glance"])
+    def test_none_are_left_when_the_clock_ends_the_run(self, stage, data_folder, tmp_path):
+        settings = dataclasses.replace(TINY, stage=stage, steps=10_000, schedule="clock", draw_workers=2, pool=2)
         loop.train(settings, job(data_folder, tmp_path, minutes=0.5 / 60), ALONE)
         assert not multiprocessing.active_children()
 

@@ -10,8 +10,8 @@ Departures from the paper, and why:
    run with the batch statistics of the same group, so that right after a refresh every ratio is exactly 1.
 4. Stages may be trained apart: the Focus on small sub-volumes first, then the Glance against the frozen Focus.
 5. Averaged Focus weights, gradient clipping, one Dice over the batch, Dice of the lesion class alone, a heavier
-   cross-entropy, a starting bias towards background, inserted lesions: optional, off in the `paper` preset (but for
-   clipping at 12).
+   cross-entropy, heavier small lesions, a starting bias towards background, inserted lesions: optional, off in the
+   `paper` preset (but for clipping at 12).
 
 Every draw is seeded by (seed, rank, step): a resumed run sees what an uninterrupted one would have seen.
 """
@@ -50,6 +50,7 @@ from gfscreen.training.settings import Settings
 from gfscreen.training.starting import build_run, mixed_precision
 from gfscreen.training.state import CHECKPOINT_FILE, Run, read_checkpoint, restore, save_checkpoint
 from gfscreen.training.telemetry import Journal, Means, PoliteThreads, StopRequest, memory
+from gfscreen.training.weighting import small_lesion_weight
 
 log = logging.getLogger(__name__)
 
@@ -151,12 +152,17 @@ def draw_rng(settings: Settings, world: World, step: int) -> np.random.Generator
     return np.random.default_rng([settings.seed, world.rank, step])
 
 
-def batch_of(samples: list[Sample], settings: Settings, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Images (N, 1, X, Y, Z) float32, labels (N, X, Y, Z) uint8, and bool (N,): those whose kind has a Dice."""
+def batch_of(samples: list[Sample], settings: Settings, device: torch.device) -> tuple[Tensor, ...]:
+    """Images (N, 1, X, Y, Z) float32, labels (N, X, Y, Z) uint8, bool (N,): those whose kind has a Dice, and weights.
+
+    The weights of voxels are float32 (N, X, Y, Z), or (N, 1, 1, 1) of ones where every voxel counts once.
+    """
     images = torch.from_numpy(np.stack([s.image for s in samples])[:, None])
     labels = torch.from_numpy(np.stack([s.label for s in samples]))
     with_dice = torch.tensor([s.kind in settings.dice_kinds for s in samples])
-    return images.to(device), labels.to(device), with_dice.to(device)
+    once = np.ones((1, 1, 1), dtype=np.float16)
+    weights = torch.from_numpy(np.stack([once if s.weight is None else s.weight for s in samples]))
+    return images.to(device), labels.to(device), with_dice.to(device), weights.to(device).float()
 
 
 def stage_step(settings: Settings, run: Run, sampler: Sampler, world: World) -> Callable[[int], Values]:
@@ -170,7 +176,9 @@ def stage_step(settings: Settings, run: Run, sampler: Sampler, world: World) -> 
     def autocast() -> torch.autocast:
         return torch.autocast(world.device.type, dtype=half, enabled=half is not None)
 
-    def read(images: Tensor, labels: Tensor, with_dice: Tensor, passes: int) -> tuple[Tensor, float]:
+    def read(
+        images: Tensor, labels: Tensor, with_dice: Tensor, voxel_weight: Tensor, passes: int
+    ) -> tuple[Tensor, float]:
         """One Focus pass with its share of the gradient; logits without gradient, and the loss."""
         with autocast():
             logits = focus(images)
@@ -181,6 +189,7 @@ def stage_step(settings: Settings, run: Run, sampler: Sampler, world: World) -> 
             include_background=settings.dice_background,
             ce_weight=settings.ce_weight,
             with_dice=None if settings.batch_dice else with_dice,
+            voxel_weight=voxel_weight,
         )
         torch.autograd.backward(run.scaler.scale(loss / passes))
         return logits.detach(), float(loss.detach())
@@ -201,7 +210,11 @@ def stage_step(settings: Settings, run: Run, sampler: Sampler, world: World) -> 
 
     def draw(step: int) -> list[Sample]:
         rng = draw_rng(settings, world, step)
-        return [sampler.draw(rng, settings.voxels) for _ in range(per_step)]
+        samples = [sampler.draw(rng, settings.voxels) for _ in range(per_step)]
+        if settings.small_lesion_ml == 0.0:
+            return samples
+        voxel_ml = float(np.prod(settings.plan.spacing_mm)) / 1000.0
+        return [replace(s, weight=small_lesion_weight(s.label, voxel_ml, settings.small_lesion_ml)) for s in samples]
 
     draws = Draws(draw, last=settings.steps, workers=settings.draw_workers)
 
@@ -209,15 +222,17 @@ def stage_step(settings: Settings, run: Run, sampler: Sampler, world: World) -> 
         samples, loss = draws.take(step), 0.0
         for start in range(0, per_step, settings.batch):
             part = samples[start : start + settings.batch]
-            loss += read(*batch_of(part, settings, world.device), settings.accumulation)[1] / settings.accumulation
+            image, label, dice, weight = batch_of(part, settings, world.device)
+            loss += read(image, label, dice, weight, settings.accumulation)[1] / settings.accumulation
         return update({"focus_loss": loss})
 
     def joint_step(step: int) -> Values:
-        images, labels, with_dice = batch_of(draws.take(step), settings, world.device)
+        batch = batch_of(draws.take(step), settings, world.device)
+        images, labels = batch[:2]
         losses, rewards = [], []
-        pieces = list(zip(*(torch.split(part, settings.batch) for part in (images, labels, with_dice)), strict=True))
-        for image, label, dice in pieces:
-            logits, loss = read(image, label, dice, len(pieces))
+        pieces = list(zip(*(torch.split(part, settings.batch) for part in batch), strict=True))
+        for image, label, dice, weight in pieces:
+            logits, loss = read(image, label, dice, weight, len(pieces))
             losses.append(loss)
             rewards.append(reward_of(settings)(logits, label))
         values = {"focus_loss": sum(losses) / len(losses)}

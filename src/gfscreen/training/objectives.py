@@ -167,6 +167,7 @@ def dice_ce(
     include_background: bool = True,
     ce_weight: float = 1.0,
     with_dice: Tensor | None = None,
+    voxel_weight: Tensor | None = None,
 ) -> Tensor:
     """Dice loss plus cross-entropy of voxel logits (N, 2, X, Y, Z); a scalar. Equal to MONAI's DiceCELoss.
 
@@ -176,6 +177,8 @@ def dice_ce(
     with_dice: bool (N,), which sub-volumes have a Dice at all (not with `batch`); None for all. Where a lesion can
     hardly be told, the best Dice is had by marking all that it might be: there the cross-entropy alone asks for honest
     odds.
+    voxel_weight: (N, X, Y, Z), how often a voxel counts in both terms (see weighting.py); None for once. The
+    cross-entropy is still divided by the number of voxels.
     Voxels labelled IGNORE take no part; without them the defaults agree with the published loss. An empty label gives
     Dice loss 1 unless nothing at all is predicted.
     """
@@ -184,14 +187,15 @@ def dice_ce(
     valid = (target != IGNORE).to(logits.dtype)
     target = torch.where(target == LESION_CLASS, 1, 0)
     log_probability = F.log_softmax(logits, dim=1)
-    cross_entropy = -(log_probability.gather(1, target[:, None])[:, 0] * valid).sum() / valid.sum().clamp_min(1.0)
+    weight = valid if voxel_weight is None else valid * voxel_weight
+    cross_entropy = -(log_probability.gather(1, target[:, None])[:, 0] * weight).sum() / valid.sum().clamp_min(1.0)
 
     probability = log_probability.exp()
     one_hot = torch.stack([1 - target, target], dim=1).to(logits.dtype)
     if not include_background:
         probability, one_hot = probability[:, 1:], one_hot[:, 1:]
     axes = (0, 2, 3, 4) if batch else (2, 3, 4)
-    weight = valid[:, None]
+    weight = weight[:, None]
     shared = (probability * one_hot * weight).sum(dim=axes)
     total = (probability * weight).sum(dim=axes) + (one_hot * weight).sum(dim=axes)
     dice = (2.0 * shared + DICE_SMOOTHING) / (total + DICE_SMOOTHING)

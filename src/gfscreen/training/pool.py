@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -21,12 +21,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gfscreen.training.distributed import World
+from gfscreen.training.drawing import Draws
 from gfscreen.training.sampling import Sample, Sampler
 from gfscreen.training.settings import Settings
 
 log = logging.getLogger(__name__)
 
 DEFAULT_POOL = 256
+NO_LAST_PAIR = 2**31
 
 
 @dataclass(frozen=True)
@@ -51,18 +53,24 @@ class Pool:
         autocast: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         """autocast: what the Focus reads under."""
-        self._settings, self._sampler, self._world = settings, sampler, world
+        self._settings, self._world = settings, world
         self._focus, self._reward_of, self._autocast = focus, reward, autocast
         self._pairs: dict[int, list[Judged]] = {}
 
-    def _pair(self, number: int) -> list[Judged]:
-        """A sub-volume and, where lesions were inserted, its twin without them.
+        def draw_pair(number: int) -> list[Sample]:
+            """A sub-volume and, where lesions were inserted, its twin without them.
 
-        The twin makes the Glance look at the lesion and not at where it lies.
-        """
-        rng = np.random.default_rng([self._settings.seed, self._world.rank, 1, number])
-        pair = self._sampler.draw_changed_twins(rng, self._settings.voxels)
-        return [Judged(s.image.astype(np.float16), s.label, self._reward(s)) for s in pair if s is not None]
+            The twin makes the Glance look at the lesion and not at where it lies.
+            """
+            rng = np.random.default_rng([settings.seed, world.rank, 1, number])
+            pair = sampler.draw_changed_twins(rng, settings.voxels)
+            return [replace(s, loose=None, own=None) for s in pair if s is not None]
+
+        self._draws = Draws(draw_pair, last=NO_LAST_PAIR, workers=settings.draw_workers)
+
+    def _pair(self, number: int) -> list[Judged]:
+        samples = self._draws.take(number)
+        return [Judged(s.image.astype(np.float16), s.label, self._reward(s)) for s in samples]
 
     def _fill(self, step: int) -> list[Judged]:
         """The sub-volumes of this step; pairs that left the pool are forgotten."""
@@ -93,13 +101,12 @@ class Pool:
         """Images (N, 1, X, Y, Z), labels (N, X, Y, Z) and rewards (N,) of a random group, each flipped at random."""
         pool, size = self._fill(step), self._settings.group
         chosen = [pool[int(i)] for i in rng.choice(len(pool), size=size, replace=len(pool) < size)]
+        device = self._world.device
         images, labels = [], []
         for judged in chosen:
-            axes = tuple(int(a) for a in np.flatnonzero(rng.random(3) < 0.5))
-            image = np.flip(judged.image, axes).astype(np.float32)
-            images.append(np.clip(image * (1 + rng.uniform(-0.1, 0.1)) + rng.uniform(-0.05, 0.05), 0, 1))
-            labels.append(np.flip(judged.label, axes).copy())
-        stacked = torch.from_numpy(np.stack(images).astype(np.float32)[:, None])
+            axes = [int(a) for a in np.flatnonzero(rng.random(3) < 0.5)]
+            image = torch.from_numpy(judged.image).to(device).float().flip(axes)
+            images.append((image * (1 + rng.uniform(-0.1, 0.1)) + rng.uniform(-0.05, 0.05)).clamp(0, 1))
+            labels.append(torch.from_numpy(judged.label).to(device).flip(axes))
         reward = torch.tensor([judged.reward for judged in chosen], dtype=torch.float32)
-        device = self._world.device
-        return stacked.to(device), torch.from_numpy(np.stack(labels)).to(device), reward.to(device)
+        return torch.stack(images)[:, None], torch.stack(labels), reward.to(device)

@@ -68,7 +68,8 @@ class Sample:
     """One sub-volume: image float32 in [0, 1], label uint8 (0, 1, IGNORE), kind as drawn, lesions inserted.
 
     loose: bool, the wider outlines of inserted nodules; own: bool, the lesions that the host had before others were
-    inserted. Both None once the sub-volume is augmented, own also where nothing was inserted.
+    inserted. Both None once the sub-volume is augmented, own also where nothing was inserted. weight: float16, how
+    often a voxel counts in the loss of the Focus (weighting.py); None for once.
     """
 
     image: FloatArray
@@ -77,6 +78,7 @@ class Sample:
     inserted: int
     loose: NDArray[np.bool_] | None = None
     own: NDArray[np.bool_] | None = None
+    weight: NDArray[np.float16] | None = None
 
 
 @dataclass(frozen=True)

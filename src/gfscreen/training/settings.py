@@ -27,7 +27,8 @@ class Settings:
     crop_voxels: size of the sub-volumes to train on; null for the plan's, which the Glance should be trained on, since
     it answers one question about a whole sub-volume.
     ce_weight: of the cross-entropy against the Dice in the loss of the Focus. dice_kinds: the kinds of sub-volume (see
-    Mix) that have a Dice; the others have the cross-entropy alone. Not with batch_dice.
+    Mix) that have a Dice; the others have the cross-entropy alone. Not with batch_dice. small_lesion_ml: lesions below
+    this volume weigh more in both (weighting.py), 0 for none.
     reference_every: steps between refreshes of the frozen reference policy. ce_warmup_steps: the Glance starts on
     cross-entropy alone. glance_cells: weight, in units of the cross-entropy's, of a cross-entropy on where in the
     sub-volume the lesion is, at each of the four stages.
@@ -38,7 +39,7 @@ class Settings:
     block then stays in float32 (models/focus.py).
     augment: `strong` also turns, zooms and changes contrast and sharpness.
     threads: 0 follows how busy the machine is. draw_workers: processes that draw the sub-volumes of coming steps, which
-    changes no result; 0 draws within the step, as suits a CPU. Not for stage glance, which draws little.
+    changes no result; 0 draws within the step, as suits a CPU.
     init: folder of a run, or of weights (those that ship), to start from; init_glance: the same, whose Glance to take
     instead.
     """
@@ -63,6 +64,7 @@ class Settings:
     dice_background: bool = True
     ce_weight: float = 1.0
     dice_kinds: tuple[str, ...] = KINDS
+    small_lesion_ml: float = 0.0
     lesion_prior: float = 0.5
     reference_every: int = 40
     ce_warmup_steps: int = 0
@@ -107,6 +109,8 @@ class Settings:
             raise ValueError(f"ema must be in [0, 1), got {self.ema}")
         if self.ce_weight < 0.0:
             raise ValueError(f"ce_weight must be 0 or more, got {self.ce_weight}")
+        if self.small_lesion_ml < 0.0:
+            raise ValueError(f"small_lesion_ml must be 0 or more, got {self.small_lesion_ml}")
         if unknown := set(self.dice_kinds) - set(KINDS):
             raise ValueError(f"dice_kinds may hold {', '.join(KINDS)}, got {', '.join(sorted(unknown))}")
         drawn = {kind for kind in KINDS if getattr(self.mix, kind) > 0}
