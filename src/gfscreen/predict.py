@@ -109,7 +109,7 @@ def _run_cases(
                         screened = _screen_case(run, plan, scans, loading, budget, progress)
                     finally:
                         if number == len(runs) - 1 and loading.done() and loading.exception() is None:
-                            # Before the last mask is written: a GPU is held no longer than it computes.
+                            # Also where screening was cut short, before the last mask is written.
                             loading.result().release()
                     if screened is not None:
                         if writing is not None:

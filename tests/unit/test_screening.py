@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from gfscreen import screening
 from gfscreen.budget import Allowance, Budget, write_reserve_s
 from gfscreen.engines.base import EngineInfo
 from gfscreen.screening import Screening, Settings, focus, glance, screen
@@ -57,6 +58,18 @@ class TestStages:
         assert result.complete
         assert result.skipped_probability is None
         np.testing.assert_array_equal(result.mask, hu == LESION_HU)
+
+    def test_a_gpu_is_given_back_before_the_mask_is_made(self, monkeypatch):
+        engine, at_the_mask = bright_engine(), []
+        to_native_mask = screening.to_native_mask
+
+        def restore(*args: Any) -> NDArray[np.uint8]:
+            at_the_mask.append(engine.released)
+            return to_native_mask(*args)
+
+        monkeypatch.setattr(screening, "to_native_mask", restore)
+        screened(block(), engine)
+        assert at_the_mask == [1]
 
     def test_nothing_suspicious_gives_an_empty_mask(self):
         engine = bright_engine()
