@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from gfscreen.findings import TOUCHING
 from gfscreen.training.objectives import LESION_CLASS
 
 VOLUME_EXPONENT = -2.0 / 3.0
 HIGHEST_WEIGHT = 10.0
-NEIGHBOURS = np.ones((3, 3, 3), dtype=bool)
 
 
 def small_lesion_weight(label: NDArray[np.uint8], voxel_ml: float, small_lesion_ml: float) -> NDArray[np.float16]:
@@ -24,9 +24,8 @@ def small_lesion_weight(label: NDArray[np.uint8], voxel_ml: float, small_lesion_
     label: (X, Y, Z) with 1 where there is lesion; lesions are its 26-connected parts, as far as they lie in it.
     Without lesion all weights are 1.
     """
-    parts, count = ndimage.label(label == LESION_CLASS, NEIGHBOURS)
+    parts, count = ndimage.label(label == LESION_CLASS, TOUCHING)
     by_part = np.ones(count + 1)
-    if count:
-        volume_ml = np.bincount(parts.ravel(), minlength=count + 1)[1:] * voxel_ml
-        by_part[1:] = np.clip((volume_ml / small_lesion_ml) ** VOLUME_EXPONENT, 1.0, HIGHEST_WEIGHT)
+    volume_ml = np.bincount(parts.ravel())[1:] * voxel_ml
+    by_part[1:] = np.clip((volume_ml / small_lesion_ml) ** VOLUME_EXPONENT, 1.0, HIGHEST_WEIGHT)
     return np.asarray(by_part[parts], dtype=np.float16)
