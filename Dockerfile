@@ -47,10 +47,9 @@ COPY --from=weights /weights/ /weights/
 # As `python -m gfscreen export`, with only the code that it imports: other changes leave this slow stage cached.
 COPY src/gfscreen/__init__.py src/gfscreen/config.py src/gfscreen/errors.py src/gfscreen/files.py \
      src/gfscreen/stopping.py src/gfscreen/version.py /build/src/gfscreen/
-COPY src/gfscreen/models/ /build/src/gfscreen/models/
-COPY src/gfscreen/engines/ /build/src/gfscreen/engines/
+COPY src/gfscreen/networks/ /build/src/gfscreen/networks/
 WORKDIR /build/src
-RUN python -c "from pathlib import Path; from gfscreen.engines.export import export_openvino; \
+RUN python -c "from pathlib import Path; from gfscreen.networks.engines.export import export_openvino; \
         export_openvino(Path('/weights'), Path('/weights/openvino'))" \
     && rm /weights/*.safetensors \
     && chmod -R a+rX /weights
@@ -68,7 +67,7 @@ COPY --from=deps-cpu /opt/gfscreen/ /opt/gfscreen/
 COPY --from=exporter /weights/ weights/
 COPY --from=code /workspace/ ./
 # Fails the build, not the first case, if the bases' Pythons differ or a part that was trimmed is needed after all.
-RUN python -c "import gfscreen.predict, gfscreen.engines.openvino, scipy.ndimage, SimpleITK, isal.isal_zlib, openvino; \
+RUN python -c "import gfscreen.run.predict, gfscreen.networks.engines.openvino, scipy.ndimage, SimpleITK, isal.isal_zlib, openvino; \
         assert openvino.Core().available_devices == ['CPU']" \
     && python -m gfscreen info
 # Python is process 1 here: until `predict` listens, which then ends in order by either, it would ignore SIGTERM.

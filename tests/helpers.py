@@ -18,14 +18,14 @@ import pytest
 from numpy.typing import NDArray
 
 from gfscreen.config import PLAN_FILE, Plan, plan_to_json
-from gfscreen.engines.base import EngineInfo, FloatArray
-from gfscreen.grid import ModelGrid, ModelScan
-from gfscreen.options import Options
-from gfscreen.overview import Overview
-from gfscreen.predict import predict
-from gfscreen.region import RegionSplit
-from gfscreen.screening import Settings
-from gfscreen.volume import Geometry, Volume
+from gfscreen.networks.engines.base import EngineInfo, FloatArray
+from gfscreen.scan.grid import ModelGrid, ModelScan
+from gfscreen.run.options import Options
+from gfscreen.scan.anatomy import Overview
+from gfscreen.run.predict import predict
+from gfscreen.scan.region import RegionSplit
+from gfscreen.screening.screening import Settings
+from gfscreen.scan.volume import Geometry, Volume
 
 AIR_HU, TISSUE_HU, LUNG_HU, LESION_HU = -1000, 40, -850, 200
 
@@ -410,9 +410,9 @@ class Runner:
 
     def __call__(self, source: Path | None = None, engine: FakeEngine | None = None, **options: Any) -> Run:
         engine = engine or bright_engine()
-        self._monkeypatch.setattr("gfscreen.predict.load_engine", lambda *_, **__: engine)
+        self._monkeypatch.setattr("gfscreen.run.predict.load_engine", lambda *_, **__: engine)
         # Otherwise the age of the test session would count against a deadline.
-        self._monkeypatch.setattr("gfscreen.predict.process_age_s", lambda: 0.0)
+        self._monkeypatch.setattr("gfscreen.run.predict.process_age_s", lambda: 0.0)
         settings = Settings(**{key: options.pop(key) for key in ("region", "overlap", "gate") if key in options})
         output = options.pop("output", self.output)
         code = predict(

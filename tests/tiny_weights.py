@@ -10,7 +10,7 @@ import openvino
 from openvino import opset13 as ops
 
 from gfscreen.config import Plan, plan_to_json
-from gfscreen.models.manifest import read_manifest, write_manifest
+from gfscreen.networks.models.manifest import read_manifest, write_manifest
 
 PLAN = Plan(preset="tiny", weights="trained", spacing_mm=(4.0, 4.0, 4.0), sub_volume_voxels=(32, 32, 32), gate=0.5)
 

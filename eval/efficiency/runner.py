@@ -21,7 +21,7 @@ from tqdm import tqdm
 from eval.efficiency.gpu import GpuProbe
 from eval.efficiency.launch import ContainerLaunch, Folders, Launch
 from eval.efficiency.sampler import Sample, Sampler, shifted
-from eval.masks import SUFFIX
+from eval.accuracy.masks import SUFFIX
 
 logger = logging.getLogger(__name__)
 

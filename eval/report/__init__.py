@@ -18,7 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scores", type=Path, metavar="DIR", help="folder written by `eval score`")
     parser.add_argument("--efficiency", type=Path, metavar="DIR", help="folder of `eval table4` or `eval efficiency`")
     parser.add_argument("--report", type=Path, metavar="FILE", help="the product's own report (JSON)")
-    parser.add_argument("--curve", type=Path, metavar="FILE", help="gate curve (JSON; format in eval/report/curve.py)")
+    parser.add_argument("--curve", type=Path, metavar="FILE", help="gate curve (JSON; format in eval/tuning/gate_curve.py)")
     parser.add_argument("--images", type=Path, metavar="DIR", help="scans X_0000.nii.gz, for overlays and the viewer")
     parser.add_argument("--pred", type=Path, metavar="DIR", help="predictions X.nii.gz")
     parser.add_argument("--gt", type=Path, metavar="DIR", help="true labels X.nii.gz")

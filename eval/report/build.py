@@ -17,7 +17,7 @@ from tqdm import tqdm
 from eval.report import figures
 from eval.report.cases import CaseFiles, choose_cases, list_cases, load_case
 from eval.report.challenge_tables import table2_lesions, table2_scans, table3, table4
-from eval.report.curve import GatePoint, read_curve
+from eval.tuning.gate_curve import GatePoint, read_curve
 from eval.report.embed import embed_case
 from eval.report.inputs import (
     Efficiency,
@@ -32,7 +32,7 @@ from eval.report.page import PAGE_NAME, Page, write_page
 from eval.report.screening import kept_share
 from eval.tables import write_table
 from gfscreen.errors import GFScreenError
-from gfscreen.preview.viewer import EmbeddedCase
+from gfscreen.results.preview.viewer import EmbeddedCase
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from eval.report.challenge_tables import limits_said, table4_rows
 from eval.report.inputs import Efficiency
-from eval.table4 import BROKEN, GPU_LIMIT_MB, HELD, NOT_MEASURED, TIME_LIMIT_S
-from gfscreen.preview.markup import pill
+from eval.efficiency.table4 import BROKEN, GPU_LIMIT_MB, HELD, NOT_MEASURED, TIME_LIMIT_S
+from gfscreen.results.preview.markup import pill
 
 
 @dataclass(frozen=True)

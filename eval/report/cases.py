@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.efficiency.runner import find_cases
-from eval.masks import SUFFIX, Mask, MaskError, geometry_problem, list_masks, read_mask
+from eval.accuracy.masks import SUFFIX, Mask, MaskError, geometry_problem, list_masks, read_mask
 from eval.report.inputs import UsageError, case_name
 from gfscreen.config import HUWindow, HUWindows
-from gfscreen.overview import Overview, look, ras_affine, ras_spacing, ras_view
-from gfscreen.preview.volumes import Box, body_box
-from gfscreen.region import RegionSplit, split
-from gfscreen.volume import Volume, read_volume
+from gfscreen.scan.anatomy import Overview, look, ras_affine, ras_spacing, ras_view
+from gfscreen.results.preview.volumes import Box, body_box
+from gfscreen.scan.region import RegionSplit, split
+from gfscreen.scan.volume import Volume, read_volume
 
 
 @dataclass(frozen=True)

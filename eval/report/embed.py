@@ -11,9 +11,9 @@ from scipy import ndimage
 
 from eval.report.cases import LoadedCase
 from eval.report.montage import place_of_interest
-from gfscreen.preview.planes import PREDICTION, TRUTH, centre_of_interest
-from gfscreen.preview.viewer import EmbeddedCase, Finding
-from gfscreen.preview.volumes import make_small
+from gfscreen.results.preview.planes import PREDICTION, TRUTH, centre_of_interest
+from gfscreen.results.preview.viewer import EmbeddedCase, Finding
+from gfscreen.results.preview.volumes import make_small
 
 MAX_FINDINGS = 40
 

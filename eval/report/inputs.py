@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from eval.compare import read_rows
+from eval.accuracy.compare import read_rows
 from eval.efficiency.results import DETAIL_FOLDER, ORGANISERS_COLUMNS
 from eval.efficiency.sampler import INTERVAL_S
 

@@ -9,9 +9,9 @@ from html import escape
 
 from eval.report.figures import INK, Chart
 from eval.report.montage import Montage
-from eval.table4 import BROKEN, HELD, NOT_MEASURED
+from eval.efficiency.table4 import BROKEN, HELD, NOT_MEASURED
 from eval.tables import MISSING, Cell, Table
-from gfscreen.preview.markup import pill
+from gfscreen.results.preview.markup import pill
 
 _PILLS = {HELD: "good", BROKEN: "bad", NOT_MEASURED: "none"}
 _ALIGN = {"l": "left", "r": "right", "c": "centre"}

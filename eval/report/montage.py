@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from eval.metrics import bounding_box
+from eval.accuracy.metrics import bounding_box
 from eval.report.cases import LoadedCase
-from gfscreen.preview.planes import PLANES, PREDICTION, TRUTH, Plane, centre_of_interest, draw_plane, plane_of
+from gfscreen.results.preview.planes import PLANES, PREDICTION, TRUTH, Plane, centre_of_interest, draw_plane, plane_of
 
 AXIAL_SLICES = 4
 _FACE = "#0c0f13"

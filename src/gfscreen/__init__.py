@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 from gfscreen.version import __version__
 
 if TYPE_CHECKING:
-    from gfscreen.api import Result, Screener
+    from gfscreen.run.api import Result, Screener
 
 __all__ = ["Result", "Screener", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
     if name in ("Result", "Screener"):
-        from gfscreen import api
+        from gfscreen.run import api
 
         return getattr(api, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

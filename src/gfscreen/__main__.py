@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 
-from gfscreen.cli import command_of, main
+from gfscreen.command.cli import command_of, main
 
 code = main()
 if command_of(sys.argv[1:]) == "predict":

@@ -152,15 +152,15 @@ class TestImage:
         assert labels["org.opencontainers.image.version"] == __version__
         assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
 
-    @pytest.mark.parametrize("package", ["torch", "monai", "tensorboard", "gfscreen.cli"])
+    @pytest.mark.parametrize("package", ["torch", "monai", "tensorboard", "gfscreen.command.cli"])
     def test_packages(self, image: str, package: str) -> None:
         done = run(image, *LOCKED_DOWN, command=("python", "-c", f"import {package}"))
-        assert (done.returncode == 0) == (package == "gfscreen.cli")
+        assert (done.returncode == 0) == (package == "gfscreen.command.cli")
 
     def test_everything_is_compiled(self, image: str) -> None:
         """A read-only start cannot cache bytecode, so what is not compiled here is compiled at every start."""
         program = (
-            "import os, sys, gfscreen.cli, gfscreen.predict, gfscreen.engines.openvino\n"
+            "import os, sys, gfscreen.command.cli, gfscreen.run.predict, gfscreen.networks.engines.openvino\n"
             "import openvino, SimpleITK, scipy.ndimage\n"
             "files = [(m.__file__, m.__cached__) for m in sys.modules.values()\n"
             "         if getattr(m, '__cached__', None) and m.__file__.endswith('.py')]\n"

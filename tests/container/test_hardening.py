@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eval.torture.file_cases import file_cases
-from eval.torture.header_cases import header_cases
-from eval.torture.judge import check_geometry, read_mask
-from eval.torture.store import plain_affine, save
+from eval.reliability.torture.file_cases import file_cases
+from eval.reliability.torture.header_cases import header_cases
+from eval.reliability.torture.judge import check_geometry, read_mask
+from eval.reliability.torture.store import plain_affine, save
 from tests.container.docker import LOCKED_DOWN, ORGANISERS_COMMAND, docker, run, run_container
 
 pytestmark = pytest.mark.container

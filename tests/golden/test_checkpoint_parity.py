@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gfscreen.budget import Budget
+from gfscreen.screening.budget import Budget
 from gfscreen.config import Plan, read_plan
-from gfscreen.engines.base import Engine, EngineInfo, FloatArray
-from gfscreen.engines.select import load_engine
-from gfscreen.grid import to_model
-from gfscreen.screening import Allowance, focus, glance
-from gfscreen.search import most_suspicious_first
-from gfscreen.volume import Volume, read_volume
-from gfscreen.windows import Stitcher, apply_hu_window, plan_windows
+from gfscreen.networks.engines.base import Engine, EngineInfo, FloatArray
+from gfscreen.networks.engines.select import load_engine
+from gfscreen.scan.grid import to_model
+from gfscreen.screening.screening import Allowance, focus, glance
+from gfscreen.screening.screening_state import most_suspicious_first
+from gfscreen.scan.volume import Volume, read_volume
+from gfscreen.screening.windows import Stitcher, apply_hu_window, plan_windows
 
 pytestmark = [pytest.mark.shared, pytest.mark.slow]
 
@@ -55,7 +55,7 @@ def reference(shared_dir: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def weights(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    published = pytest.importorskip("gfscreen.models.published")
+    published = pytest.importorskip("gfscreen.networks.models.published")
     folder = tmp_path_factory.mktemp("weights")
     published.convert_checkpoint(reference / "model.pt", folder)
     return folder

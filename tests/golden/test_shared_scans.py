@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from gfscreen.config import preset_plan
-from gfscreen.grid import ModelScan, sample_to_grid, to_model, to_native_mask
-from gfscreen.overview import ras_view
-from gfscreen.report import region_detail
-from gfscreen.screening import Screening
-from gfscreen.volume import Volume, read_volume, write_mask
+from gfscreen.scan.grid import ModelScan, sample_to_grid, to_model, to_native_mask
+from gfscreen.scan.anatomy import ras_view
+from gfscreen.run.report import region_detail
+from gfscreen.screening.screening import Screening
+from gfscreen.scan.volume import Volume, read_volume, write_mask
 from tests.helpers import assert_same_geometry, dice, read_mask
 
 pytestmark = pytest.mark.shared

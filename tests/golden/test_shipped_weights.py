@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from eval.__main__ import main
-from eval.detection import detect
-from eval.masks import read_mask
-from gfscreen.budget import Budget
+from eval.accuracy.detection import detect
+from eval.accuracy.masks import read_mask
+from gfscreen.screening.budget import Budget
 from gfscreen.config import read_plan
-from gfscreen.engines.select import load_engine
-from gfscreen.models.manifest import verify
-from gfscreen.screening import screen
-from gfscreen.volume import read_volume
+from gfscreen.networks.engines.select import load_engine
+from gfscreen.networks.models.manifest import verify
+from gfscreen.screening.screening import screen
+from gfscreen.scan.volume import read_volume
 
 ROOT = Path(__file__).parents[2]
 WEIGHTS = ROOT / "weights"

@@ -8,14 +8,14 @@ import numpy as np
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from gfscreen.budget import Allowance, Budget
+from gfscreen.screening.budget import Allowance, Budget
 from gfscreen.config import HUWindow, Plan
-from gfscreen.grid import ModelGrid, full_model_shape, sample_to_grid, to_native_mask
-from gfscreen.overview import Overview
-from gfscreen.region import region_of, split
-from gfscreen.screening import Settings, screen
-from gfscreen.search import Glanced, most_suspicious_first
-from gfscreen.windows import Stitcher, Window, all_starts, apply_hu_window, axis_starts, gather
+from gfscreen.scan.grid import ModelGrid, full_model_shape, sample_to_grid, to_native_mask
+from gfscreen.scan.anatomy import Overview
+from gfscreen.scan.region import region_of, split
+from gfscreen.screening.screening import Settings, screen
+from gfscreen.screening.screening_state import Glanced, most_suspicious_first
+from gfscreen.screening.windows import Stitcher, Window, all_starts, apply_hu_window, axis_starts, gather
 from tests.helpers import TINY_PLAN, FakeClock, FakeEngine, bright_engine, constant_engine, volume_of
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gfscreen.statistics.lesions import Lesion, measure_lesions
+from gfscreen.results.statistics.lesions import Lesion, measure_lesions
 from tests.helpers import affine_of, rotation, volume_of
 
 SHAPE = (7, 6, 5)

@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gfscreen.errors import InputError
-from gfscreen.overview import ras_view
-from gfscreen.volume import read_volume, write_mask
-from gfscreen.volume.geometry import Geometry
-from gfscreen.volume.hounsfield import to_hounsfield
+from gfscreen.scan.anatomy import ras_view
+from gfscreen.scan.volume import read_volume, write_mask
+from gfscreen.scan.volume.geometry import Geometry
+from gfscreen.scan.volume.hounsfield import to_hounsfield
 from tests.helpers import (
     affine_of,
     assert_same_geometry,

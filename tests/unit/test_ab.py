@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from eval.__main__ import main
-from eval.ab import compare_masks
+from eval.accuracy.mask_agreement import compare_masks
 
 
 def mask(folder: Path, name: str, voxels: slice, shape: tuple[int, int, int] = (10, 10, 10)) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 import gfscreen
 from gfscreen import Screener
-from gfscreen.api import Result
+from gfscreen.run.api import Result
 from gfscreen.errors import EngineError, InputError, UsageError, WeightsError
 from tests.dicom_series import Series
 from tests.helpers import Runner, assert_same_geometry, bright_engine, paint, read_mask, write_nifti, write_plan
@@ -20,7 +20,7 @@ AFFINE = np.diag([4.0, 4.0, 5.0, 1.0])
 
 @pytest.fixture
 def screener(tmp_path, monkeypatch) -> Screener:
-    monkeypatch.setattr("gfscreen.api.load_engine", lambda *_, **__: bright_engine())
+    monkeypatch.setattr("gfscreen.run.api.load_engine", lambda *_, **__: bright_engine())
     return Screener(write_plan(tmp_path / "weights"))
 
 

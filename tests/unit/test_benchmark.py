@@ -11,14 +11,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from eval import benchmark
+from eval.efficiency import benchmark
 from eval.__main__ import main
-from eval.benchmark import median, pairs, row
-from eval.benchmark_page import page
+from eval.efficiency.benchmark import median, pairs, row
+from eval.efficiency.benchmark_page import page
 from eval.efficiency import UsageError
 from eval.efficiency.launch import CommandLaunch
-from eval.table4 import Size
-from eval.throughput import measure_folder
+from eval.efficiency.table4 import Size
+from eval.efficiency.throughput import measure_folder
 
 SMALL = (Size("0001", 4, (1.0, 1.0, 5.0), in_plane=8), Size("0019", 6, (1.0, 1.0, 5.0), in_plane=8))
 # A program that gives every scan of its input folder an empty file as mask.
@@ -187,7 +187,7 @@ class TestPage:
         assert "| 0001 | 8x8x4 | \u2013 | \u2013 |" in text
 
     def test_the_whole_body_is_no_size_of_the_table(self):
-        from eval.benchmark_page import _said_of
+        from eval.efficiency.benchmark_page import _said_of
 
         table = row(SMALL[0], Path("phantom_0001_0000.nii.gz"), [detail(12.0, 2.0)])
         body = row(
@@ -199,7 +199,7 @@ class TestPage:
     def test_start_and_end_are_what_no_stage_covers(self):
         # 12 s in all; the stages take 0.5 + 0.25 + 2 + 2 + 0.25 = 5 s.
         case = row(SMALL[0], Path("phantom_0001_0000.nii.gz"), [detail(12.0, 2.0)])
-        from eval.benchmark_page import _stage_seconds
+        from eval.efficiency.benchmark_page import _stage_seconds
 
         assert _stage_seconds(case)["start and end"] == pytest.approx(7.0)
 
@@ -231,9 +231,9 @@ def test_the_peer_is_the_dense_window(tmp_path, monkeypatch):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     monkeypatch.setattr("torch.set_num_threads", lambda _: None)
-    monkeypatch.setattr("gfscreen.engines.torch.keep_large_buffers", lambda: None)
+    monkeypatch.setattr("gfscreen.networks.engines.torch.keep_large_buffers", lambda: None)
     from gfscreen.config import FocusConfig, GlanceConfig, Plan
-    from gfscreen.models.weights import init_weights
+    from gfscreen.networks.models.weights import init_weights
 
     plan = Plan(
         spacing_mm=(4.0, 4.0, 4.0),
@@ -250,7 +250,7 @@ def test_the_peer_is_the_dense_window(tmp_path, monkeypatch):
     arguments = ["-i", str(folder), "--weights", str(tmp_path / "weights")]
     report = tmp_path / "report.json"
     assert main(["dense-peer", *arguments, "-o", str(tmp_path / "peer"), "--report", str(report)]) == 0
-    from gfscreen.cli import main as gfscreen
+    from gfscreen.command.cli import main as gfscreen
     from tests.helpers import untouched_logging
 
     options = ["--gate", "0", "--engine", "torch", "--device", "cpu", "--precision", "fp32"]

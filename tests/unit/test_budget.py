@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from gfscreen.budget import Allowance, Budget, Pace, process_age_s, write_reserve_s
+from gfscreen.screening.budget import Allowance, Budget, Pace, process_age_s, write_reserve_s
 from tests.helpers import FakeClock
 
 
@@ -139,9 +139,9 @@ class TestPace:
 def test_a_wall_clock_that_is_set_does_not_age_the_process(monkeypatch, jump_s):
     import time
 
-    from gfscreen.budget import process_age_s
+    from gfscreen.screening.budget import process_age_s
 
     before = process_age_s()
     now = time.time()
-    monkeypatch.setattr("gfscreen.budget.time.time", lambda: now + jump_s)
+    monkeypatch.setattr("gfscreen.screening.budget.time.time", lambda: now + jump_s)
     assert before <= process_age_s() < before + 60.0

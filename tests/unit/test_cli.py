@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from gfscreen import __version__
-from gfscreen.cli import command_of, main
-from gfscreen.options import Options, default_weights
-from gfscreen.progress import terminal_progress
-from gfscreen.screening import Settings, no_progress
+from gfscreen.command.cli import command_of, main
+from gfscreen.run.options import Options, default_weights
+from gfscreen.command.progress import terminal_progress
+from gfscreen.screening.screening import Settings, no_progress
 from tests.helpers import bright_engine, paint, read_mask, untouched_logging, write_nifti, write_plan
 
 AFFINE = np.diag([4.0, 4.0, 5.0, 1.0])
@@ -33,8 +33,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with `in`, `weights` and a fake engine."""
     (tmp_path / "in").mkdir()
     write_plan(tmp_path / "weights")
-    monkeypatch.setattr("gfscreen.predict.load_engine", lambda *_, **__: bright_engine())
-    monkeypatch.setattr("gfscreen.predict.process_age_s", lambda: 0.0)
+    monkeypatch.setattr("gfscreen.run.predict.load_engine", lambda *_, **__: bright_engine())
+    monkeypatch.setattr("gfscreen.run.predict.process_age_s", lambda: 0.0)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -93,7 +93,7 @@ class TestPredict:
 
     def test_options_reach_the_run(self, place, monkeypatch):
         got: list[Options] = []
-        monkeypatch.setattr("gfscreen.predict.predict", lambda options, _: got.append(options) or 0)
+        monkeypatch.setattr("gfscreen.run.predict.predict", lambda options, _: got.append(options) or 0)
         arguments = "--weights w --device cuda:1 --engine torch --precision fp32 --region chest --overlap 0.75 --gate 0"
         limits = "--time-limit 45 --gpu-memory-limit 4000 --report r.json --statistics s.json --preview see"
         assert main([*PREDICT, *arguments.split(), *limits.split()]) == 0
@@ -116,7 +116,7 @@ class TestPredict:
 
     def test_resume_and_last_resort_reach_the_run(self, place, monkeypatch):
         got: list[Options] = []
-        monkeypatch.setattr("gfscreen.predict.predict", lambda options, _: got.append(options) or 0)
+        monkeypatch.setattr("gfscreen.run.predict.predict", lambda options, _: got.append(options) or 0)
         main(PREDICT)
         main([*PREDICT, "--resume", "--empty-mask-on-failure"])
         assert [(options.resume, options.empty_mask_on_failure) for options in got] == [(False, False), (True, True)]
@@ -130,7 +130,7 @@ class TestPredict:
 
     def test_defaults_are_the_plans(self, place, monkeypatch):
         got: list[Options] = []
-        monkeypatch.setattr("gfscreen.predict.predict", lambda options, _: got.append(options) or 0)
+        monkeypatch.setattr("gfscreen.run.predict.predict", lambda options, _: got.append(options) or 0)
         main(PREDICT)
         assert got[0].settings == Settings("auto", None, None)
         assert (got[0].device, got[0].time_limit_s, got[0].gpu_memory_limit_mb, got[0].report) == (
@@ -179,9 +179,9 @@ class TestWrongUsage:
         assert "ERROR: gone: no such file or folder" in capsys.readouterr().err
 
     def test_an_unknown_device(self, place, capsys, monkeypatch):
-        from gfscreen.engines.select import load_engine
+        from gfscreen.networks.engines.select import load_engine
 
-        monkeypatch.setattr("gfscreen.predict.load_engine", load_engine)
+        monkeypatch.setattr("gfscreen.run.predict.load_engine", load_engine)
         scan(place)
         assert main([*PREDICT, "--device", "gpu"]) == 2
         assert "ERROR: --device gpu: expected auto, cpu, cuda or cuda:N" in capsys.readouterr().err
@@ -230,7 +230,7 @@ class TestFailures:
         def refuse(*_: Any, **__: Any) -> None:
             (place / "file" / "w").mkdir(parents=True)
 
-        for name in ("gfscreen.models.weights.init_weights", "gfscreen.models.published.convert_checkpoint"):
+        for name in ("gfscreen.networks.models.weights.init_weights", "gfscreen.networks.models.published.convert_checkpoint"):
             monkeypatch.setattr(name, refuse)
         (place / "file").touch()
         assert main([*command, "-o", "file/w"]) == 1
@@ -260,7 +260,7 @@ class TestInfo:
         assert "no weights found" in capsys.readouterr().out
 
     def test_with_weights(self, place, capsys):
-        from gfscreen.models.manifest import write_manifest
+        from gfscreen.networks.models.manifest import write_manifest
 
         write_manifest(place / "weights", ["plan.json"], {"seed": 0})
         weights = self.shown(capsys, "--weights", "weights")["weights"]
@@ -315,12 +315,12 @@ class TestLeaving:
         write_plan(tmp_path / "weights")
         code = f"""
 import runpy, sys, threading, time
-import gfscreen.predict
+import gfscreen.run.predict
 from tests.helpers import bright_engine
 def load(*_, **__):
     threading.Thread(target=time.sleep, args=(60,)).start()
     return bright_engine()
-gfscreen.predict.load_engine = load
+gfscreen.run.predict.load_engine = load
 sys.argv = ["gfscreen", "predict", "-i", {str(good)!r}, "-o", {str(tmp_path / "out")!r},
             "--weights", {str(tmp_path / "weights")!r}]
 runpy.run_module("gfscreen", run_name="__main__")

@@ -11,8 +11,8 @@ import numpy as np
 import pydicom
 import pytest
 
-from gfscreen.cli import main
-from gfscreen.models.manifest import read_manifest, write_manifest
+from gfscreen.command.cli import main
+from gfscreen.networks.models.manifest import read_manifest, write_manifest
 from tests.dicom_series import Series, write_dose_report
 from tests.helpers import bright_engine, paint, read_mask, untouched_logging, write_nifti, write_plan
 
@@ -30,8 +30,8 @@ def logging_as_before() -> Iterator[None]:
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A study of a body with a lesion (series 2), a shorter one without (series 5), a localizer and a dose report."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("gfscreen.predict.load_engine", lambda *_, **__: bright_engine())
-    monkeypatch.setattr("gfscreen.predict.process_age_s", lambda: 0.0)
+    monkeypatch.setattr("gfscreen.run.predict.load_engine", lambda *_, **__: bright_engine())
+    monkeypatch.setattr("gfscreen.run.predict.process_age_s", lambda: 0.0)
     write_manifest(write_plan(tmp_path / "weights"), ["plan.json"], {})
     body().write(tmp_path / "study" / "2")
     plain = np.full((36, 34, 6), 40, np.int16)

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from gfscreen.arguments import MAIN_EXAMPLES, PREDICT_EXAMPLES
-from gfscreen.cli import build_parser, main
-from gfscreen.progress import CLEAR_LINE, TerminalHandler
+from gfscreen.command.arguments import MAIN_EXAMPLES, PREDICT_EXAMPLES
+from gfscreen.command.cli import build_parser, main
+from gfscreen.command.progress import CLEAR_LINE, TerminalHandler
 from tests.helpers import untouched_logging
 
 COMMANDS = ("predict", "series", "seg", "stats", "info", "train", "convert", "export", "init", "completion")
@@ -83,7 +83,7 @@ class TestMistakes:
         real = builtins.__import__
 
         def without_torch(name: str, *args: object, **kwargs: object) -> object:
-            if name == "gfscreen.models.weights":
+            if name == "gfscreen.networks.models.weights":
                 raise ModuleNotFoundError("No module named 'torch'", name="torch")
             return real(name, *args, **kwargs)  # type: ignore[arg-type]
 
@@ -105,11 +105,11 @@ class TestVerbosity:
 
     @pytest.mark.parametrize("quiet", [True, False])
     def test_quiet_silences_progress(self, quiet, monkeypatch):
-        from gfscreen.screening import no_progress
+        from gfscreen.screening.screening import no_progress
 
         got: list[object] = []
         monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-        monkeypatch.setattr("gfscreen.predict.predict", lambda _, progress: got.append(progress) or 0)
+        monkeypatch.setattr("gfscreen.run.predict.predict", lambda _, progress: got.append(progress) or 0)
         main([*(["-q"] if quiet else []), "predict", "-i", "in", "-o", "out"])
         assert (got[0] is no_progress) == quiet
 

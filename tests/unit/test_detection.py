@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-from eval import detection
-from eval.detection import Lesion, ScanDetection, detect, lesion_level, scan_level, summarise
-from eval.lesion_types import TypeMap, dataset_name
+from eval.accuracy import detection
+from eval.accuracy.detection import Lesion, ScanDetection, detect, lesion_level, scan_level, summarise
+from eval.accuracy.lesion_types import TypeMap, dataset_name
 
 UNIT = (1.0, 1.0, 1.0)
 FOUND, LOST = Lesion(1.0, True), Lesion(1.0, False)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from gfscreen.config import FocusConfig, GlanceConfig, Plan
-from gfscreen.engines.select import load_engine
-from gfscreen.options import Options
-from gfscreen.predict import predict
-from gfscreen.screening import Settings
+from gfscreen.networks.engines.select import load_engine
+from gfscreen.run.options import Options
+from gfscreen.run.predict import predict
+from gfscreen.screening.screening import Settings
 from tests.helpers import dice, paint, read_mask, write_nifti
 
 AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])
@@ -23,7 +23,7 @@ TOLERANCE = 1e-4
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Real networks, as small as they get, seeded."""
     pytest.importorskip("openvino")
-    made = pytest.importorskip("gfscreen.models.weights")
+    made = pytest.importorskip("gfscreen.networks.models.weights")
     plan = Plan(
         spacing_mm=(4.0, 4.0, 4.0),
         sub_volume_voxels=(64, 32, 32),
@@ -32,7 +32,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     folder = tmp_path_factory.mktemp("weights")
     made.init_weights(folder, plan, 3)
-    from gfscreen.engines.export import default_export, export_openvino
+    from gfscreen.networks.engines.export import default_export, export_openvino
 
     export_openvino(folder, default_export(folder))
     return folder

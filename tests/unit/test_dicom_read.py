@@ -10,7 +10,7 @@ import SimpleITK as sitk  # noqa: N813 - the field's usual name
 from pydicom.uid import JPEGLSLossless, RLELossless
 
 from gfscreen.errors import InputError
-from gfscreen.volume import read_volume, write_mask
+from gfscreen.scan.volume import read_volume, write_mask
 from tests.dicom_series import ENHANCED_CT, ORIENTATIONS, Series, ramp, write_dose_report
 from tests.helpers import read_mask
 

@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from gfscreen.training import prepare as preparation
+from gfscreen.training.data import prepare as preparation
 
 pydicom = pytest.importorskip("pydicom", reason="comes with the extra 'data'")
 from pydicom.dataset import Dataset, FileMetaDataset  # noqa: E402

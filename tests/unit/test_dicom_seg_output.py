@@ -15,9 +15,9 @@ import SimpleITK as sitk  # noqa: N813 - the field's usual name
 from numpy.typing import NDArray
 
 from gfscreen.errors import InputError, OutputError, UsageError
-from gfscreen.volume import read_volume, write_mask
-from gfscreen.volume.dicom.seg import read_mask_for_seg, write_seg
-from gfscreen.volume.geometry import Geometry
+from gfscreen.scan.volume import read_volume, write_mask
+from gfscreen.scan.volume.dicom.seg import read_mask_for_seg, write_seg
+from gfscreen.scan.volume.geometry import Geometry
 from tests.dicom_series import ORIENTATIONS, Series, ramp
 
 SHAPE = (6, 5, 8)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gfscreen.errors import InputError
-from gfscreen.volume import read_volume
+from gfscreen.scan.volume import read_volume
 from tests.dicom_series import SECONDARY_CAPTURE, Series, ramp, write_no_image
 
 

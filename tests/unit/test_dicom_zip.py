@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from gfscreen.errors import InputError
-from gfscreen.volume import find_cases, read_volume
-from gfscreen.volume.dicom import source
-from gfscreen.volume.dicom.read import read_dicom
+from gfscreen.scan.volume import find_cases, read_volume
+from gfscreen.scan.volume.dicom import source
+from gfscreen.scan.volume.dicom.read import read_dicom
 from tests.dicom_series import Series, ramp
 
 

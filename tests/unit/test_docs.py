@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-import gfscreen.api
-from gfscreen.cli import build_parser
+import gfscreen.run.api
+from gfscreen.command.cli import build_parser
 from gfscreen.config import FocusConfig, GlanceConfig, HUWindow, Plan
 from gfscreen.errors import GFScreenError
-from gfscreen.report import CaseReport, run_report
+from gfscreen.run.report import CaseReport, run_report
 from gfscreen.version import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,7 +81,7 @@ def test_the_plan_reference_has_every_key():
 
 def test_the_settings_reference_has_every_key():
     pytest.importorskip("torch")
-    from gfscreen.training.sampling import Mix
+    from gfscreen.training.data.sampling import Mix
     from gfscreen.training.settings import Settings
 
     words = named(text_of("reference/settings.md"))
@@ -91,7 +91,7 @@ def test_the_settings_reference_has_every_key():
 
 def test_the_python_reference_has_every_name():
     text = text_of("reference/python-api.md")
-    for kind in (gfscreen.api.Screener, gfscreen.api.Result):
+    for kind in (gfscreen.run.api.Screener, gfscreen.run.api.Result):
         for name in vars(kind):
             if not name.startswith("_"):
                 assert re.search(rf"\b{name}\b", text), f"{kind.__name__}.{name}"

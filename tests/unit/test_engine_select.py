@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from gfscreen.config import FocusConfig, GlanceConfig, Plan
-from gfscreen.engines import cpus, select
-from gfscreen.engines.openvino import FOCUS_MODEL, GLANCE_MODEL, OpenVINOEngine, _precision, core
-from gfscreen.engines.select import find_export, load_engine, resolve_device
+from gfscreen.networks.engines import cpus, select
+from gfscreen.networks.engines.openvino import FOCUS_MODEL, GLANCE_MODEL, OpenVINOEngine, _precision, core
+from gfscreen.networks.engines.select import find_export, load_engine, resolve_device
 from gfscreen.errors import EngineError, UsageError, WeightsError
-from gfscreen.models.manifest import read_manifest, write_manifest
+from gfscreen.networks.models.manifest import read_manifest, write_manifest
 from tests.helpers import write_plan
 
 
@@ -125,7 +125,7 @@ def exports(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         made.append(target)
         return target
 
-    monkeypatch.setattr("gfscreen.engines.export.export_openvino", pretend)
+    monkeypatch.setattr("gfscreen.networks.engines.export.export_openvino", pretend)
     return made
 
 
@@ -232,7 +232,7 @@ class TestOpenVINOEngine:
         folder = export_folder(weights / "openvino", weights)
         script = (
             "import os, pathlib, signal, sys\n"
-            "from gfscreen.engines.openvino import OpenVINOEngine\n"
+            "from gfscreen.networks.engines.openvino import OpenVINOEngine\n"
             "for _ in range(3):\n"
             "    engine = OpenVINOEngine(pathlib.Path(sys.argv[1]), precision='fp32', reason='test')\n"
             "    del engine\n"
@@ -265,14 +265,14 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("torch.set_num_threads", lambda _: None)
-        patch.setattr("gfscreen.engines.torch.keep_large_buffers", lambda: None)
+        patch.setattr("gfscreen.networks.engines.torch.keep_large_buffers", lambda: None)
         yield
     torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    weights = pytest.importorskip("gfscreen.models.weights")
+    weights = pytest.importorskip("gfscreen.networks.models.weights")
     plan = Plan(
         sub_volume_voxels=(64, 32, 32),
         glance=GlanceConfig("resnet10", (4, 4, 8, 8)),
@@ -286,7 +286,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.usefixtures("one_thread")
 class TestTorchEngine:
     def engine(self, weights: Path, device: str = "cpu", **options: Any) -> Any:
-        from gfscreen.engines.torch import TorchEngine
+        from gfscreen.networks.engines.torch import TorchEngine
 
         return TorchEngine(weights, device=device, precision="fp32", gpu_memory_limit_mb=None, reason="r", **options)
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from gfscreen.config import FocusConfig, GlanceConfig, Plan
-from gfscreen.engines.openvino import FOCUS_MODEL, OpenVINOEngine
-from gfscreen.models.manifest import read_manifest, verify
+from gfscreen.networks.engines.openvino import FOCUS_MODEL, OpenVINOEngine
+from gfscreen.networks.models.manifest import read_manifest, verify
 
 pytest.importorskip("torch")
 pytest.importorskip("monai")
@@ -25,8 +25,8 @@ PLAN = Plan(
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from gfscreen.engines.export import export_openvino
-    from gfscreen.models.weights import init_weights
+    from gfscreen.networks.engines.export import export_openvino
+    from gfscreen.networks.models.weights import init_weights
 
     folder = tmp_path_factory.mktemp("weights")
     init_weights(folder, PLAN, 3)
@@ -41,7 +41,7 @@ def test_nothing_that_could_be_computed_once_is_left(exported):
 
 
 def test_answers_are_those_of_torch(exported):
-    from gfscreen.engines.torch import TorchEngine
+    from gfscreen.networks.engines.torch import TorchEngine
 
     batch = np.random.default_rng(1).random((2, 64, 32, 32), dtype=np.float32)
     fast = OpenVINOEngine(exported / "openvino", precision="fp32", reason="for a test")
@@ -56,7 +56,7 @@ def test_shortcut_has_the_values_of_monais_own(stages, first_stride):
     import torch
     from monai.networks.nets.resnet import ResNet
 
-    from gfscreen.models.glance import Glance, ZeroPaddedShortcut
+    from gfscreen.networks.models.glance import Glance, ZeroPaddedShortcut
 
     network = Glance(GlanceConfig("resnet10", stages, first_stride)).eval()
     shortcuts = [module for module in network.modules() if isinstance(module, ZeroPaddedShortcut)]

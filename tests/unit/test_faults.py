@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from eval.faults import kills, surroundings
-from eval.faults.place import Place, make_place
-from eval.faults.result import Result
+from eval.reliability.faults import kills, surroundings
+from eval.reliability.faults.place import Place, make_place
+from eval.reliability.faults.result import Result
 
 ROOT = Path(__file__).parents[2]
 
@@ -97,7 +97,7 @@ class TestItCanSayNo:
 
     def test_of_a_writer_that_is_not_atomic(self, place):
         """The oldest way to write a file, killed in the middle: found at once."""
-        import gfscreen.volume.files
+        import gfscreen.scan.volume.files
 
         def careless(path: Path, data: bytes) -> None:
             with path.open("wb") as stream:
@@ -106,7 +106,7 @@ class TestItCanSayNo:
                 os.kill(os.getpid(), signal.SIGKILL)
 
         place.fresh()
-        prepare = lambda: setattr(gfscreen.volume.files, "write_atomically", careless)  # noqa: E731
+        prepare = lambda: setattr(gfscreen.scan.volume.files, "write_atomically", careless)  # noqa: E731
         assert place.run(prepare=prepare) == -signal.SIGKILL
         assert place.problems() == ["case0.nii.gz is not the mask of an undisturbed run"]
         assert place.resume() == [], "and --resume does not take it for finished"

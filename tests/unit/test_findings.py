@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from gfscreen.budget import Budget
-from gfscreen.findings import drop_unlikely
-from gfscreen.screening import screen
+from gfscreen.screening.budget import Budget
+from gfscreen.screening.findings import drop_unlikely
+from gfscreen.screening.screening import screen
 from tests.helpers import AIR_HU, LESION_HU, TINY_PLAN, TISSUE_HU, FakeEngine, volume_of
 
 SHAPE = (20, 16, 12)

@@ -15,19 +15,19 @@ from typing import Any
 
 import pytest
 
-import gfscreen.volume.memory
-from eval.fuzz import target
-from eval.fuzz.mutate import MAX_BYTES, mutate
-from eval.fuzz.run import choose_engines, fuzz
-from eval.fuzz.seeds import make_seeds, nifti
-from eval.fuzz.target import Finding, Reader
-from gfscreen.volume import isolated
+import gfscreen.scan.volume.memory
+from eval.reliability.fuzz import target
+from eval.reliability.fuzz.mutate import MAX_BYTES, mutate
+from eval.reliability.fuzz.run import choose_engines, fuzz
+from eval.reliability.fuzz.seeds import make_seeds, nifti
+from eval.reliability.fuzz.target import Finding, Reader
+from gfscreen.scan.volume import isolated
 
 
 @pytest.fixture
 def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
     """As in the worker; limits and alarms are given back."""
-    monkeypatch.setattr(gfscreen.volume.memory, "available_bytes", gfscreen.volume.memory.available_bytes)
+    monkeypatch.setattr(gfscreen.scan.volume.memory, "available_bytes", gfscreen.scan.volume.memory.available_bytes)
     before = signal.getsignal(signal.SIGALRM)
     logging.disable(logging.CRITICAL)
     yield Reader(tmp_path)
@@ -151,7 +151,7 @@ def test_mutations_are_bounded_and_repeat_with_their_seed():
 
 
 def test_the_engine_and_why(monkeypatch):
-    monkeypatch.setattr("eval.fuzz.run.importlib.util.find_spec", lambda _: None)
+    monkeypatch.setattr("eval.reliability.fuzz.run.importlib.util.find_spec", lambda _: None)
     assert choose_engines("auto")[0] == ["random"]
     assert "not installed" in choose_engines("auto")[1]
     assert choose_engines("atheris")[0] == ["atheris"]

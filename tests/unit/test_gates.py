@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eval import gate_runs, gates
-from eval.gate_runs import GateCase, Variant, WindowRecord, find_gate_cases, load_variants, run_case
-from eval.report.curve import read_curve
+from eval.tuning import gate_runs
+
+from eval.tuning import gates
+from eval.tuning.gate_runs import GateCase, Variant, WindowRecord, find_gate_cases, load_variants, run_case
+from eval.tuning.gate_curve import read_curve
 from gfscreen.config import FocusConfig, GlanceConfig, Plan, read_plan
-from gfscreen.models.manifest import change_plan, verify
-from gfscreen.models.weights import init_weights
+from gfscreen.networks.models.manifest import change_plan, verify
+from gfscreen.networks.models.weights import init_weights
 from tests.helpers import BRIGHT, TINY_PLAN, FakeEngine, bright_engine, constant_engine, paint
 
 SHAPE = (70, 60, 70)

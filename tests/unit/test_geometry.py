@@ -11,8 +11,8 @@ import SimpleITK as sitk  # noqa: N813 - the field's usual name
 from numpy.typing import NDArray
 
 from gfscreen.errors import InputError
-from gfscreen.overview import ras_spacing, ras_view
-from gfscreen.volume.geometry import Geometry, check_affine
+from gfscreen.scan.anatomy import ras_spacing, ras_view
+from gfscreen.scan.volume.geometry import Geometry, check_affine
 from tests.helpers import (
     BALL_OFFSET_MM,
     ORIENTATIONS,

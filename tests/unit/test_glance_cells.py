@@ -12,7 +12,7 @@ pytest.importorskip("monai")
 
 @pytest.fixture
 def glance():
-    from gfscreen.models.glance import Glance
+    from gfscreen.networks.models.glance import Glance
 
     torch.manual_seed(0)
     return Glance(GlanceConfig("resnet10", (4, 4, 8, 8), (2, 2, 1), "B"))

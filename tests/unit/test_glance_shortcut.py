@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gfscreen.config import GlanceConfig
-from gfscreen.models.manifest import write_manifest
+from gfscreen.networks.models.manifest import write_manifest
 from tests.helpers import write_plan
 
 torch = pytest.importorskip("torch")
@@ -18,14 +18,14 @@ pytest.importorskip("monai")
 
 
 def small(pooling: Any = "max") -> Any:
-    from gfscreen.models.glance import Glance
+    from gfscreen.networks.models.glance import Glance
 
     torch.manual_seed(0)
     return Glance(GlanceConfig("resnet10", (4, 4, 8, 8), pooling=pooling))
 
 
 def shortcuts(glance: Any) -> list[Any]:
-    from gfscreen.models.glance import ZeroPaddedShortcut
+    from gfscreen.networks.models.glance import ZeroPaddedShortcut
 
     blocks = glance.backbone.modules()
     return [block for block in blocks if isinstance(getattr(block, "downsample", None), ZeroPaddedShortcut)]
@@ -76,7 +76,7 @@ def test_a_traced_network_does_not_remember_its_example():
     ],
 )
 def test_an_export_of_before_is_made_anew(tmp_path: Path, info: dict[str, Any], current: bool):
-    from gfscreen.engines.export import is_current
+    from gfscreen.networks.engines.export import is_current
 
     weights = write_plan(tmp_path / "weights")
     digest = write_manifest(weights, ["plan.json"], {}).digest

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from gfscreen.config import FocusConfig, GlanceConfig, Plan
-from gfscreen.engines import gpu_memory
-from gfscreen.engines.gpu_memory import CONTEXT_MB, GpuMemory
+from gfscreen.networks.engines import gpu_memory
+from gfscreen.networks.engines.gpu_memory import CONTEXT_MB, GpuMemory
 from gfscreen.errors import EngineError
 
 torch = pytest.importorskip("torch")
@@ -129,7 +129,7 @@ class TestBatch:
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from gfscreen.models.weights import init_weights
+    from gfscreen.networks.models.weights import init_weights
 
     folder = tmp_path_factory.mktemp("tiny")
     init_weights(folder, PLAN, 0)
@@ -139,12 +139,12 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def engine(weights: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A CUDA engine that has not touched its GPU."""
-    from gfscreen.engines.torch import TorchEngine
+    from gfscreen.networks.engines.torch import TorchEngine
 
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.empty_cache", lambda: None)
     monkeypatch.setattr("torch.set_num_threads", lambda _: None)
-    monkeypatch.setattr("gfscreen.engines.torch.keep_large_buffers", lambda: None)
+    monkeypatch.setattr("gfscreen.networks.engines.torch.keep_large_buffers", lambda: None)
     made = TorchEngine(weights, device="cuda", precision="auto", gpu_memory_limit_mb=4096.0, reason="for a test")
     made._memory = GpuMemory(FakeCuda(allocated=146.0, peak=551.0), torch.device("cuda"), 4096.0)
     return made
@@ -208,7 +208,7 @@ class TestEngine:
         [None, RuntimeError("CUDA error: an illegal memory access"), EngineError("--gpu-memory-limit 100: raise it")],
     )
     def test_what_does_not_fit_at_all_is_computed_on_the_cpu(self, engine, weights, monkeypatch, error, caplog):
-        from gfscreen.engines.torch import TorchEngine
+        from gfscreen.networks.engines.torch import TorchEngine
 
         on_card(engine, monkeypatch, 0, error)
         batch = patches(2)
@@ -237,8 +237,8 @@ class TestFusedAttention:
         """Two equal networks, one of them fused, with attention that matters: biases are drawn, not zero."""
         from monai.networks.nets.swin_unetr import WindowAttention
 
-        from gfscreen.models.attention import FusedWindowAttention, fuse_attention
-        from gfscreen.models.focus import FocusProbability, build_focus
+        from gfscreen.networks.models.attention import FusedWindowAttention, fuse_attention
+        from gfscreen.networks.models.focus import FocusProbability, build_focus
 
         torch.manual_seed(1)
         explicit = build_focus(PLAN.focus)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from gfscreen.config import Plan
-from gfscreen.grid import (
+from gfscreen.scan.grid import (
     full_model_shape,
     lesion_boxes,
     model_grid,
@@ -19,7 +19,7 @@ from gfscreen.grid import (
     to_model,
     to_native_mask,
 )
-from gfscreen.overview import ras_view
+from gfscreen.scan.anatomy import ras_view
 from tests.helpers import AIR_HU, LUNG_HU, TINY_PLAN, TISSUE_HU, axes_affine, dice, volume_of
 
 NATIVE_MM = (0.8, 1.3, 4.0)

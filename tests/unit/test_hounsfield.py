@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gfscreen.errors import InputError
-from gfscreen.volume.hounsfield import to_hounsfield
+from gfscreen.scan.volume.hounsfield import to_hounsfield
 
 SHAPE = (3, 4, 5)
 

@@ -41,12 +41,12 @@ def assert_light(modules: set[str], allowed: set[str] = frozenset()) -> None:
 
 
 class TestNothingHeavy:
-    @pytest.mark.parametrize("module", ["gfscreen", "gfscreen.cli", "gfscreen.predict", "gfscreen.screening"])
+    @pytest.mark.parametrize("module", ["gfscreen", "gfscreen.command.cli", "gfscreen.run.predict", "gfscreen.screening.screening"])
     def test_on_import(self, module):
         assert_light(imported(f"import {module}"))
 
     def test_the_command_line_itself_imports_nothing_of_the_method(self):
-        modules = imported("import gfscreen.cli; gfscreen.cli.build_parser()")
+        modules = imported("import gfscreen.command.cli; gfscreen.command.cli.build_parser()")
         assert not {name.split(".")[0] for name in modules} & {"numpy", "SimpleITK", "scipy", "nibabel"}
 
     def test_the_package_alone_imports_no_library(self):
@@ -59,7 +59,7 @@ class TestNothingHeavy:
         assert_light(imported("import gfscreen; assert gfscreen.__version__"))
 
     def test_info(self, tmp_path):
-        modules = imported(f"from gfscreen.cli import main; main(['info', '--json', '--weights', {str(tmp_path)!r}])")
+        modules = imported(f"from gfscreen.command.cli import main; main(['info', '--json', '--weights', {str(tmp_path)!r}])")
         assert_light(modules)
 
     def test_predict_with_an_engine_of_ones(self, tmp_path):
@@ -70,8 +70,8 @@ class TestNothingHeavy:
         write_nifti(tmp_path / "in" / "a_0000.nii.gz", np.full((36, 32, 30), 40, np.int16))
         code = f"""
 import numpy as np
-import gfscreen.predict
-from gfscreen.engines.base import EngineInfo
+import gfscreen.run.predict
+from gfscreen.networks.engines.base import EngineInfo
 class Ones:
     info = EngineInfo("ones", "cpu", "fp32", "")
     glance_batch = focus_batch = 1
@@ -79,22 +79,22 @@ class Ones:
     def focus(self, batch): return np.ones_like(batch)
     def release(self): pass
     def peak_gpu_mb(self): return None
-gfscreen.predict.load_engine = lambda *_, **__: Ones()
-from gfscreen.cli import main
+gfscreen.run.predict.load_engine = lambda *_, **__: Ones()
+from gfscreen.command.cli import main
 folder = {str(tmp_path)!r}
 assert main(["-q", "predict", "-i", folder + "/in", "-o", folder + "/out", "--weights", folder + "/weights",
              "--report", folder + "/report.json"]) == 0
 """
         modules = imported(code, cwd=tmp_path)
         assert_light(modules)
-        assert not {"gfscreen.statistics", "gfscreen.preview"} & modules  # nobody asked for them
+        assert not {"gfscreen.results.statistics", "gfscreen.results.preview"} & modules  # nobody asked for them
         assert read_mask(tmp_path / "out" / "a.nii.gz").all()
 
     def test_statistics_of_an_existing_mask(self, tmp_path):
         write_nifti(tmp_path / "a_0000.nii.gz", np.full((36, 32, 30), 40, np.int16))
         write_nifti(tmp_path / "a.nii.gz", np.ones((36, 32, 30), np.uint8))
         arguments = ["-q", "stats", "--image", "a_0000.nii.gz", "--mask", "a.nii.gz", "-o", "s.json"]
-        modules = imported(f"from gfscreen.cli import main; assert main({arguments!r}) == 0", cwd=tmp_path)
+        modules = imported(f"from gfscreen.command.cli import main; assert main({arguments!r}) == 0", cwd=tmp_path)
         assert_light(modules)
         # The container leaves these parts of scipy out.
         assert not {"scipy.spatial", "scipy.stats", "scipy.optimize"} & modules
@@ -116,7 +116,7 @@ class TestOpenVINOWithoutTorch:
         (tmp_path / "in").mkdir()
         write_nifti(tmp_path / "in" / "a_0000.nii.gz", hu, np.diag([4.0, 4.0, 4.0, 1.0]))
         arguments = ["-q", "predict", "-i", "in", "-o", "out", "--weights", str(weights), "--device", "cpu"]
-        modules = imported(f"from gfscreen.cli import main; assert main({arguments!r}) == 0", cwd=tmp_path)
+        modules = imported(f"from gfscreen.command.cli import main; assert main({arguments!r}) == 0", cwd=tmp_path)
         assert_light(modules, allowed={"openvino"})
         assert "openvino" in modules
         np.testing.assert_array_equal(read_mask(tmp_path / "out" / "a.nii.gz"), hu == LESION_HU)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from gfscreen.errors import UsageError
-from gfscreen.volume import Case, find_cases
-from gfscreen.volume.inputs import case_name
+from gfscreen.scan.volume import Case, find_cases
+from gfscreen.scan.volume.inputs import case_name
 
 
 def folder_with(folder: Path, *names: str) -> Path:

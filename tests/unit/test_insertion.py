@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from gfscreen.training import lesions
-from gfscreen.training.insertion import (
+from gfscreen.training.synthesis import lesion_bank as lesions
+from gfscreen.training.synthesis.insertion import (
     Crop,
     insert_leaning_mass,
     insert_lung_mass,
@@ -13,9 +13,9 @@ from gfscreen.training.insertion import (
     insert_nodule,
     insert_soft_lesion,
 )
-from gfscreen.training.lesions import Nodule, Shape
+from gfscreen.training.synthesis.lesion_bank import Nodule, Shape
 from gfscreen.training.objectives import IGNORE
-from gfscreen.training.tissue import LUNG, OTHER, SOFT, tissue_map
+from gfscreen.training.synthesis.tissue import LUNG, OTHER, SOFT, tissue_map
 
 GRID_MM = (1.0, 1.0, 3.0)
 

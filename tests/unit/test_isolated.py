@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eval.fuzz.seeds import meta_image, nrrd
+from eval.reliability.fuzz.seeds import meta_image, nrrd
 from gfscreen.errors import InputError
-from gfscreen.volume import isolated, read_volume
-from gfscreen.volume.memory import available_bytes
+from gfscreen.scan.volume import isolated, read_volume
+from gfscreen.scan.volume.memory import available_bytes
 
 
 @pytest.fixture(autouse=True)
@@ -109,7 +109,7 @@ def test_a_stuck_process_does_not_outlive_the_run(tmp_path):
     path = put(tmp_path, "a.mha", meta_image(compressed=False))
     script = (
         "import os, pathlib, signal, sys, time\n"
-        "from gfscreen.volume import isolated, read_volume\n"
+        "from gfscreen.scan.volume import isolated, read_volume\n"
         "read_volume(pathlib.Path(sys.argv[1]))\n"
         "child = isolated._processes[0]._process.pid\n"
         "os.kill(child, signal.SIGSTOP)\n"

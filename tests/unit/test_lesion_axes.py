@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gfscreen.statistics.axes import convex_hull, measure_section, outline_points, plane_metric
+from gfscreen.results.statistics.axes import convex_hull, measure_section, outline_points, plane_metric
 
 UNIT = np.eye(2)
 

@@ -12,11 +12,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from gfscreen.cli import main
+from gfscreen.command.cli import main
 from gfscreen.errors import UsageError
-from gfscreen.evidence import Evidence
-from gfscreen.grid import ModelGrid
-from gfscreen.statistics.documents import (
+from gfscreen.screening.network_outputs import Evidence
+from gfscreen.scan.grid import ModelGrid
+from gfscreen.results.statistics.documents import (
     COLUMNS,
     SCHEMA_VERSION,
     Case,
@@ -26,8 +26,8 @@ from gfscreen.statistics.documents import (
     to_json,
     write_statistics,
 )
-from gfscreen.statistics.lesions import axial_tilt_deg, measure_lesions
-from gfscreen.windows import Window
+from gfscreen.results.statistics.lesions import axial_tilt_deg, measure_lesions
+from gfscreen.screening.windows import Window
 from tests.helpers import affine_of, axes_affine, rotation, untouched_logging, volume_of, write_nifti
 
 # Left, back, head: 2 x 3 x 5 mm.
@@ -308,7 +308,7 @@ def test_real_labels_against_nibabel_alone(shared_dir):
     name = "NSCLC_LUNG1-003"
     image = nib.load(shared_dir / "data" / "labels" / f"{name}.nii.gz")
     label = np.asarray(image.dataobj) > 0
-    from gfscreen.volume import read_volume
+    from gfscreen.scan.volume import read_volume
 
     volume = read_volume(shared_dir / "data" / "images" / f"{name}_0000.nii.gz")
     case = measure_case(name, "ok", volume, label)

@@ -11,7 +11,7 @@ import pytest
 
 from gfscreen.errors import WeightsError
 from gfscreen.files import remove_leftovers, write_atomically
-from gfscreen.models.manifest import file_sha256, read_manifest, verify, write_manifest
+from gfscreen.networks.models.manifest import file_sha256, read_manifest, verify, write_manifest
 
 
 @pytest.fixture

@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-from eval import masks, metrics
-from eval.masks import Mask, MaskError, geometry_problem, read_mask
-from eval.metrics import bounding_box, dice, score_pair, surface_dice
+from eval.accuracy import masks
+
+from eval.accuracy import metrics
+from eval.accuracy.masks import Mask, MaskError, geometry_problem, read_mask
+from eval.accuracy.metrics import bounding_box, dice, score_pair, surface_dice
 
 UNIT = (1.0, 1.0, 1.0)
 

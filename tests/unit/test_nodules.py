@@ -9,9 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from eval.__main__ import main
-from eval.nodules import NoduleScore, nodule_samples, read_sub_volume, summarise
-from gfscreen.training.lesions import Nodule
-from gfscreen.training.sampling import Sample, Source
+from eval.tuning.nodules import NoduleScore, nodule_samples, read_sub_volume, summarise
+from gfscreen.training.synthesis.lesion_bank import Nodule
+from gfscreen.training.data.sampling import Sample, Source
 from tests.helpers import TINY_PLAN, FakeEngine, bright_engine
 
 

@@ -8,13 +8,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from eval import optimisations
+from eval.tuning import optimisations
 from eval.__main__ import main
-from eval.optimisations import Change, box_windows, restore_everywhere, summarise
-from gfscreen.budget import Budget
-from gfscreen.models.weights import init_weights
-from gfscreen.screening import Settings, prepare, screen
-from gfscreen.windows import plan_windows
+from eval.tuning.optimisations import Change, box_windows, restore_everywhere, summarise
+from gfscreen.screening.budget import Budget
+from gfscreen.networks.models.weights import init_weights
+from gfscreen.screening.screening import Settings, prepare, screen
+from gfscreen.screening.windows import plan_windows
 from tests.helpers import ORIENTATIONS, TINY_PLAN, FakeEngine, axes_affine, bright_engine, paint, volume_of
 
 

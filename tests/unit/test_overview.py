@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gfscreen.overview import coarse_hu, enclosing_sides, find_lungs, find_tissue, look
+from gfscreen.scan.anatomy import coarse_hu, enclosing_sides, find_lungs, find_tissue, look
 from tests.helpers import AIR_HU, LUNG_HU, TISSUE_HU, volume_of
 
 MM = (4.0, 4.0, 5.0)

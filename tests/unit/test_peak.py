@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from eval import peak
-from eval.detection import detect
-from eval.gate_runs import find_gate_cases, label_lesions
-from eval.metrics import dice
-from eval.peak import Effect, choose, effect_of, effects, findings_above
+from eval.tuning import finding_thresholds as peak
+from eval.accuracy.detection import detect
+from eval.tuning.gate_runs import find_gate_cases, label_lesions
+from eval.accuracy.metrics import dice
+from eval.tuning.finding_thresholds import Effect, choose, effect_of, effects, findings_above
 from gfscreen.config import read_plan
-from gfscreen.findings import drop_unlikely
-from gfscreen.models.manifest import verify
-from gfscreen.models.weights import init_weights
+from gfscreen.screening.findings import drop_unlikely
+from gfscreen.networks.models.manifest import verify
+from gfscreen.networks.models.weights import init_weights
 from tests.helpers import TINY_PLAN, FakeEngine, paint
 
 HALF_ML = 0.5

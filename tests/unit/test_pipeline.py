@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gfscreen.budget import Budget
+from gfscreen.screening.budget import Budget
 from gfscreen.errors import InputError, ScanTooLargeError, UsageError
-from gfscreen.options import Options
-from gfscreen.pipeline import Background, ReadAhead
-from gfscreen.predict import predict
-from gfscreen.volume import memory
+from gfscreen.run.options import Options
+from gfscreen.run.background_io import Background, ReadAhead
+from gfscreen.run.predict import predict
+from gfscreen.scan.volume import memory
 from tests.helpers import TISSUE_HU, FakeClock, bright_engine, constant_engine, read_mask, write_nifti
 
 AFFINE = np.diag([4.0, 4.0, 5.0, 1.0])
@@ -108,7 +108,7 @@ class TestMemory:
 
 class TestRuns:
     def test_the_next_scan_is_read_while_this_one_is_computed_on(self, run, monkeypatch):
-        from gfscreen.volume import read_volume
+        from gfscreen.scan.volume import read_volume
 
         reading_b = threading.Event()
 
@@ -117,7 +117,7 @@ class TestRuns:
                 reading_b.set()
             return read_volume(path, series)
 
-        monkeypatch.setattr("gfscreen.case_run.read_volume", read)
+        monkeypatch.setattr("gfscreen.run.case_run.read_volume", read)
         for name in "ab":
             scan(run.inputs, name)
         seen: list[bool] = []
@@ -127,7 +127,7 @@ class TestRuns:
         assert seen[0], "b is being read while a is glanced at"
 
     def test_a_mask_is_written_while_the_next_case_is_computed_on(self, run, monkeypatch):
-        from gfscreen.volume import write_mask
+        from gfscreen.scan.volume import write_mask
 
         computing_b = threading.Event()
         waited: list[bool] = []
@@ -137,7 +137,7 @@ class TestRuns:
                 waited.append(computing_b.wait(PATIENCE_S))
             write_mask(path, *arguments)
 
-        monkeypatch.setattr("gfscreen.case_run.write_mask", write)
+        monkeypatch.setattr("gfscreen.run.case_run.write_mask", write)
         for name in "ab":
             scan(run.inputs, name)
         calls: list[int] = []
@@ -155,7 +155,7 @@ class TestRuns:
         assert result.written == ["a.nii.gz", "b.nii.gz"]
 
     def test_errors_of_all_stages_stay_with_their_case_and_in_order(self, run, monkeypatch):
-        from gfscreen.volume import write_mask
+        from gfscreen.scan.volume import write_mask
 
         for name in "abcde":
             scan(run.inputs, name)
@@ -176,7 +176,7 @@ class TestRuns:
 
         engine = bright_engine()
         engine.suspicion = suspicion
-        monkeypatch.setattr("gfscreen.case_run.write_mask", write)
+        monkeypatch.setattr("gfscreen.run.case_run.write_mask", write)
         result = run(engine=engine)
         assert [case["name"] for case in result.report["cases"]] == list("abcde")
         assert [case["status"] for case in result.report["cases"]] == ["ok", "failed", "failed", "failed", "ok"]
@@ -196,7 +196,7 @@ class TestRuns:
             time.sleep(0.2)
             raise UsageError("--precision bf16: this CPU does not")
 
-        monkeypatch.setattr("gfscreen.predict.load_engine", refuse)
+        monkeypatch.setattr("gfscreen.run.predict.load_engine", refuse)
         for name in "ab":
             with pytest.raises(UsageError, match="bf16"):
                 predict(Options(run.inputs / f"{name}_0000.nii.gz", run.output, run.weights))
@@ -209,11 +209,11 @@ class TestDeadlineOfARun:
     @pytest.fixture
     def clock(self, monkeypatch: pytest.MonkeyPatch) -> FakeClock:
         clock = FakeClock()
-        monkeypatch.setattr("gfscreen.predict.Budget", lambda limit, spent: Budget(limit, spent, clock))
+        monkeypatch.setattr("gfscreen.run.predict.Budget", lambda limit, spent: Budget(limit, spent, clock))
         return clock
 
     def slow(self, monkeypatch: pytest.MonkeyPatch, clock: FakeClock, name: str, seconds: float) -> None:
-        import gfscreen.case_run as module
+        import gfscreen.run.case_run as module
 
         work = getattr(module, name)
 
@@ -256,7 +256,7 @@ class TestDeadlineOfARun:
         engine = bright_engine()
         for name in "ab":
             scan(run.inputs, name)
-        from gfscreen.volume import write_mask
+        from gfscreen.scan.volume import write_mask
 
         def write(path: Path, *arguments: Any) -> None:
             write_mask(path, *arguments)
@@ -267,10 +267,10 @@ class TestDeadlineOfARun:
             return engine
 
         options = Options(run.inputs, run.output, run.weights, report=run.report, time_limit_s=1.6)
-        monkeypatch.setattr("gfscreen.predict.load_engine", load)
-        monkeypatch.setattr("gfscreen.case_run.write_mask", write)
-        monkeypatch.setattr("gfscreen.predict.process_age_s", lambda: 0.0)
-        monkeypatch.setattr("gfscreen.predict.Budget", lambda limit, spent: Budget(limit if engine else None, spent))
+        monkeypatch.setattr("gfscreen.run.predict.load_engine", load)
+        monkeypatch.setattr("gfscreen.run.case_run.write_mask", write)
+        monkeypatch.setattr("gfscreen.run.predict.process_age_s", lambda: 0.0)
+        monkeypatch.setattr("gfscreen.run.predict.Budget", lambda limit, spent: Budget(limit if engine else None, spent))
         assert predict(options) == 0
         first = json.loads(run.report.read_text())["cases"][0]
         assert (first["status"], first["windows_total"], first["error"]) == ("degraded", None, None)

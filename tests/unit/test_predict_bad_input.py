@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813 - the field's usual name
 
-from gfscreen.budget import Budget
+from gfscreen.screening.budget import Budget
 from gfscreen.errors import OutputError, UsageError, WeightsError
-from gfscreen.models.manifest import write_manifest
-from gfscreen.options import Options
-from gfscreen.predict import predict
+from gfscreen.networks.models.manifest import write_manifest
+from gfscreen.run.options import Options
+from gfscreen.run.predict import predict
 from tests.helpers import (
     PAINTED_AFFINE,
     PAINTED_SHAPE,
@@ -129,7 +129,7 @@ class TestBadScans:
         path.write_bytes(bytes(nifti_header((500, 500, 300), sform=PAINTED_AFFINE).binaryblock))
         with path.open("r+b") as stream:
             stream.truncate(352 + 500 * 500 * 300 * 2)  # sparse: the file really is as long as its header says
-        monkeypatch.setattr("gfscreen.volume.memory.available_bytes", lambda: 400 * 2**20)
+        monkeypatch.setattr("gfscreen.scan.volume.memory.available_bytes", lambda: 400 * 2**20)
         start = time.monotonic()
         result = run()
         assert time.monotonic() - start < 20.0
@@ -143,7 +143,7 @@ class TestBadScans:
             raise MemoryError
 
         write_painted(run.inputs / "a.nii.gz")
-        monkeypatch.setattr("gfscreen.volume.nifti._read_array", exhausted)
+        monkeypatch.setattr("gfscreen.scan.volume.nifti._read_array", exhausted)
         assert "a.nii.gz: does not fit into memory" in run().only["error"]
 
     def test_damaged_files_of_other_kinds(self, run):
@@ -317,7 +317,7 @@ class TestFolders:
             raise OSError(30, "Read-only file system")
 
         write_painted(run.inputs / "a_0000.nii.gz")
-        monkeypatch.setattr("gfscreen.volume.files.write_atomically", read_only)
+        monkeypatch.setattr("gfscreen.scan.volume.files.write_atomically", read_only)
         result = run()
         assert (result.code, result.written) == (1, [])
         assert "a.nii.gz: cannot be written (Read-only file system)" in result.only["error"]
@@ -427,7 +427,7 @@ class TestWeights:
             raise WeightsError("w: damaged")
 
         options = self.options(run, run.weights)
-        monkeypatch.setattr("gfscreen.predict.load_engine", refuse)
+        monkeypatch.setattr("gfscreen.run.predict.load_engine", refuse)
         assert predict(options) == 1
         assert calls == [1]
 
@@ -465,7 +465,7 @@ class TestReport:
 
     def test_degraded_when_time_runs_out(self, run, monkeypatch, caplog):
         clock = FakeClock()
-        monkeypatch.setattr("gfscreen.predict.Budget", lambda limit, spent: Budget(limit, spent, clock))
+        monkeypatch.setattr("gfscreen.run.predict.Budget", lambda limit, spent: Budget(limit, spent, clock))
         # 96 voxels of 4 mm: windows at 0, 24, 48, 64 along x.
         write_nifti(run.inputs / "a_0000.nii.gz", np.full((96, 30, 20), TISSUE_HU, np.int16), PAINTED_AFFINE)
         engine = constant_engine(0.9, 1.0, clock=clock, glance_s=0.1, focus_s=2.0)
@@ -488,10 +488,10 @@ class TestReport:
 
         for name in ("a.nii.gz", "b.nii.gz"):
             write_painted(run.inputs / name)
-        monkeypatch.setattr("gfscreen.predict.Budget", watch)
+        monkeypatch.setattr("gfscreen.run.predict.Budget", watch)
         run(time_limit_s=60.0)
         assert spent == [0.0, 0.0]
-        monkeypatch.setattr("gfscreen.predict.process_age_s", lambda: 7.0)
+        monkeypatch.setattr("gfscreen.run.predict.process_age_s", lambda: 7.0)
         predict(Options(run.inputs, run.output, run.weights, time_limit_s=60.0))
         assert spent[2:] == [7.0, 0.0]
 
@@ -512,7 +512,7 @@ def test_the_largest_header_needs_no_memory(tmp_path):
     """In a process that may use little more than it already does."""
     largest_header(tmp_path / "huge.nii.gz")
     code = (
-        "import resource, sys; from pathlib import Path; from gfscreen.volume import read_volume; "
+        "import resource, sys; from pathlib import Path; from gfscreen.scan.volume import read_volume; "
         "from gfscreen.errors import InputError; "
         "used = int(open('/proc/self/statm').read().split()[0]) * 4096; "
         "resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20),) * 2)\n"

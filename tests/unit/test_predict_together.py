@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from gfscreen.errors import EngineError, UsageError
-from gfscreen.options import Options
-from gfscreen.predict import predict
+from gfscreen.run.options import Options
+from gfscreen.run.predict import predict
 from gfscreen.stopping import Stopped, stop_on_signals, stop_requested, unstoppable
-from gfscreen.volume import finished_lesion_ml, read_volume, write_mask
+from gfscreen.scan.volume import finished_lesion_ml, read_volume, write_mask
 from tests.helpers import Runner, bright_engine, constant_engine, paint, read_mask, write_nifti
 
 AFFINE = np.diag([4.0, 4.0, 5.0, 1.0])
@@ -42,7 +42,7 @@ class TestResume:
         before = {name: (run.output / name).stat().st_mtime_ns for name in ("a.nii.gz", "c.nii.gz")}
         read: list[str] = []
         monkeypatch.setattr(
-            "gfscreen.case_run.read_volume", lambda path, series: read.append(path.name) or read_volume(path, series)
+            "gfscreen.run.case_run.read_volume", lambda path, series: read.append(path.name) or read_volume(path, series)
         )
         result = run(resume=True)
         assert result.code == 0
@@ -65,15 +65,15 @@ class TestResume:
             assert written.wait(PATIENCE_S), "the mask has to be written without the networks"
             return bright_engine()
 
-        from gfscreen.volume import write_empty_mask
+        from gfscreen.scan.volume import write_empty_mask
 
         def write(path: Path, *arguments: Any) -> None:
             write_empty_mask(path, *arguments)
             written.set()
 
-        monkeypatch.setattr("gfscreen.predict.load_engine", load)
-        monkeypatch.setattr("gfscreen.predict.process_age_s", lambda: 0.0)
-        monkeypatch.setattr("gfscreen.case_run.write_empty_mask", write)
+        monkeypatch.setattr("gfscreen.run.predict.load_engine", load)
+        monkeypatch.setattr("gfscreen.run.predict.process_age_s", lambda: 0.0)
+        monkeypatch.setattr("gfscreen.run.case_run.write_empty_mask", write)
         assert predict(Options(run.inputs, run.output, run.weights, report=run.report, time_limit_s=1.6)) == 0
         (case,) = cases_of(run)
         assert (case["status"], case["empty_mask"], case["error"]) == ("degraded", True, None)
@@ -93,7 +93,7 @@ class TestEngine:
         def refuse(*_: Any, **__: Any) -> None:
             raise error
 
-        monkeypatch.setattr("gfscreen.predict.load_engine", refuse)
+        monkeypatch.setattr("gfscreen.run.predict.load_engine", refuse)
         options = Options(run.inputs, run.output, run.weights, report=run.report, empty_mask_on_failure=True)
         assert predict(options) == 1
         cases = cases_of(run)
@@ -109,7 +109,7 @@ class TestEngine:
         def broken(*_: Any) -> None:
             raise ZeroDivisionError("a bug")
 
-        monkeypatch.setattr("gfscreen.screening.to_model", broken)
+        monkeypatch.setattr("gfscreen.screening.screening.to_model", broken)
         result = run(empty_mask_on_failure=True)
         assert (result.code, result.written) == (1, ["a.nii.gz", "b.nii.gz"])
         assert all("internal error, ZeroDivisionError: a bug" in case["error"] for case in result.report["cases"])
@@ -153,7 +153,7 @@ class TestStop:
             assert screening_b.wait(PATIENCE_S)
             write_mask(path, *arguments)
 
-        monkeypatch.setattr("gfscreen.case_run.write_mask", slow)
+        monkeypatch.setattr("gfscreen.run.case_run.write_mask", slow)
         engine = bright_engine()
         suspicion: Callable[[Any], float] = engine.suspicion
         scans_seen: list[int] = []
@@ -189,8 +189,8 @@ class TestStop:
                 os.kill(os.getpid(), signal.SIGTERM)
             return read_volume(path, series)
 
-        monkeypatch.setattr("gfscreen.predict.load_engine", refuse)
-        monkeypatch.setattr("gfscreen.case_run.read_volume", read)
+        monkeypatch.setattr("gfscreen.run.predict.load_engine", refuse)
+        monkeypatch.setattr("gfscreen.run.case_run.read_volume", read)
         options = Options(run.inputs, run.output, run.weights, report=run.report, empty_mask_on_failure=True)
         with pytest.raises(Stopped), stop_on_signals():
             predict(options)

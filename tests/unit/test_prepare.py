@@ -9,10 +9,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from gfscreen.training import prepare as preparation
-from gfscreen.training.data import on_dev_side, read_list
-from gfscreen.training.originals import find_cases, patient_of, published_name
-from gfscreen.training.registry import DATA_SETS, FACTS, VALIDATION_PERCENT, describe, find
+from gfscreen.training.data import prepare as preparation
+from gfscreen.training.data.lists import on_dev_side, read_list
+from gfscreen.training.data.downloads import find_cases, patient_of, published_name
+from gfscreen.training.data.public_data_sets import DATA_SETS, FACTS, VALIDATION_PERCENT, describe, find
 
 SHAPE = (6, 5, 4)
 AFFINE = np.diag([-0.8, -0.8, 2.5, 1.0])

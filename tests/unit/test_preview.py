@@ -16,20 +16,20 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from gfscreen.budget import Budget
-from gfscreen.cli import main
+from gfscreen.screening.budget import Budget
+from gfscreen.command.cli import main
 from gfscreen.errors import UsageError
-from gfscreen.evidence import Evidence
-from gfscreen.extras import Extras
-from gfscreen.grid import ModelGrid
-from gfscreen.preview.case import ShownCase, shown_case
-from gfscreen.preview.heatmap import Fate, cell_voxels, cells, fates, heat_layer, paint, window_entries
-from gfscreen.preview.montage import cut_out, draw_montage
-from gfscreen.preview.page import Page, PageCase, page_case, render
-from gfscreen.preview.volumes import SmallVolumes
-from gfscreen.screening import Settings, screen
-from gfscreen.statistics.lesions import measure_lesions
-from gfscreen.windows import Window
+from gfscreen.screening.network_outputs import Evidence
+from gfscreen.run.optional_outputs import Extras
+from gfscreen.scan.grid import ModelGrid
+from gfscreen.results.preview.case import ShownCase, shown_case
+from gfscreen.results.preview.heatmap import Fate, cell_voxels, cells, fates, heat_layer, paint, window_entries
+from gfscreen.results.preview.montage import cut_out, draw_montage
+from gfscreen.results.preview.page import Page, PageCase, page_case, render
+from gfscreen.results.preview.volumes import SmallVolumes
+from gfscreen.screening.screening import Settings, screen
+from gfscreen.results.statistics.lesions import measure_lesions
+from gfscreen.screening.windows import Window
 from tests.helpers import (
     LESION_HU,
     TINY_PLAN,
@@ -267,7 +267,7 @@ class TestPage:
         assert len(html) < 50_000  # no viewer
 
     def test_a_cases_share_of_the_page(self, tmp_path):
-        from gfscreen.preview.run import Preview
+        from gfscreen.results.preview.run import Preview
 
         assert [Preview(tmp_path, n).case_mb for n in (1, 8, 16, 1000)] == [6.0, 6.0, 3.0, 1.0]
 
@@ -300,7 +300,7 @@ class TestPredict:
         def fault(*_: Any) -> None:
             raise RuntimeError("no ink")
 
-        monkeypatch.setattr("gfscreen.preview.run.draw_montage", fault)
+        monkeypatch.setattr("gfscreen.results.preview.run.draw_montage", fault)
         write_nifti(run.inputs / "a_0000.nii.gz", two_lesions(), AFFINE)
         screened = run(preview=tmp_path / "see")
         assert (screened.code, screened.only["status"], screened.written) == (1, "ok", ["a.nii.gz"])
@@ -319,7 +319,7 @@ class TestPredict:
         real = importlib.util.find_spec
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "matplotlib" else real(name))
         engine = constant_engine(1.0, 1.0)
-        monkeypatch.setattr("gfscreen.predict.load_engine", lambda *_, **__: engine)
+        monkeypatch.setattr("gfscreen.run.predict.load_engine", lambda *_, **__: engine)
         write_plan(tmp_path / "weights")
         write_nifti(tmp_path / "a_0000.nii.gz", two_lesions(), AFFINE)
         arguments = ["-i", f"{tmp_path}/a_0000.nii.gz", "-o", f"{tmp_path}/out", "--weights", f"{tmp_path}/weights"]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gfscreen.errors import OutputError
-from gfscreen.preview import markup, viewer, volumes
+from gfscreen.results.preview import markup, viewer, volumes
 
 
 def test_blocks_grow_along_the_finest_axis_until_it_fits():

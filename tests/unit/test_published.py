@@ -16,11 +16,11 @@ PatchMergingV2 = pytest.importorskip("monai.networks.nets.swin_unetr").PatchMerg
 
 from gfscreen.config import FocusConfig, GlanceConfig, preset_plan, read_plan  # noqa: E402 - torch is optional
 from gfscreen.errors import WeightsError  # noqa: E402
-from gfscreen.models.focus import LESION_CLASS, FocusProbability, LegacyPatchMerging, build_focus  # noqa: E402
-from gfscreen.models.glance import Glance, GlanceProbability  # noqa: E402
-from gfscreen.models.manifest import read_manifest, verify  # noqa: E402
-from gfscreen.models.published import convert_checkpoint  # noqa: E402
-from gfscreen.models.weights import init_weights, load_networks, save_weights, stored_precision  # noqa: E402
+from gfscreen.networks.models.focus import LESION_CLASS, FocusProbability, LegacyPatchMerging, build_focus  # noqa: E402
+from gfscreen.networks.models.glance import Glance, GlanceProbability  # noqa: E402
+from gfscreen.networks.models.manifest import read_manifest, verify  # noqa: E402
+from gfscreen.networks.models.published import convert_checkpoint  # noqa: E402
+from gfscreen.networks.models.weights import init_weights, load_networks, save_weights, stored_precision  # noqa: E402
 
 TINY_FOCUS = FocusConfig(feature_size=12, depths=(1, 2, 1, 1), num_heads=(1, 2, 2, 4), patch_merging="legacy")
 TINY_GLANCE = GlanceConfig("resnet10", (4, 8, 16, 32))

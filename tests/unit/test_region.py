@@ -6,12 +6,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from gfscreen.grid import to_model
-from gfscreen.overview import Overview
-from gfscreen.region import LUNG_SHARE, forced, region_of, split
-from gfscreen.report import region_detail
-from gfscreen.screening import Screening
-from gfscreen.volume import Geometry
+from gfscreen.scan.grid import to_model
+from gfscreen.scan.anatomy import Overview
+from gfscreen.scan.region import LUNG_SHARE, forced, region_of, split
+from gfscreen.run.report import region_detail
+from gfscreen.screening.screening import Screening
+from gfscreen.scan.volume import Geometry
 from tests.helpers import AIR_HU, LUNG_HU, TINY_PLAN, TISSUE_HU, axes_affine, volume_of
 
 SLICE_MM = 5.0

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from eval.__main__ import main
-from eval.reliability import FILES
+from eval.reliability.page import FILES
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 RESULTS = DOCS / "reliability"

@@ -17,13 +17,13 @@ from eval.__main__ import main
 from eval.report import embed, markup
 from eval.report.cases import CaseFiles, choose_cases, load_case
 from eval.report.challenge_tables import table2_lesions, table2_scans, table3, table4, table4_rows
-from eval.report.curve import GatePoint, at_gate, read_curve
+from eval.tuning.gate_curve import GatePoint, at_gate, read_curve
 from eval.report.figures import INK, Chart
 from eval.report.inputs import Efficiency, UsageError, read_efficiency, read_product_report, read_scores
 from eval.report.montage import axial_slices, place_of_interest
 from eval.report.screening import kept_share, stage_table, untrained
 from eval.tables import Table, to_latex, to_markdown
-from gfscreen.preview.volumes import FILL_ALPHA
+from gfscreen.results.preview.volumes import FILL_ALPHA
 
 SHAPE = (40, 32, 20)
 # Left, back, head: what most scanners write, and not the order in which the report shows.

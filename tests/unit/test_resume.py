@@ -16,7 +16,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813 - the field's usual name
 
 from gfscreen.errors import EngineError
-from gfscreen.volume import finished_lesion_ml, read_volume, write_empty_mask, write_mask
+from gfscreen.scan.volume import finished_lesion_ml, read_volume, write_empty_mask, write_mask
 from tests.helpers import (
     PAINTED_AFFINE,
     PAINTED_SHAPE,
@@ -196,8 +196,8 @@ class TestLastResort:
         assert (values.shape, int(values.max())) == (PAINTED_SHAPE, 0)
 
     def test_also_where_no_engine_can_be_loaded(self, run, monkeypatch, tmp_path):
-        from gfscreen.options import Options
-        from gfscreen.predict import predict
+        from gfscreen.run.options import Options
+        from gfscreen.run.predict import predict
 
         write_painted(run.inputs / "a_0000.nii.gz")
         (run.inputs / "b_0000.nii.gz").write_bytes(b"no image")
@@ -205,7 +205,7 @@ class TestLastResort:
         def refuse(*_: object, **__: object) -> None:
             raise EngineError("no engine")
 
-        monkeypatch.setattr("gfscreen.predict.load_engine", refuse)
+        monkeypatch.setattr("gfscreen.run.predict.load_engine", refuse)
         options = Options(run.inputs, run.output, run.weights, empty_mask_on_failure=True)
         assert predict(options) == 1
         assert [path.name for path in run.output.iterdir()] == ["a.nii.gz"]

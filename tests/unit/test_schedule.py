@@ -8,10 +8,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gfscreen.budget import Budget
-from gfscreen.engines.base import EngineInfo
-from gfscreen.schedule import Timetable, evenly_spread
-from gfscreen.windows import Window
+from gfscreen.screening.budget import Budget
+from gfscreen.networks.engines.base import EngineInfo
+from gfscreen.screening.schedule import Timetable, evenly_spread
+from gfscreen.screening.windows import Window
 from tests.helpers import FakeClock
 
 SIZE = (32, 32, 32)

@@ -11,9 +11,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from eval import scoring
+from eval.accuracy import parallel_scoring as scoring
 from eval.__main__ import main
-from eval.scoring import CaseScore, Job, default_jobs, score_all, score_case
+from eval.accuracy.parallel_scoring import CaseScore, Job, default_jobs, score_all, score_case
 
 SHAPE = (16, 14, 12)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from eval import score_benchmark
+from eval.accuracy import score_benchmark
 from eval.__main__ import main
 
 SHAPE, SPACING_MM = (90, 80, 60), (1.0, 1.0, 2.0)

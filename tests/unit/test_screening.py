@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gfscreen import screening
-from gfscreen.budget import Allowance, Budget, write_reserve_s
-from gfscreen.engines.base import EngineInfo
-from gfscreen.screening import Screening, Settings, focus, glance, screen
-from gfscreen.search import Glanced, most_suspicious_first
-from gfscreen.volume import Volume
-from gfscreen.windows import Stitcher, Window
+from gfscreen.screening import screening
+from gfscreen.screening.budget import Allowance, Budget, write_reserve_s
+from gfscreen.networks.engines.base import EngineInfo
+from gfscreen.screening.screening import Screening, Settings, focus, glance, screen
+from gfscreen.screening.screening_state import Glanced, most_suspicious_first
+from gfscreen.scan.volume import Volume
+from gfscreen.screening.windows import Stitcher, Window
 from tests.helpers import (
     AIR_HU,
     LESION_HU,

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gfscreen.budget import Budget, write_reserve_s
+from gfscreen.screening.budget import Budget, write_reserve_s
 from gfscreen.config import Plan
-from gfscreen.screening import Screening, Settings, screen
-from gfscreen.second_look import MIDDLE, SURE, centred_starts, second_look
-from gfscreen.windows import Stitcher
+from gfscreen.screening.screening import Screening, Settings, screen
+from gfscreen.screening.second_look import MIDDLE, SURE, centred_starts, second_look
+from gfscreen.screening.windows import Stitcher
 from tests.helpers import (
     LESION_HU,
     TINY_PLAN,

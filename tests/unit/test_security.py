@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import gfscreen
-from eval.bright import write_bright_weights
+from eval.reliability.threshold_engine import write_bright_weights
 from tests.helpers import LESION_HU, paint, read_mask, write_nifti
 
 PACKAGE = Path(gfscreen.__file__).parent
@@ -66,7 +66,7 @@ class TestNoPickle:
             "import numpy, scipy.ndimage, SimpleITK, nibabel, openvino\n"
             "def mine(*_, **__): sys.exit('something was unpickled')\n"
             "pickle.load = pickle.loads = pickle.Unpickler = pickle._Unpickler = mine\n"
-            "from gfscreen.cli import main\n"
+            "from gfscreen.command.cli import main\n"
             f"sys.exit(main({arguments!r}))"
         )
         environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
@@ -165,7 +165,7 @@ def test_openvino_runs_without_its_telemetry(tmp_path):
     write_nifti(tmp_path / "in" / "a_0000.nii.gz", np.full((36, 32, 30), LESION_HU, np.int16), AFFINE)
     arguments = ["-q", "predict", "-i", "in", "-o", "out", "--weights", str(weights), "--engine", "openvino"]
     code = (
-        "import sys; from gfscreen.cli import main\n"
+        "import sys; from gfscreen.command.cli import main\n"
         f"code = main({arguments!r})\n"
         "assert sys.modules.get('openvino_telemetry') is None\n"
         "sys.exit(code)"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from eval.soak import slope_mb_per_case, soak
+from eval.reliability.soak import slope_mb_per_case, soak
 
 
 def test_slope():

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from eval.__main__ import main
-from eval.compare import compare_runs
-from eval.statistics import bootstrap_ratio, case_ranks, describe, paired_permutation, resample_counts, wilson
+from eval.accuracy.compare import compare_runs
+from eval.accuracy.statistics import bootstrap_ratio, case_ranks, describe, paired_permutation, resample_counts, wilson
 
 HEAD = "Name,Lesion_DSC,Lesion_NSD,scan_detection\n"
 
@@ -116,7 +116,7 @@ def test_drawn_permutation_is_near_the_exact_one_and_never_zero(monkeypatch):
     rng = np.random.default_rng(4)
     differences = rng.normal(0.3, 1, 15)
     exact = paired_permutation(differences)
-    monkeypatch.setattr("eval.statistics.EXACT_UP_TO", 0)
+    monkeypatch.setattr("eval.accuracy.statistics.EXACT_UP_TO", 0)
     assert paired_permutation(differences) == pytest.approx(exact, abs=0.02)
     assert paired_permutation(np.full(40, 1.0), permutations=500) == 1 / 501
 

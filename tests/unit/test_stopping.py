@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gfscreen.cli import main
+from gfscreen.command.cli import main
 from gfscreen.files import write_atomically
 from gfscreen.stopping import Stopped, stop_on_signals, unstoppable
 from tests.helpers import bright_engine, paint, read_mask, untouched_logging, write_nifti, write_plan
@@ -122,7 +122,7 @@ class TestRun:
             return outline(patch)
 
         engine.outline = stopping
-        monkeypatch.setattr("gfscreen.predict.load_engine", lambda *_, **__: engine)
+        monkeypatch.setattr("gfscreen.run.predict.load_engine", lambda *_, **__: engine)
         weights, report = write_plan(tmp_path / "w"), tmp_path / "report.json"
         arguments = ["predict", "-i", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--weights", str(weights)]
         with untouched_logging():

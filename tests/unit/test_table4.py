@@ -10,10 +10,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from eval import table4
+from eval.efficiency import table4
 from eval.__main__ import main
 from eval.efficiency import UsageError
-from eval.table4 import SIZES, Size, build_table, choose_sizes, find_real, table_row, verdict
+from eval.efficiency.table4 import SIZES, Size, build_table, choose_sizes, find_real, table_row, verdict
 from eval.tables import MISSING, Table, escape_latex, interval, number, spread, to_latex, to_markdown, write_table
 
 SMALL = (Size("0001", 4, (1.0, 1.0, 5.0), "chest", 31, 14044, in_plane=8), Size("0029", 6, (1.0, 1.0, 1.0), in_plane=8))

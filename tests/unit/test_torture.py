@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eval.torture.case import AFFINE, SHAPE
-from eval.torture.judge import Wrong, check_geometry, check_place, read_mask
-from eval.torture.patient import Patient, paint
-from eval.torture.run import all_cases, torture
-from eval.torture.store import save
-from eval.torture.table import by_class, markdown
+from eval.reliability.torture.case import AFFINE, SHAPE
+from eval.reliability.torture.judge import Wrong, check_geometry, check_place, read_mask
+from eval.reliability.torture.patient import Patient, paint
+from eval.reliability.torture.run import all_cases, torture
+from eval.reliability.torture.store import save
+from eval.reliability.torture.table import by_class, markdown
 
 pytest.importorskip("openvino")
 # Cheap ones, of every class.

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from gfscreen.models.weights import load_networks
+from gfscreen.networks.models.weights import load_networks
 from gfscreen.training.settings import settings_from
-from gfscreen.training.state import read_checkpoint
+from gfscreen.training.learning.state import read_checkpoint
 from tests.helpers import write_training_list
 
 ROOT = Path(__file__).parents[2]

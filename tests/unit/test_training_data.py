@@ -8,13 +8,13 @@ import pytest
 
 from gfscreen.config import preset_plan
 from gfscreen.errors import InputError, UsageError
-from gfscreen.training.augmentation import distort
-from gfscreen.training.data import Scan, load_scan, on_dev_side, prepare_scan, read_list
-from gfscreen.training.lesions import Shape
+from gfscreen.training.synthesis.augmentation import distort
+from gfscreen.training.data.lists import Scan, load_scan, on_dev_side, prepare_scan, read_list
+from gfscreen.training.synthesis.lesion_bank import Shape
 from gfscreen.training.objectives import IGNORE
-from gfscreen.training.sampling import Mix, Sampler, Source
+from gfscreen.training.data.sampling import Mix, Sampler, Source
 from gfscreen.training.settings import settings_from
-from gfscreen.training.tissue import tissue_map
+from gfscreen.training.synthesis.tissue import tissue_map
 
 SHAPE, SPACING = (120, 100, 40), (1.5, 1.5, 3.0)
 PLAN = preset_plan("fast")

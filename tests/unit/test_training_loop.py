@@ -18,14 +18,17 @@ import torch
 from gfscreen import files
 from gfscreen.config import FocusConfig, GlanceConfig
 from gfscreen.errors import OutputError, UsageError, WeightsError
-from gfscreen.models.weights import load_networks
-from gfscreen.training import assemble, cli, loop, state
-from gfscreen.training.data import read_list
-from gfscreen.training.distributed import World
-from gfscreen.training.evaluate import score_crop
-from gfscreen.training.sampling import Sample
+from gfscreen.networks.models.weights import load_networks
+from gfscreen.training.learning import assemble
+from gfscreen.command import training_commands as cli
+from gfscreen.training.learning import loop
+from gfscreen.training.learning import state
+from gfscreen.training.data.lists import read_list
+from gfscreen.training.learning.distributed import World
+from gfscreen.training.learning.validation import score_crop
+from gfscreen.training.data.sampling import Sample
 from gfscreen.training.settings import Settings
-from gfscreen.training.starting import build_run
+from gfscreen.training.learning.initialisation import build_run
 from tests.helpers import write_training_list
 
 ALONE = World(0, 1, torch.device("cpu"))

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from gfscreen.config import preset_plan
-from gfscreen.training import pack
-from gfscreen.training.data import load_scan, read_list
+from gfscreen.training.data import pack
+from gfscreen.training.data.lists import load_scan, read_list
 
 SHAPE, SPACING = (120, 100, 40), (1.5, 1.5, 3.0)
 PLAN = preset_plan("fast")

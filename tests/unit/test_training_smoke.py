@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from gfscreen.training.state import read_checkpoint
+from gfscreen.training.learning.state import read_checkpoint
 
 ROOT = Path(__file__).parents[2]
 

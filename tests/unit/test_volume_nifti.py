@@ -15,8 +15,8 @@ import SimpleITK as sitk  # noqa: N813 - the field's usual name
 from numpy.typing import NDArray
 
 from gfscreen.errors import InputError, OutputError
-from gfscreen.volume import Geometry, read_volume, write_mask
-from gfscreen.volume.nifti import encode_mask, read_geometry
+from gfscreen.scan.volume import Geometry, read_volume, write_mask
+from gfscreen.scan.volume.nifti import encode_mask, read_geometry
 from tests.helpers import (
     affine_of,
     assert_same_geometry,
@@ -339,7 +339,7 @@ class TestRefusedBeforeAllocation:
         def fail(*_: Any) -> None:
             pytest.fail("the voxels were allocated")
 
-        monkeypatch.setattr("gfscreen.volume.nifti._read_array", fail)
+        monkeypatch.setattr("gfscreen.scan.volume.nifti._read_array", fail)
 
     @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
     def test_the_largest_header_there_is(self, tmp_path, suffix):
@@ -369,7 +369,7 @@ class TestRefusedBeforeAllocation:
         path.write_bytes(bytes(nifti_header((400, 400, 300), sform=np.diag([1.0, 1.0, 1.0, 1.0])).binaryblock))
         with path.open("r+b") as stream:
             stream.truncate(352 + 400 * 400 * 300 * 2)
-        monkeypatch.setattr("gfscreen.volume.memory.available_bytes", lambda: GIB // 4)
+        monkeypatch.setattr("gfscreen.scan.volume.memory.available_bytes", lambda: GIB // 4)
         # 48e6 voxels: 7 bytes each, and 16 bytes for each of 16e6 model voxels of 3 mm3: 592e6 bytes.
         message = error_of(path)
         assert "400x400x300 voxels need about 0.6 GiB, 0.2 GiB are available" in message
@@ -497,7 +497,7 @@ class TestOddHeaders:
 
 class TestMaskBytes:
     def test_are_gzip_for_everyone_and_always_the_same(self, tmp_path):
-        from gfscreen.volume.nifti import encode_mask
+        from gfscreen.scan.volume.nifti import encode_mask
 
         scan = write_nifti(tmp_path / "a.nii.gz", np.zeros((7, 6, 5), np.int16))
         geometry = read_volume(scan).geometry

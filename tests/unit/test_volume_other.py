@@ -11,7 +11,7 @@ import SimpleITK as sitk  # noqa: N813 - the field's usual name
 from numpy.typing import NDArray
 
 from gfscreen.errors import InputError
-from gfscreen.volume import read_volume, write_mask
+from gfscreen.scan.volume import read_volume, write_mask
 from tests.helpers import read_mask, rotation
 
 SHAPE = (4, 3, 5)

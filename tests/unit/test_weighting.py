@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gfscreen.training.objectives import IGNORE
-from gfscreen.training.weighting import small_lesion_weight
+from gfscreen.training.learning.lesion_weights import small_lesion_weight
 
 VOXEL_ML = 0.003
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gfscreen.config import HUWindow, HUWindows, Plan
-from gfscreen.windows import (
+from gfscreen.screening.windows import (
     Stitcher,
     all_starts,
     apply_hu_window,

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from gfscreen.config import FocusConfig, GlanceConfig, Plan, from_json, preset_plan
 from gfscreen.errors import UsageError
-from gfscreen.training.sampling import KINDS, Mix
+from gfscreen.training.data.sampling import KINDS, Mix
 
 Stage = Literal["focus", "glance", "joint"]
 Gate = Literal["none", "ce", "grpo_detection", "grpo_dice"]

@@ -1,0 +1,1 @@
+"""How good masks are: DSC, NSD, detection, comparison of runs, checks of masks."""

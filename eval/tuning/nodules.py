@@ -1,0 +1,173 @@
+"""The Focus on the LIDC nodules of patients that training never saw: Dice against both outlines, with intervals.
+
+`python -m eval nodules --weights DIR --data LIST.json --cache DIR -o OUT`
+
+Every dev nodule is blended into the lung of a dev scan (seeded place, turn and size, as in training) and read in one
+sub-volume of the plan's size, by the engine that `predict` would use, with its second look. Dice is taken within 10 mm
+of the nodule, and over the whole sub-volume, where every false positive counts. Both the tight outline that is trained
+on and LIDC's loose one are reported. Intervals resample patients: nodules of one patient go together.
+
+How hard a nodule is depends on where it lands. `--placements N` puts each in N places, one after the other: a mean
+with less chance in it. The first place is the same for every N.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eval.accuracy.statistics import bootstrap_ratio
+from gfscreen.config import Plan, read_plan
+from gfscreen.networks.engines.base import Engine, FloatArray
+from gfscreen.networks.engines.select import load_engine
+from gfscreen.screening.findings import drop_unlikely
+from gfscreen.screening.second_look import SURE
+from gfscreen.training.data.lists import DataList, load_scans, read_list
+from gfscreen.training.learning.validation import score_crop
+from gfscreen.training.synthesis.lesion_bank import Nodule
+from gfscreen.training.objectives import LESION_CLASS
+from gfscreen.training.data.sampling import Mix, Sample, Sampler, Source, load_lesions
+
+logger = logging.getLogger(__name__)
+
+SEED = 20_261
+SIZES_ML = (0.0, 0.1, 0.5, 2.0, float("inf"))
+
+
+@dataclass(frozen=True)
+class NoduleScore:
+    """One nodule in one place. dice_*: with the tight or loose outline, near (10 mm) or over the whole sub-volume."""
+
+    name: str
+    patient: str
+    placement: int
+    volume_ml: float
+    touched: bool
+    dice_near: float
+    dice_whole: float
+    dice_near_loose: float
+    false_positive_ml: float
+
+
+def nodule_samples(
+    sampler: Sampler, nodules: Iterable[Nodule], plan: Plan, placement: int = 0
+) -> Iterable[tuple[Nodule, Sample]]:
+    """Each nodule in one sub-volume of a dev scan; those that found no place in 20 tries are left out."""
+    for index, nodule in enumerate(nodules):
+        sampler.source = replace(sampler.source, nodules=(nodule,))
+        rng = np.random.default_rng([SEED, index, placement] if placement else [SEED, index])
+        sample = sampler.draw_plain(rng, plan.sub_volume_voxels, kind="nodules")
+        if sample.inserted:
+            yield nodule, sample
+
+
+def read_sub_volume(image: FloatArray, engine: Engine, plan: Plan) -> FloatArray:
+    """Lesion probability of one sub-volume (x, y, z), as screening has it: what Focus is sure of is looked at twice.
+
+    The second look cannot move where there is but one sub-volume: it is the same, mirrored.
+    """
+    probability: FloatArray = engine.focus(image[None])[0]
+    if plan.second_look > 0 and (probability > SURE).any():
+        mirrored = np.ascontiguousarray(image[None, ..., ::-1])
+        probability = np.mean([probability, engine.focus(mirrored)[0][..., ::-1]], axis=0, dtype=np.float32)
+    return probability
+
+
+def score_nodule(nodule: Nodule, sample: Sample, engine: Engine, plan: Plan, placement: int = 0) -> NoduleScore:
+    """Read the sub-volume and compare the mask, cut and freed of unlikely findings by the plan, with both outlines."""
+    assert sample.loose is not None
+    probability = read_sub_volume(sample.image, engine, plan)
+    drop_unlikely(probability, None, threshold=plan.lesion_threshold, peak=plan.finding_peak)
+    predicted = probability > plan.lesion_threshold
+    tight = score_crop(predicted, sample, plan.spacing_mm)
+    wider = np.where(sample.loose & (sample.label != LESION_CLASS), LESION_CLASS, sample.label).astype(np.uint8)
+    loose = score_crop(predicted, replace(sample, label=wider), plan.spacing_mm)
+    return NoduleScore(
+        nodule.name, nodule.patient, placement, tight.lesion_ml, tight.touched, tight.dice_near, tight.dice,
+        loose.dice_near, tight.false_positive_ml,
+    )  # fmt: skip
+
+
+def by_patient(scores: Sequence[NoduleScore], field: str) -> dict[str, Any]:
+    """Mean of a field over readings with a bootstrap over patients. n: readings, a nodule has one in each place."""
+    patients = sorted({s.patient for s in scores})
+    own = {p: [float(getattr(s, field)) for s in scores if s.patient == p] for p in patients}
+    estimate = bootstrap_ratio([sum(own[p]) for p in patients], [len(own[p]) for p in patients])
+    return {**estimate.as_dict(), "n": len(scores), "patients": len(patients)}
+
+
+def summarise(scores: Sequence[NoduleScore]) -> dict[str, Any]:
+    """Means with intervals over all nodules and by size."""
+    measured = ("dice_near", "dice_whole", "dice_near_loose", "false_positive_ml", "touched")
+
+    def table(own: Sequence[NoduleScore]) -> dict[str, Any]:
+        return {name: by_patient(own, name) for name in measured}
+
+    result: dict[str, Any] = {"all": table(scores)} if scores else {}
+    for low, high in pairwise(SIZES_ML):
+        if own := [s for s in scores if low <= s.volume_ml < high]:
+            result[f"{low:g}-{high:g} ml"] = table(own)
+    return result
+
+
+def evaluate(
+    data: DataList, cache: Path, plan: Plan, engine: Engine, limit: int | None = None, placements: int = 1
+) -> list[NoduleScore]:
+    """Scores of the dev nodules in the dev scans of the list, the first `limit` of them if given, in so many places."""
+    scans = tuple(load_scans(data.validation, data, plan, cache))
+    nodules, _ = load_lesions(data, dev=True)
+    sampler = Sampler(Source(scans, nodules), plan, Mix(nodules=1, nodules_per_crop=1))
+    scores = []
+    for placement in range(placements):
+        for nodule, sample in nodule_samples(sampler, nodules[:limit], plan, placement):
+            scores.append(score_nodule(nodule, sample, engine, plan, placement))
+            if len(scores) % 20 == 0:
+                logger.info("%d readings, mean Dice near %.3f", len(scores), np.mean([s.dice_near for s in scores]))
+    return scores
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `python -m eval nodules`."""
+    parser.add_argument("--weights", type=Path, required=True, help="weights folder")
+    parser.add_argument("--data", type=Path, required=True, help="data list with a validation side and nodules")
+    parser.add_argument("--cache", type=Path, required=True, help="folder of prepared scans")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder for nodules.csv and nodules.json")
+    parser.add_argument("--engine", choices=("auto", "torch", "openvino"), default="auto")
+    parser.add_argument("--precision", choices=("auto", "fp32"), default="auto")
+    parser.add_argument("--limit", type=int, help="only the first N nodules")
+    parser.add_argument(
+        "--placements",
+        type=int,
+        default=1,
+        choices=range(1, 101),
+        metavar="N",
+        help="places for each nodule (default: 1)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Score the nodules. Exit 0; errors are raised for the caller."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    plan = read_plan(args.weights)
+    engine = load_engine(
+        args.weights, device="cpu", engine=args.engine, precision=args.precision, gpu_memory_limit_mb=None
+    )
+    scores = evaluate(read_list(args.data), args.cache, plan, engine, args.limit, args.placements)
+    args.output.mkdir(parents=True, exist_ok=True)
+    with (args.output / "nodules.csv").open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, [field.name for field in fields(NoduleScore)])
+        writer.writeheader()
+        writer.writerows(asdict(score) for score in scores)
+    summary = {"engine": asdict(engine.info), "seed": SEED, **summarise(scores)}
+    (args.output / "nodules.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    logger.info("%s", json.dumps(summary.get("all"), indent=1))
+    return 0

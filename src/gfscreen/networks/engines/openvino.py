@@ -1,0 +1,142 @@
+"""OpenVINO on the CPU: starts without torch and runs these networks several times faster than eager torch."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gfscreen.networks.engines.base import EngineInfo, FloatArray
+from gfscreen.networks.engines.cpus import usable_cpus
+from gfscreen.errors import EngineError, UsageError
+from gfscreen.networks.models.manifest import verify
+
+EXPORT_FOLDER = "openvino"
+GLANCE_MODEL = "glance.xml"
+FOCUS_MODEL = "focus.xml"
+# In the export's manifest: seconds of one sub-volume where it was made. Only their ratio is used.
+SECONDS_KEY = "seconds"
+
+
+def _precision(core: Any, wanted: str) -> str:
+    """OpenVINO's name of the precision: `bf16` where the CPU computes in it, `f32` elsewhere or when asked.
+
+    Raises UsageError for bf16 on a CPU that would only emulate it.
+    """
+    has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if wanted == "bf16" and not has_bf16:
+        raise UsageError("--precision bf16: this CPU does not compute in bfloat16; use auto or fp32")
+    return "bf16" if has_bf16 and wanted != "fp32" else "f32"
+
+
+def import_openvino() -> Any:
+    """OpenVINO without its telemetry, which leaves files in the home folder and sends usage over the network.
+
+    Raises ImportError where OpenVINO is not installed.
+    """
+    # None has the import fail, for which OpenVINO is prepared; whoever has imported it before keeps it.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
+
+
+@functools.cache
+def core() -> Any:
+    """The process's one OpenVINO Core, made in a thread that ends, and never dropped. Raises ImportError.
+
+    The CPU plugin gives the thread that makes it a stack of its own for signals, and when it goes puts back the stack
+    that was there before, even if an earlier plugin's that is freed: the next signal then crashes the process (seen in
+    2026.4 with several Cores in the main thread and SIGTERM).
+    """
+    openvino = import_openvino()
+
+    def make() -> Any:
+        made = openvino.Core()
+        made.get_property("CPU", "OPTIMIZATION_CAPABILITIES")  # only now is the plugin made
+        return made
+
+    with ThreadPoolExecutor(1, thread_name_prefix="openvino-core") as thread:
+        return thread.submit(make).result()
+
+
+class OpenVINOEngine:
+    """Runs an export made by `gfscreen export`.
+
+    folder: the export, verified against its manifest. precision: `auto` (bf16 where the CPU has it), `bf16` or `fp32`.
+    Focus compiles in a thread of its own while Glance already runs; what fails there is raised by the first `focus`.
+    Raises WeightsError for a damaged export, EngineError if OpenVINO cannot load it, UsageError for a precision that
+    this CPU does not have.
+    """
+
+    def __init__(self, folder: Path, *, precision: str, reason: str) -> None:
+        manifest = verify(folder)
+        try:
+            self._core = core()
+        except ImportError as error:
+            raise EngineError(f"OpenVINO is not installed ({error}); pip install 'gfscreen[cpu]'") from error
+        self.glance_batch = self.focus_batch = 1
+        self._folder = folder
+        self._settings = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": _precision(self._core, precision),
+            "INFERENCE_NUM_THREADS": str(usable_cpus()),
+            "ENABLE_CPU_PINNING": "NO",
+        }
+        compiled = self._compile(GLANCE_MODEL)
+        self._glance = compiled.create_infer_request()
+        background = ThreadPoolExecutor(1, thread_name_prefix="compile-focus")
+        self._focus: Future[Any] = background.submit(lambda: self._compile(FOCUS_MODEL).create_infer_request())
+        background.shutdown(wait=False)
+        # Asked of the compiled network: what it computes in, not what was wished for.
+        used = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        glance_s = self._time_glance(compiled)
+        focus_s = _focus_s(glance_s, manifest.info.get(SECONDS_KEY))
+        self.info = EngineInfo("openvino", "cpu", {"f32": "fp32"}.get(used, used), reason, glance_s, focus_s)
+
+    def _compile(self, name: str) -> Any:
+        try:
+            return self._core.compile_model(str(self._folder / name), "CPU", self._settings)
+        except RuntimeError as error:
+            raise EngineError(
+                f"{self._folder}: OpenVINO cannot load the networks ({str(error).splitlines()[0]})"
+            ) from error
+
+    def _time_glance(self, compiled: Any) -> float:
+        """Seconds of the first Glance, on nothing: what a deadline counts with before there is a real one."""
+        start = time.monotonic()
+        self._glance.infer([np.zeros(tuple(compiled.input(0).shape), np.float32)])
+        return time.monotonic() - start
+
+    @staticmethod
+    def _run(request: Any, batch: FloatArray) -> FloatArray:
+        # Exports have a fixed batch of one: larger ones gain nothing on a CPU and would double the activations.
+        results = [np.array(request.infer([patch[None, None]])[0], np.float32) for patch in batch]
+        return np.concatenate(results)
+
+    def glance(self, batch: FloatArray) -> FloatArray:
+        """Probability of "lesion" per sub-volume, (n,)."""
+        return self._run(self._glance, batch)
+
+    def focus(self, batch: FloatArray) -> FloatArray:
+        """Lesion probability per voxel, (n, x, y, z). Waits until Focus is compiled; raises EngineError if it fails."""
+        return self._run(self._focus.result(), batch)
+
+    def release(self) -> None:
+        """Nothing: no GPU is used."""
+
+    def peak_gpu_mb(self) -> float | None:
+        """None: no GPU is used."""
+        return None
+
+
+def _focus_s(glance_s: float, measured: Any) -> float | None:
+    """Expected seconds of Focus: Glance's, times the ratio of both where the export was made; None without one."""
+    if not isinstance(measured, dict) or not measured.get("glance") or not measured.get("focus"):
+        return None
+    return glance_s * float(measured["focus"]) / float(measured["glance"])

@@ -1,0 +1,105 @@
+"""Weights on disk as safetensors: save, load, and a seeded untrained pair.
+
+Floating-point tensors keep the precision they are given; buffers that the architecture fixes (Swin's position index,
+batch-norm counters) are left out.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from gfscreen.config import PLAN_FILE, Plan, plan_to_json, read_plan
+from gfscreen.errors import WeightsError
+from gfscreen.files import write_atomically
+from gfscreen.networks.models.focus import build_focus
+from gfscreen.networks.models.glance import Glance
+from gfscreen.networks.models.manifest import FOCUS_FILE, GLANCE_FILE, Manifest, verify, write_manifest
+from gfscreen.version import __version__
+
+_DERIVED_SUFFIXES = ("num_batches_tracked", "relative_position_index")
+
+
+def build_networks(plan: Plan) -> tuple[Glance, nn.Module]:
+    """Both networks of a plan with fresh weights, in training mode."""
+    return Glance(plan.glance), build_focus(plan.focus)
+
+
+def stored_state(state: dict[str, Tensor], dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+    """The tensors of a state that are stored, contiguous on the CPU; floats cast to `dtype` if one is given."""
+    kept = {name: value for name, value in state.items() if not name.endswith(_DERIVED_SUFFIXES)}
+    return {
+        name: (value.to(dtype) if dtype is not None and value.is_floating_point() else value)
+        .detach()
+        .cpu()
+        .contiguous()
+        for name, value in kept.items()
+    }
+
+
+def load_state(network: nn.Module, state: dict[str, Tensor], source: str) -> None:
+    """Load a stored state; every tensor that is not derived must be there, and no other. Raises WeightsError."""
+    own = network.state_dict()
+    expected = {name for name in own if not name.endswith(_DERIVED_SUFFIXES)}
+    given = {name for name in state if not name.endswith(_DERIVED_SUFFIXES)}
+    problem = None
+    if missing := sorted(expected - given):
+        problem = f"{len(missing)} tensors are missing, first {missing[0]}"
+    elif unknown := sorted(given - expected):
+        problem = f"{len(unknown)} tensors are unknown, first {unknown[0]}"
+    elif wrong := [name for name in sorted(given) if own[name].shape != state[name].shape]:
+        name = wrong[0]
+        problem = f"{name} has shape {tuple(state[name].shape)}, the plan says {tuple(own[name].shape)}"
+    if problem:
+        raise WeightsError(f"{source}: does not fit the plan: {problem}; use the plan that the weights were made with")
+    network.load_state_dict({name: state[name].to(own[name].dtype) for name in expected}, strict=False)
+
+
+def save_weights(
+    folder: Path,
+    plan: Plan,
+    glance_state: dict[str, Tensor],
+    focus_state: dict[str, Tensor],
+    *,
+    precision: Literal["keep", "float16", "float32"] = "float16",
+    info: dict[str, Any] | None = None,
+) -> Manifest:
+    """Write a weights folder; each file appears whole, the manifest last."""
+    dtype = {"keep": None, "float16": torch.float16, "float32": torch.float32}[precision]
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / PLAN_FILE, (json.dumps(plan_to_json(plan), indent=2) + "\n").encode())
+    for name, state in ((GLANCE_FILE, glance_state), (FOCUS_FILE, focus_state)):
+        write_atomically(folder / name, safetensors.torch.save(stored_state(state, dtype)))
+    origin = {"preset": plan.preset, "weights": plan.weights, "gfscreen": __version__, **(info or {})}
+    return write_manifest(folder, [PLAN_FILE, GLANCE_FILE, FOCUS_FILE], origin)
+
+
+def load_networks(folder: Path) -> tuple[Plan, Glance, nn.Module]:
+    """Verify a weights folder and build both networks from it, in evaluation mode, float32, on the CPU."""
+    verify(folder)
+    plan = read_plan(folder)
+    glance, focus = build_networks(plan)
+    for network, name in ((glance, GLANCE_FILE), (focus, FOCUS_FILE)):
+        load_state(network, safetensors.torch.load_file(folder / name), str(folder / name))
+        network.eval()
+    return plan, glance, focus
+
+
+def stored_precision(path: Path) -> str:
+    """`float16` if every floating-point tensor of the file is, else `float32`."""
+    with safetensors.safe_open(path, framework="pt") as tensors:
+        kinds = {tensors.get_slice(name).get_dtype() for name in tensors.keys()}  # noqa: SIM118 - not a mapping
+    return "float16" if kinds <= {"F16", "I64", "I32"} else "float32"
+
+
+def init_weights(folder: Path, plan: Plan, seed: int) -> Manifest:
+    """Write an untrained, seeded weights folder: for tests, timing and the demo before trained weights are there."""
+    torch.manual_seed(seed)
+    glance, focus = build_networks(plan)
+    return save_weights(folder, plan, glance.state_dict(), focus.state_dict(), info={"seed": seed})

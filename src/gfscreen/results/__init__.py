@@ -1,0 +1,1 @@
+"""What is made of masks: `statistics` measures lesions, `preview` draws them."""

@@ -1,0 +1,107 @@
+"""A scan with its mask and its lesions, ready to be drawn: everything in RAS order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gfscreen.config import HUWindow, HUWindows, RegionName
+from gfscreen.screening.network_outputs import Evidence
+from gfscreen.scan.anatomy import Overview, look, ras_affine, ras_spacing, ras_view
+from gfscreen.results.preview.volumes import Box, body_box
+from gfscreen.scan.region import RegionSplit, split
+from gfscreen.results.statistics.lesions import Lesion
+from gfscreen.scan.volume import Volume
+
+Voxel = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class ShownCase:
+    """A case to draw.
+
+    marked: bool (x, y, z), the mask in the scan's RAS view. evidence: None for a mask from elsewhere.
+    status: `ok` or `degraded`, as in the report.
+    """
+
+    name: str
+    status: str
+    volume: Volume
+    marked: NDArray[np.bool_]
+    lesions: Sequence[Lesion]
+    overview: Overview
+    region: RegionSplit
+    evidence: Evidence | None = None
+
+    @property
+    def hu(self) -> NDArray[Any]:
+        """The scan, int16 (x, y, z)."""
+        return ras_view(self.volume.hu, self.volume)
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Spacing along x, y, z."""
+        return ras_spacing(self.volume)
+
+    @cached_property
+    def affine_ras_mm(self) -> NDArray[np.float64]:
+        """4x4, voxel (x, y, z) to RAS mm."""
+        return ras_affine(self.volume)
+
+    @cached_property
+    def body_box(self) -> Box:
+        """Box around body and mask."""
+        return body_box(self.hu.shape, self.spacing_mm, self.overview, [self.marked])
+
+    def region_at(self, z: int) -> RegionName:
+        """Region of axial slice `z`."""
+        coarse = min(z // self.overview.step_voxels[2], len(self.region.chest) - 1)
+        return "chest" if self.region.chest[coarse] else "abdomen"
+
+    def window_at(self, z: int) -> HUWindow:
+        """HU window of axial slice `z`: that of its region."""
+        return HUWindows().of(self.region_at(z))
+
+    def voxel_of(self, file_voxel: Sequence[int]) -> Voxel:
+        """The voxel (x, y, z) of a file's voxel (i, j, k)."""
+        axes, flips = self.volume.geometry.ras_axes
+        shape = self.volume.geometry.shape
+        x, y, z = (
+            shape[axis] - 1 - file_voxel[axis] if flip else file_voxel[axis]
+            for axis, flip in zip(axes, flips, strict=True)
+        )
+        return x, y, z
+
+    def position_of(self, lps_mm: Sequence[float]) -> NDArray[np.float64]:
+        """Position in voxels (3,), fractions included, of a point in LPS mm."""
+        ras = np.array([-lps_mm[0], -lps_mm[1], lps_mm[2], 1.0])
+        position: NDArray[np.float64] = (np.linalg.inv(self.affine_ras_mm) @ ras)[:3]
+        return position
+
+    @property
+    def place_of_interest(self) -> Voxel:
+        """A voxel of the largest lesion, else the middle of the body."""
+        if self.lesions:
+            return self.voxel_of(self.lesions[0].inside_voxel)
+        x, y, z = ((int(side.start) + int(side.stop)) // 2 for side in self.body_box)
+        return x, y, z
+
+
+def shown_case(
+    name: str,
+    status: str,
+    volume: Volume,
+    mask: NDArray[np.generic],
+    lesions: Sequence[Lesion],
+    region: RegionSplit | None = None,
+    evidence: Evidence | None = None,
+) -> ShownCase:
+    """Make a case ready to draw from a scan and its mask (i, j, k); the region is decided here if it is not given."""
+    overview = look(volume)
+    marked = ras_view(np.greater(mask, 0), volume).astype(bool, copy=False)
+    return ShownCase(name, status, volume, marked, lesions, overview, region or split(overview), evidence)

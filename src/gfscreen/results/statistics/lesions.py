@@ -1,0 +1,188 @@
+"""The lesions of a mask, each measured in the patient's frame.
+
+A lesion is a 26-connected part of the mask. Everything is computed on the scan's RAS view (x to the right, y to the
+front, z to the head), so the order and direction of the file's axes change nothing but the voxel indices that are
+reported. Axial means: across the file axis that runs closest to head-feet. A tilted scan is measured in its own
+slices, as a reader sees it; `axial_tilt_deg` says by how much they are tilted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from gfscreen.screening.network_outputs import Evidence
+from gfscreen.scan.anatomy import ras_affine, ras_view
+from gfscreen.results.statistics.axes import measure_section, plane_metric
+from gfscreen.scan.volume import Volume
+
+Point = tuple[float, float, float]
+Voxel = tuple[int, int, int]
+_RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """One lesion. Voxels are (i, j, k) of the file, counted from 0; positions are LPS mm, as in DICOM.
+
+    id: 1 is the largest. axes_slice: the slice in which both axes were measured. slices: first and last slice, both
+    included, along the scan's `slice_axis`. inside_voxel: a voxel of the lesion in the axes' slice, nearest to that
+    slice's centre. hu_sd: population standard deviation. touches_border: the lesion reaches the edge of the scan, so
+    its size is a lower bound. glance_probability: the highest of the sub-volumes that contain the centroid.
+    focus_probability: the mean inside the lesion. Both None where they are not known.
+    """
+
+    id: int
+    voxels: int
+    volume_mm3: float
+    long_axis_mm: float
+    short_axis_mm: float
+    axes_slice: int
+    long_axis_ends_mm: tuple[Point, Point]
+    short_axis_ends_mm: tuple[Point, Point]
+    centroid_mm: Point
+    centroid_voxel: Point
+    inside_voxel: Voxel
+    slices: tuple[int, int]
+    hu_mean: float
+    hu_sd: float
+    touches_border: bool
+    glance_probability: float | None
+    focus_probability: float | None
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A connected part: its first voxel in the RAS view, and which voxels of its box belong to it (x, y, z)."""
+
+    start: NDArray[np.intp]
+    inside: NDArray[np.bool_]
+
+    @property
+    def stop(self) -> NDArray[np.intp]:
+        return self.start + self.inside.shape
+
+
+def axial_tilt_deg(volume: Volume) -> float:
+    """Angle between the slices' normal and head-feet, degrees; 0 for a scan whose slices are axial."""
+    x, y, _ = ras_affine(volume)[:3, :3].T
+    normal = np.cross(x, y)
+    cosine = abs(normal[2]) / np.linalg.norm(normal)
+    return float(np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0))))
+
+
+def measure_lesions(volume: Volume, mask: NDArray[np.generic], evidence: Evidence | None = None) -> list[Lesion]:
+    """Every lesion of a mask, the largest first; equal ones from left to right, back to front, feet to head.
+
+    Args:
+        volume: the scan.
+        mask: (i, j, k) on the scan's grid; whatever is above 0 is lesion.
+        evidence: of the screening that made the mask; without it both probabilities are None.
+
+    """
+    marked: NDArray[np.bool_] = ras_view(np.greater(mask, 0), volume).astype(bool, copy=False)
+    measured = [_measure(volume, part, evidence) for part in _parts(marked)]
+    ranked = sorted(measured, key=lambda lesion: -lesion.voxels)  # stable: equal ones stay in the RAS view's order
+    return [Lesion(**{**vars(lesion), "id": rank}) for rank, lesion in enumerate(ranked, start=1)]
+
+
+def _parts(marked: NDArray[np.bool_]) -> Iterator[_Part]:
+    """The 26-connected parts of a mask (x, y, z), by their first voxel. Only the box around them all is labelled."""
+    spans = []
+    for axis in range(3):
+        present = np.flatnonzero(marked.any(axis=tuple(a for a in range(3) if a != axis)))
+        if not present.size:
+            return
+        spans.append(slice(int(present[0]), int(present[-1]) + 1))
+    labels, _ = ndimage.label(np.ascontiguousarray(marked[tuple(spans)]), np.ones((3, 3, 3), bool))
+    offset = np.array([span.start for span in spans])
+    for number, box in enumerate(ndimage.find_objects(labels), start=1):
+        yield _Part(offset + [side.start for side in box], labels[box] == number)
+
+
+def _measure(volume: Volume, part: _Part, evidence: Evidence | None) -> Lesion:
+    shape = np.array(ras_view(volume.hu, volume).shape)
+    affine = ras_affine(volume)
+    voxels = np.argwhere(part.inside) + part.start
+    centroid = voxels.mean(axis=0)
+    hu = ras_view(volume.hu, volume)[tuple(voxels.T)].astype(np.float64)
+    z, long_mm, short_mm, ends = _longest_axes(part, plane_metric(affine[:3, :2]))
+    ends_mm = [_point(_to_lps(affine, end)) for end in ends]
+    low, high = sorted(_file_slice(volume, int(end)) for end in (part.start[2], part.stop[2] - 1))
+    return Lesion(
+        id=0,
+        voxels=len(voxels),
+        volume_mm3=round(len(voxels) * abs(float(np.linalg.det(affine[:3, :3]))), 3),
+        long_axis_mm=round(long_mm, 3),
+        short_axis_mm=round(short_mm, 3),
+        axes_slice=_file_slice(volume, z),
+        long_axis_ends_mm=(ends_mm[0], ends_mm[1]),
+        short_axis_ends_mm=(ends_mm[2], ends_mm[3]),
+        centroid_mm=_point(_to_lps(affine, centroid)),
+        centroid_voxel=_point(_to_file(volume, centroid)),
+        inside_voxel=_inside_voxel(volume, voxels[voxels[:, 2] == z]),
+        slices=(low, high),
+        hu_mean=round(float(hu.mean()), 2),
+        hu_sd=round(float(hu.std()), 2),
+        touches_border=bool((part.start == 0).any() or (part.stop == shape).any()),
+        glance_probability=None if evidence is None else _rounded(evidence.glance_at(centroid)),
+        focus_probability=None if evidence is None else _rounded(evidence.focus_mean(voxels)),
+    )
+
+
+def _longest_axes(part: _Part, metric: NDArray[np.float64]) -> tuple[int, float, float, list[NDArray[np.float64]]]:
+    """Slice z of the RAS view with the longest long axis, both lengths in mm, and the four ends as voxels (x, y, z).
+
+    Slices whose axes are equally long: the one nearest to the feet.
+    """
+    best, best_z = None, 0
+    for z in np.flatnonzero(part.inside.any(axis=(0, 1))):
+        axes = measure_section(part.inside[:, :, z], metric)
+        rank = (round(axes.long_mm, 6), round(axes.short_mm, 6))
+        if best is None or rank > (round(best.long_mm, 6), round(best.short_mm, 6)):
+            best, best_z = axes, int(z)
+    if best is None:
+        raise ValueError("an empty part cannot be measured")
+    ends = [
+        np.append(end, float(best_z)) + part.start.astype(np.float64) for end in (*best.long_ends, *best.short_ends)
+    ]
+    return best_z + int(part.start[2]), best.long_mm, best.short_mm, ends
+
+
+def _inside_voxel(volume: Volume, section: NDArray[np.intp]) -> Voxel:
+    """The voxel of a slice (n, 3) nearest to the slice's centre, in the file's indices."""
+    nearest = section[((section - section.mean(axis=0)) ** 2).sum(axis=1).argmin()]
+    i, j, k = np.rint(_to_file(volume, nearest)).astype(int)
+    return int(i), int(j), int(k)
+
+
+def _to_file(volume: Volume, voxel: NDArray[np.generic]) -> NDArray[np.float64]:
+    """A position (3,) in the RAS view as (i, j, k) of the file."""
+    axes, flips = volume.geometry.ras_axes
+    found = np.zeros(3)
+    for ras, (axis, flip) in enumerate(zip(axes, flips, strict=True)):
+        found[axis] = volume.geometry.shape[axis] - 1 - voxel[ras] if flip else voxel[ras]
+    return found
+
+
+def _file_slice(volume: Volume, z: int) -> int:
+    axes, flips = volume.geometry.ras_axes
+    return volume.geometry.shape[axes[2]] - 1 - z if flips[2] else z
+
+
+def _to_lps(affine: NDArray[np.float64], voxel: NDArray[np.float64]) -> NDArray[np.float64]:
+    position: NDArray[np.float64] = (affine[:3, :3] @ voxel + affine[:3, 3]) * _RAS_TO_LPS
+    return position
+
+
+def _point(values: NDArray[np.float64]) -> Point:
+    x, y, z = (round(float(value), 3) + 0.0 for value in values)
+    return x, y, z
+
+
+def _rounded(probability: float | None) -> float | None:
+    return None if probability is None else round(probability, 4)

@@ -1,0 +1,127 @@
+"""What a run leaves beside its masks when asked to: statistics and preview.
+
+All of it comes after a case's mask is written, so it can neither delay nor spoil a mask, and it is not part of the
+seconds that the report tells. None of it may lie in the output folder: there only masks may be.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gfscreen.config import Plan
+from gfscreen.networks.engines.base import EngineInfo
+from gfscreen.errors import GFScreenError, UsageError
+from gfscreen.run.report import CaseReport
+from gfscreen.screening.screening import Screening
+from gfscreen.version import __version__
+from gfscreen.scan.volume import Volume
+
+if TYPE_CHECKING:  # imported when asked for
+    from gfscreen.results.preview.run import Preview
+    from gfscreen.results.statistics.documents import Case
+
+logger = logging.getLogger(__name__)
+
+
+class Extras:
+    """Statistics and preview of a run.
+
+    Args:
+        statistics: a path that ends in .json, or None; the table goes beside it as .csv.
+        preview: a folder, or None.
+        output: the folder of the masks.
+        expected: number of cases.
+
+    `wanted` is False if nothing of it was asked for.
+
+    Raises UsageError before any work: a name that does not fit, a place in the output folder, a missing library.
+
+    """
+
+    def __init__(self, statistics: Path | None, preview: Path | None, output: Path, expected: int) -> None:
+        for option, path in (("--statistics", statistics), ("--preview", preview)):
+            if path is not None and path.resolve().is_relative_to(output.resolve()):
+                raise UsageError(f"{option} {path}: lies in the output folder, where only masks may be; name another")
+        self.wanted = statistics is not None or preview is not None
+        self._statistics = statistics
+        self._measured: dict[int, Case] = {}  # by the report's identity: two inputs may share a name
+        self._seen = 0
+        self._preview: Preview | None = None
+        self._failed = False
+        if statistics is not None:
+            from gfscreen.results.statistics.documents import csv_path
+
+            csv_path(statistics)
+        if preview is not None:
+            from gfscreen.results.preview.run import Preview
+
+            self._preview = Preview(preview, expected)
+
+    def add(self, report: CaseReport, screened: tuple[Volume, Screening | None] | None) -> None:
+        """Take in a case, in order: its scan and what was found, None where nobody looked at it.
+
+        Whatever goes wrong is logged, and `finish` tells it.
+        """
+        self._seen += 1
+        try:
+            if report.status == "failed":
+                self._add_absent(report, "this case failed")
+            elif screened is None or screened[1] is None:
+                self._add_absent(report, "nobody looked at this case")
+            else:
+                self._measure(report, screened[0], screened[1])
+            return
+        except GFScreenError as error:
+            logger.error("%s", error)
+        except Exception as error:
+            # A fault of ours: the masks of the other cases must still be written, and the trace must not be lost.
+            logger.exception("%s: statistics or preview failed, %s: %s", report.name, type(error).__name__, error)
+        self._failed = True
+        self._add_absent(report, "its preview could not be made")
+
+    def _add_absent(self, report: CaseReport, why_not: str) -> None:
+        if self._preview is not None:
+            self._preview.add_absent(report.name, report.status, why_not)
+
+    def _measure(self, report: CaseReport, volume: Volume, result: Screening) -> None:
+        from gfscreen.results.statistics.documents import measure_case
+
+        case = measure_case(report.name, report.status, volume, result.mask, result.evidence)
+        self._measured[id(report)] = case
+        if self._preview is not None:
+            from gfscreen.results.preview.case import shown_case
+
+            self._preview.add(
+                shown_case(
+                    report.name, report.status, volume, result.mask, case.lesions, result.region, result.evidence
+                )
+            )
+
+    def finish(self, reports: Sequence[CaseReport], plan: Plan | None, engine: EngineInfo | None) -> bool:
+        """Write what was asked for; False if some of it could not be made. Raises OutputError."""
+        if self._statistics is not None:
+            from gfscreen.results.statistics.documents import Case, write_statistics
+
+            failed = [Case(report.name, error=report.error or "not measured, see the log") for report in reports]
+            cases = [self._measured.get(id(report), case) for report, case in zip(reports, failed, strict=True)]
+            write_statistics(self._statistics, cases)
+        if self._preview is not None:
+            for report in reports[self._seen :]:
+                self._add_absent(report, "this case failed")
+            untrained = plan is not None and plan.weights == "untrained"
+            banner = "Untrained weights: these masks mean nothing." if untrained else ""
+            path = self._preview.finish("GF-Screen: preview", _facts(plan, engine), banner)
+            logger.info("%s: written", path)
+        return not self._failed
+
+
+def _facts(plan: Plan | None, engine: EngineInfo | None) -> list[tuple[str, str]]:
+    facts = [("gfscreen", __version__)]
+    if plan is not None:
+        facts += [("preset", plan.preset), ("weights", plan.weights)]
+    if engine is not None:
+        facts += [("engine", f"{engine.name} on {engine.device}, {engine.precision}")]
+    return facts

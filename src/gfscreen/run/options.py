@@ -1,0 +1,40 @@
+"""What a run may be asked for: one frozen record, the same for the command line and for Python."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gfscreen.screening.screening import Settings
+
+
+@dataclass(frozen=True)
+class Options:
+    """A run as the user asked for it; see `gfscreen predict --help`."""
+
+    source: Path
+    output: Path
+    weights: Path
+    device: str = "auto"
+    engine: str = "auto"
+    precision: str = "auto"
+    settings: Settings = field(default_factory=Settings)
+    time_limit_s: float | None = None
+    gpu_memory_limit_mb: float | None = None
+    report: Path | None = None
+    statistics: Path | None = None
+    preview: Path | None = None
+    resume: bool = False
+    empty_mask_on_failure: bool = False
+    series: str | None = None
+    dicom_seg: Path | None = None
+
+
+def default_weights() -> Path:
+    """GFSCREEN_WEIGHTS, else `weights` in the current folder, else that of the checkout the package lies in."""
+    if named := os.environ.get("GFSCREEN_WEIGHTS"):
+        return Path(named)
+    here = Path("weights")
+    beside = Path(__file__).resolve().parents[2] / "weights"
+    return beside if not here.is_dir() and beside.is_dir() else here

@@ -1,0 +1,146 @@
+"""A mask as a DICOM segmentation object (SEG) of the series that it was made from. Needs the extra `dicom`."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gfscreen.errors import InputError, OutputError, UsageError
+from gfscreen.files import write_atomically
+from gfscreen.version import __version__
+from gfscreen.scan.volume.dicom.read import located
+from gfscreen.scan.volume.dicom.stack import Stack
+from gfscreen.scan.volume.geometry import Geometry
+from gfscreen.scan.volume.nifti import read_nifti
+
+SEG_SUFFIX = ".seg.dcm"
+# Series numbers of a study are usually below this; the SEG of series 3 becomes 1003.
+_SERIES_NUMBER_OFFSET = 1000
+# Two grids are the same if their voxels meet within this part of a voxel.
+_SAME_GRID = 0.02
+
+
+def check_available() -> None:
+    """Raise UsageError if highdicom is not installed."""
+    if importlib.util.find_spec("highdicom") is None:
+        raise UsageError("DICOM SEG needs highdicom, which is not installed; pip install 'gfscreen[dicom]'")
+
+
+def read_mask_for_seg(path: Path) -> tuple[NDArray[np.uint8], Geometry]:
+    """A NIfTI mask of {0, 1} (i, j, k) and its geometry. Raises InputError."""
+    volume = read_nifti(path)
+    low, high = int(volume.hu.min()), int(volume.hu.max())
+    if low < 0 or high > 1:
+        raise InputError(f"{path.name}: expected a mask of 0 and 1, got values {low}..{high}; give a binary mask")
+    return volume.hu.astype(np.uint8), volume.geometry
+
+
+def write_seg(
+    target: Path,
+    mask: NDArray[np.uint8],
+    geometry: Geometry,
+    source: Path,
+    series: str | None = None,
+    weights_digest: str | None = None,
+) -> None:
+    """Write `mask`, uint8 {0, 1} (i, j, k) on `geometry`, as a SEG of the series that `read_dicom` takes of `source`.
+
+    One segment, `Lesion`, binary, only the slices that hold some of it (all slices for an empty mask). A mask whose
+    axes are permuted or flipped against the series is turned; one on another grid is refused. Appears whole or not at
+    all. Raises InputError, OutputError, UsageError.
+    """
+    check_available()
+    with located(source, series) as (chosen, slices, _):
+        frames = _frames(mask, geometry, slices, source)
+        content = _encode(frames, slices, (chosen.number or 0) + _SERIES_NUMBER_OFFSET, weights_digest, source)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(target, content)
+    except OSError as error:
+        raise OutputError(
+            f"{target}: cannot be written ({error.strerror or error}); check the folder and the disk"
+        ) from error
+
+
+def _frames(mask: NDArray[np.uint8], geometry: Geometry, slices: Stack, source: Path) -> NDArray[np.uint8]:
+    """The mask in the order of the series' pixels: (slice, row, column)."""
+    # Voxel of the mask -> voxel of the series: a signed permutation and a shift if the grids are the same.
+    change = np.linalg.inv(slices.geometry.affine_ras_mm) @ geometry.affine_ras_mm
+    turn = np.rint(change[:3, :3])
+    size = np.array(slices.geometry.shape)
+    proper = np.array_equal(np.abs(turn).sum(axis=0), np.ones(3)) and np.array_equal(
+        np.abs(turn).sum(axis=1), np.ones(3)
+    )
+    corner = np.where(turn.sum(axis=1) < 0, size - 1, 0)
+    stray = np.abs((change[:3, :3] - turn) * np.array(geometry.shape)).sum(axis=1) + np.abs(change[:3, 3] - corner)
+    if not proper or stray.max() > max(_SAME_GRID, 1e-4 * size.max()) or _turned(geometry.shape, turn) != tuple(size):
+        raise InputError(
+            f"{source.name}: expected a mask on the grid of the series, {slices.geometry.shape} voxels of "
+            f"{np.round(slices.geometry.spacing_mm, 3).tolist()} mm, got {geometry.shape} voxels of "
+            f"{np.round(geometry.spacing_mm, 3).tolist()} mm at another place; choose the series with --series"
+        )
+    axes = [int(np.abs(turn[axis]).argmax()) for axis in range(3)]
+    flipped = [slice(None, None, -1) if turn[axis].sum() < 0 else slice(None) for axis in range(3)]
+    return np.ascontiguousarray(mask.transpose(axes)[tuple(flipped)].transpose(2, 1, 0))
+
+
+def _turned(shape: tuple[int, int, int], turn: NDArray[np.float64]) -> tuple[int, ...]:
+    return tuple(int(n) for n in np.abs(turn) @ np.array(shape))
+
+
+def _encode(
+    frames: NDArray[np.uint8], slices: Stack, series_number: int, weights_digest: str | None, source: Path
+) -> bytes:
+    import highdicom as hd
+    import pydicom
+    from pydicom.sr.codedict import codes
+
+    algorithm = hd.AlgorithmIdentificationSequence(
+        name="GF-Screen",
+        family=codes.DCM.ArtificialIntelligence,
+        version=__version__,
+        parameters=None if weights_digest is None else {"weights sha256": weights_digest},
+    )
+    segment = hd.seg.SegmentDescription(
+        segment_number=1,
+        segment_label="Lesion",
+        segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
+        segmented_property_type=codes.SCT.Lesion,
+        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=algorithm,
+        tracking_id="Lesion",
+        tracking_uid=hd.UID(),
+    )
+    try:
+        images: list[Any] = [pydicom.dcmread(path, stop_before_pixels=True) for path in slices.files]
+        seg = hd.seg.Segmentation(
+            source_images=images,
+            pixel_array=frames,
+            segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+            segment_descriptions=[segment],
+            series_instance_uid=hd.UID(),
+            series_number=series_number,
+            sop_instance_uid=hd.UID(),
+            instance_number=1,
+            manufacturer="GF-Screen for FLARE",
+            manufacturer_model_name="gfscreen",
+            software_versions=__version__,
+            device_serial_number=(weights_digest or "unknown")[:16],
+            content_description="Lesions outlined by software; for research, not for diagnosis",
+            content_label="LESIONS",
+            series_description="Lesions (GF-Screen)",
+            omit_empty_frames=bool(frames.any()),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        # What an incomplete header lacks shows only while the object is built.
+        raise OutputError(
+            f"{source.name}: no SEG can be made of this series ({error}); complete its headers"
+        ) from error
+    buffer = io.BytesIO()
+    seg.save_as(buffer)
+    return buffer.getvalue()

@@ -1,0 +1,75 @@
+"""What a mask rests on: what Glance thought of every sub-volume, and what Focus thought of every voxel.
+
+`screening.screen` hands it out when it is asked to; statistics and preview are made from it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from gfscreen.scan.grid import ModelGrid
+from gfscreen.screening.windows import Window
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Both stages' answers for one scan, on its model grid.
+
+    windows: the sub-volumes of `size_voxels` in the grid's order. glance_probability: float64 (n,), NaN where time did
+    not allow a glance; None if Glance was not asked (gate 0). kept, read: bool (n,), above the gate; and read by Focus.
+    focus_probability: float32 (x, y, z), 0 where Focus read nothing; the screening's own array, not a copy.
+    """
+
+    grid: ModelGrid
+    size_voxels: tuple[int, ...]
+    gate: float
+    windows: list[Window]
+    glance_probability: NDArray[np.float64] | None
+    kept: NDArray[np.bool_]
+    read: NDArray[np.bool_]
+    focus_probability: NDArray[np.float32]
+
+    @property
+    def starts(self) -> NDArray[np.intp]:
+        """Starts of the sub-volumes (n, 3) on the model grid."""
+        return np.array([window.start for window in self.windows], np.intp).reshape(-1, 3)
+
+    def to_model(self, voxels: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Positions (n, 3) in voxels of the scan's RAS view -> positions on the cropped model grid."""
+        ratio = np.asarray(self.grid.native_mm) / np.asarray(self.grid.spacing_mm)
+        result: NDArray[np.float64] = voxels * ratio - np.array([low for low, _ in self.grid.box])
+        return result
+
+    def to_scan(self, voxels: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The way back: positions (n, 3) on the cropped model grid -> voxels of the scan's RAS view."""
+        ratio = np.asarray(self.grid.spacing_mm) / np.asarray(self.grid.native_mm)
+        result: NDArray[np.float64] = (voxels + np.array([low for low, _ in self.grid.box])) * ratio
+        return result
+
+    def glance_at(self, voxel: NDArray[np.float64]) -> float | None:
+        """Highest Glance probability of the sub-volumes that contain a position (3,) of the scan's RAS view.
+
+        None if Glance was not asked, had no time for any of them, or no sub-volume contains the position.
+        """
+        if self.glance_probability is None or not self.windows:
+            return None
+        place = np.rint(self.to_model(voxel[None])[0])
+        inside = ((self.starts <= place) & (place < self.starts + np.asarray(self.size_voxels))).all(axis=1)
+        found = self.glance_probability[inside]
+        found = found[~np.isnan(found)]
+        return float(found.max()) if found.size else None
+
+    def focus_mean(self, voxels: NDArray[np.intp]) -> float | None:
+        """Mean Focus probability at voxels (n, 3) of the scan's RAS view, interpolated as for the mask.
+
+        None for no voxel.
+        """
+        if not len(voxels):
+            return None
+        places = self.to_model(voxels.astype(np.float64)).T
+        sampled = ndimage.map_coordinates(self.focus_probability, places, order=1, mode="nearest", prefilter=False)
+        return float(sampled.mean(dtype=np.float64))

@@ -1,0 +1,67 @@
+"""Which sub-volumes to glance at first, and how the time is shared between Glance and Focus, in rounds.
+
+With enough time there is one round: all are glanced at, all suspicious ones are read. If Glance alone would take more
+than its share, it covers the scan evenly as far as the share goes, Focus reads what is suspicious in that, and the time
+that Focus has not needed goes into the next round, until nothing more fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from gfscreen.screening.budget import Allowance, Budget, Pace
+from gfscreen.networks.engines.base import EngineInfo
+from gfscreen.screening.windows import Window
+
+# Of what is left when a round begins, Glance may use this share.
+GLANCE_SHARE = 0.5
+
+
+def evenly_spread(windows: Sequence[Window], size: tuple[int, ...]) -> list[Window]:
+    """The sub-volumes in an order whose every beginning covers the whole scan: each is the farthest from all before.
+
+    Starts with the one nearest to the centre. Distances are in sub-volumes of `size` voxels (x, y, z); the first of
+    equally far ones is taken, so that the order is reproducible.
+    """
+    if not windows:
+        return []
+    starts = np.array([window.start for window in windows], float) / np.array(size, float)
+    chosen = int(((starts - starts.mean(axis=0)) ** 2).sum(axis=1).argmin())
+    order, distance = [], np.full(len(windows), np.inf)
+    for _ in windows:
+        order.append(windows[chosen])
+        distance = np.minimum(distance, ((starts - starts[chosen]) ** 2).sum(axis=1))
+        distance[chosen] = -1.0
+        chosen = int(distance.argmax())
+    return order
+
+
+class Timetable:
+    """Hands out the time of a case: before `reserve_s` is all that is left, and no step that is not expected to fit.
+
+    engine: what it expects of a step before one has been measured.
+    """
+
+    def __init__(self, budget: Budget, reserve_s: float, engine: EngineInfo) -> None:
+        self._budget = budget
+        self._reserve_s = reserve_s
+        self._glance, self._focus = Pace(engine.glance_s), Pace(engine.focus_s)
+
+    def left_s(self) -> float:
+        """Seconds that may still be spent on both stages."""
+        return self._budget.remaining_s() - self._reserve_s
+
+    def for_glance(self, batch: int, focus_batch: int) -> Allowance:
+        """A share of what is left; never so much that what is found could not be read any more."""
+        self._focus.scale(self._glance.slowdown())
+        left_s = self.left_s()
+        with_one_read_s = left_s - self._focus.step_s(focus_batch)
+        one_step_s = self._glance.step_s(batch)
+        return Allowance(self._budget, min(max(GLANCE_SHARE * left_s, one_step_s), with_one_read_s), self._glance)
+
+    def for_focus(self) -> Allowance:
+        """All that is left."""
+        self._focus.scale(self._glance.slowdown())
+        return Allowance(self._budget, self.left_s(), self._focus)

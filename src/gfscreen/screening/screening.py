@@ -1,0 +1,239 @@
+"""One scan through both stages: the file to read first.
+
+    scan      the CT on the model grid, cropped to the body, chest told from abdomen           (grid, region)
+    windows   96 x 96 x 64 sub-volumes that contain body                                        (windows)
+    glance    how suspicious is each of them?                                                   (engine)
+    focus     outline the lesions in the suspicious ones, the most suspicious first             (search, engine)
+    again     read once more, centred and mirrored, what was found                              (second_look, engine)
+    mask      average where sub-volumes overlap, drop what cannot be, back to the native grid  (windows, findings, grid)
+
+The order of focus makes the deadline safe: when time runs out, what was left unread is what glance thought least of.
+How the time is shared, and what happens if not even glance can see all, is decided in `schedule`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gfscreen.screening.budget import Allowance, Budget, write_reserve_s
+from gfscreen.config import Plan
+from gfscreen.networks.engines.base import Engine, FloatArray
+from gfscreen.screening.network_outputs import Evidence
+from gfscreen.screening.findings import drop_unlikely
+from gfscreen.scan.grid import ModelScan, to_model, to_native_mask
+from gfscreen.scan.region import RegionSplit
+from gfscreen.screening.schedule import Timetable, evenly_spread
+from gfscreen.screening.screening_state import Glanced, Search
+from gfscreen.screening.second_look import second_look
+from gfscreen.scan.volume import Volume
+from gfscreen.screening.windows import Stitcher, Window, gather, plan_windows
+
+Progress = Callable[[str, int, int], None]
+
+
+def no_progress(stage: str, done: int, total: int) -> None:
+    """Say nothing."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user may change for a run; None takes the plan's value. gate 0 is the dense sliding window.
+
+    keep_share: for timing untrained weights: instead of what is above the gate, keep this share of the sub-volumes.
+    """
+
+    region: str = "auto"
+    overlap: float | None = None
+    gate: float | None = None
+    keep_share: float | None = None
+
+
+@dataclass
+class Screening:
+    """Result of one scan. mask: uint8 {0, 1} (i, j, k) on the scan's own grid. seconds: by stage.
+
+    windows_kept: above the gate; windows_done: of these, those that Focus has read; windows_unglanced: those that time
+    did not allow Glance to look at. second_looks: sub-volumes around findings that were to be read again;
+    second_looks_done: those that were. skipped_probability: the highest suspicion among kept windows left unread.
+    findings_dropped: findings of Focus that are not in the mask, for what they are (findings.py). evidence: both
+    stages' answers, if they were asked for.
+    """
+
+    mask: NDArray[np.uint8]
+    region: RegionSplit
+    windows_total: int
+    windows_kept: int
+    windows_done: int
+    windows_unglanced: int
+    skipped_probability: float | None
+    second_looks: int = 0
+    second_looks_done: int = 0
+    findings_dropped: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    evidence: Evidence | None = None
+
+    @property
+    def complete(self) -> bool:
+        """True if every sub-volume was glanced at, every suspicious one read, and every finding read again."""
+        read = self.windows_done == self.windows_kept and self.second_looks_done == self.second_looks
+        return self.windows_unglanced == 0 and read
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A scan on the model grid, its sub-volumes, and the seconds that took: all that needs no network."""
+
+    scan: ModelScan
+    windows: list[Window]
+    seconds: float
+
+
+def prepare(volume: Volume, plan: Plan, settings: Settings, budget: Budget) -> Prepared:
+    """Bring a scan to where the networks are needed; can be done while they load."""
+    start = budget.elapsed_s()
+    scan = to_model(volume, plan, settings.region)
+    windows = plan_windows(scan, plan, plan.overlap if settings.overlap is None else settings.overlap)
+    return Prepared(scan, windows, budget.elapsed_s() - start)
+
+
+def screen(
+    volume: Volume,
+    plan: Plan,
+    engine: Engine,
+    budget: Budget,
+    settings: Settings | None = None,
+    progress: Progress = no_progress,
+    prepared: Prepared | None = None,
+    keep_evidence: bool = False,
+) -> Screening:
+    """Screen one scan. Never raises for lack of time: what could not be read is counted in the result.
+
+    prepared: what `prepare` gave for this volume, plan and settings, where that was done before. keep_evidence: hand
+    out what Glance and Focus said; it holds the probabilities in memory, 4 bytes per model voxel.
+    """
+    settings = settings or Settings()
+    gate = plan.gate if settings.gate is None else settings.gate
+    prepared = prepared or prepare(volume, plan, settings, budget)
+    scan, windows = prepared.scan, prepared.windows
+    seconds = {"preprocess": prepared.seconds}
+
+    time = Timetable(budget, write_reserve_s(volume.hu.size), engine.info)
+    search = Search(windows, gate, settings.keep_share)
+    stitcher = Stitcher(scan.grid.shape, plan.sub_volume_voxels, plan.blend)
+    order = evenly_spread(windows, plan.sub_volume_voxels)
+    seconds |= {"glance": 0.0, "focus": 0.0}
+    # One round if there is time enough.
+    while search.goes_on:
+        start = budget.elapsed_s()
+        allowance = time.for_glance(engine.glance_batch, engine.focus_batch)
+        search.saw(glance(scan, search.unseen(order), plan, engine, allowance, progress))
+        seconds["glance"] += budget.elapsed_s() - start
+
+        start = budget.elapsed_s()
+        unread = search.unread()
+        search.did_read(unread[: focus(scan, unread, stitcher, plan, engine, time.for_focus(), progress)])
+        seconds["focus"] += budget.elapsed_s() - start
+
+    start = budget.elapsed_s()
+    again = second_look(scan, stitcher, plan, len(search.read))
+    done_again = focus(scan, again, stitcher, plan, engine, time.for_focus(), progress, mirrored=True)
+    seconds["focus"] += budget.elapsed_s() - start
+    # A GPU is held no longer than it computes: on an H100, half of the time that it was held went into what follows.
+    engine.release()
+
+    start = budget.elapsed_s()
+    probability = stitcher.finish()
+    body = scan.body if plan.foreground == "body" else None
+    dropped = drop_unlikely(probability, body, threshold=plan.lesion_threshold, peak=plan.finding_peak)
+    mask = to_native_mask(probability, scan.grid, volume, plan.lesion_threshold)
+    seconds["restore"] = budget.elapsed_s() - start
+
+    skipped = search.unread()
+    return Screening(
+        mask=mask,
+        region=scan.region,
+        windows_total=len(windows),
+        windows_kept=len(search.read) + len(skipped),
+        windows_done=len(search.read),
+        windows_unglanced=len(search.unseen(windows)),
+        skipped_probability=search.suspicion[skipped[0]] if skipped else None,
+        second_looks=len(again),
+        second_looks_done=done_again,
+        findings_dropped=dropped,
+        seconds=seconds,
+        evidence=_evidence(scan, plan, search, probability) if keep_evidence else None,
+    )
+
+
+def glance(
+    scan: ModelScan, windows: list[Window], plan: Plan, engine: Engine, allowance: Allowance, progress: Progress
+) -> Glanced:
+    """Suspicion of the sub-volumes, in batches and in the order given, of as many as the allowance lets in."""
+    probability = np.full(len(windows), np.nan)
+    done = 0
+    while part := windows[done : done + engine.glance_batch]:
+        if not allowance.another(len(part)):
+            break
+        probability[done : done + len(part)] = engine.glance(_gather(scan, part, plan))
+        done += len(part)
+        progress("glance", done, len(windows))
+    allowance.stop()
+    return Glanced(windows, probability)
+
+
+def focus(
+    scan: ModelScan,
+    windows: list[Window],
+    stitcher: Stitcher,
+    plan: Plan,
+    engine: Engine,
+    allowance: Allowance,
+    progress: Progress,
+    *,
+    mirrored: bool = False,
+) -> int:
+    """Add the lesion probability of the sub-volumes to `stitcher`; returns how many, in order, there was time for.
+
+    mirrored: Focus sees them head down, and its answer is turned back.
+    """
+    turn = slice(None, None, -1 if mirrored else 1)
+    stage = "second look" if mirrored else "focus"
+    done = 0
+    while part := windows[done : done + engine.focus_batch]:
+        if not allowance.another(len(part)):
+            break
+        seen = np.ascontiguousarray(_gather(scan, part, plan)[..., turn])
+        for window, probability in zip(part, engine.focus(seen), strict=True):
+            stitcher.add(window.start, probability[..., turn])
+        done += len(part)
+        progress(stage, done, len(windows))
+    allowance.stop()
+    return done
+
+
+def _gather(scan: ModelScan, windows: list[Window], plan: Plan) -> FloatArray:
+    """The sub-volumes as one batch (n, x, y, z), each through the HU window of its own region."""
+
+    def patches() -> Iterator[FloatArray]:
+        for window in windows:
+            yield gather(scan.hu, window.start, plan.sub_volume_voxels, plan.hu_windows.of(window.region))
+
+    return np.stack(list(patches()))
+
+
+def _evidence(scan: ModelScan, plan: Plan, search: Search, probability: FloatArray) -> Evidence:
+    kept = search.read.union(search.unread())
+    return Evidence(
+        grid=scan.grid,
+        size_voxels=plan.sub_volume_voxels,
+        gate=search.gate,
+        windows=search.windows,
+        glance_probability=search.probability if search.glances else None,
+        kept=np.array([window in kept for window in search.windows], bool),
+        read=np.array([window in search.read for window in search.windows], bool),
+        focus_probability=probability,
+    )

@@ -1,0 +1,77 @@
+"""What is known of the sub-volumes of one scan: their suspicion, which of them are suspicious, and which were read."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gfscreen.screening.windows import Window
+
+
+@dataclass
+class Glanced:
+    """Sub-volumes with their suspicion: NaN where time did not allow a glance."""
+
+    windows: list[Window]
+    probability: NDArray[np.float64]
+
+
+class Search:
+    """How far the search of one scan has come: which sub-volumes were glanced at, with what suspicion, and read."""
+
+    def __init__(self, windows: list[Window], gate: float, keep_share: float | None = None) -> None:
+        self.windows = windows
+        self.gate = gate
+        self.keep_share = keep_share
+        # Gate 0 needs no glance: everything is suspicious.
+        self.suspicion = {} if self.glances else dict.fromkeys(windows, 1.0)
+        self.read: set[Window] = set()
+        self.goes_on = bool(windows)
+        self._moved = False
+
+    @property
+    def glances(self) -> bool:
+        """Whether Glance is asked at all."""
+        return self.gate > 0 or self.keep_share is not None
+
+    @property
+    def probability(self) -> NDArray[np.float64]:
+        """Suspicion of each sub-volume; NaN where it was not glanced at."""
+        return np.array([self.suspicion.get(window, np.nan) for window in self.windows], np.float64)
+
+    def unseen(self, order: list[Window]) -> list[Window]:
+        """Those of `order` that were not glanced at."""
+        return [window for window in order if window not in self.suspicion]
+
+    def unread(self) -> list[Window]:
+        """Those that are suspicious and were not read, the most suspicious first."""
+        kept = most_suspicious_first(Glanced(self.windows, self.probability), self.gate, self.keep_share)
+        return [window for window in kept if window not in self.read]
+
+    def saw(self, glanced: Glanced) -> None:
+        """Take over what Glance says."""
+        seen = {w: float(p) for w, p in zip(glanced.windows, glanced.probability, strict=True) if not math.isnan(p)}
+        self.suspicion |= seen
+        self._moved = bool(seen)
+
+    def did_read(self, windows: list[Window]) -> None:
+        """Take over what Focus has read, which ends a round; one in which nothing was done was the last."""
+        self.read |= set(windows)
+        done = len(self.suspicion) == len(self.windows) and not self.unread()
+        self.goes_on = (self._moved or bool(windows)) and not done
+
+
+def most_suspicious_first(glanced: Glanced, gate: float, keep_share: float | None = None) -> list[Window]:
+    """The sub-volumes above the gate by falling suspicion, equal ones in the grid's order. Gate 0 keeps all.
+
+    With `keep_share` that share of those glanced at (rounded up) is kept, whatever the gate.
+    """
+    order = np.argsort(-glanced.probability, kind="stable")
+    if keep_share is not None:
+        seen = int((~np.isnan(glanced.probability)).sum())
+        return [glanced.windows[i] for i in order[: math.ceil(keep_share * seen)]]
+    kept = [i for i in order if glanced.probability[i] > gate or gate == 0]
+    return [glanced.windows[i] for i in kept]

@@ -1,0 +1,281 @@
+"""Training data: Decathlon-style lists, the checks before the first step, and the cache on the model grid.
+
+A list is a JSON file; all paths are relative to it:
+
+    {"name": "...", "lesion_values": [1],
+     "training":   [{"image": "imagesTr/X_0000.nii.gz", "label": "labelsTr/X.nii.gz", "patient": "X"}, ...],
+     "validation": [...],
+     "nodules": "lidc_voi", "shapes": "masklib", "keep_in_training": ["LIDC-IDRI-0314"], "dev_percent": 25}
+
+A folder is accepted for a list: its `dataset.json`, or every `images/X_0000.nii.gz` with its `labels/X.nii.gz`.
+
+`label` null: nobody annotated the scan; it can host inserted lesions but is never a negative. `loose_label`: a wider
+outline to report against as well. `weight`: how often the scan is drawn, against 1. `lesion_values`: label values that
+are lesions; every other value but 0 is an error, unless it is listed in `other_values`. `patient` defaults to the name;
+a patient on both sides is an error.
+
+Each scan is brought onto the model grid once, by the same code as inference, and kept as an uncompressed `.npz`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from numpy.typing import NDArray
+
+from gfscreen.config import Plan
+from gfscreen.errors import InputError
+from gfscreen.files import write_atomically
+from gfscreen.scan.grid import sample_to_grid, to_model
+from gfscreen.scan.anatomy import ras_view
+from gfscreen.training.objectives import IGNORE
+from gfscreen.training.synthesis.tissue import tissue_map
+from gfscreen.scan.volume import Volume, read_volume
+
+log = logging.getLogger(__name__)
+
+CACHE_FORMAT = 3
+AFFINE_TOLERANCE_MM = 1e-2
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One scan of a list; paths are absolute."""
+
+    name: str
+    patient: str
+    image: Path
+    label: Path | None
+    loose_label: Path | None = None
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class DataList:
+    """A list that has been read and checked. nodules, shapes: folders of lesions to insert, or None."""
+
+    name: str
+    training: tuple[Entry, ...]
+    validation: tuple[Entry, ...]
+    lesion_values: tuple[int, ...] = (1,)
+    other_values: tuple[int, ...] = ()
+    nodules: Path | None = None
+    shapes: Path | None = None
+    keep_in_training: tuple[str, ...] = ()
+    dev_percent: int = 25
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A scan on the model grid, (x, y, z): hu int16, label uint8 (0, 1, IGNORE), tissue uint8, body bool.
+
+    chest: bool (z,). loose: the wider outline if there is one. lesions: model voxels of lesion (n, 3), int16.
+    """
+
+    name: str
+    patient: str
+    annotated: bool
+    hu: NDArray[np.int16]
+    label: NDArray[np.uint8]
+    tissue: NDArray[np.uint8]
+    body: NDArray[np.bool_]
+    chest: NDArray[np.bool_]
+    loose: NDArray[np.uint8] | None
+    lesions: NDArray[np.int16]
+    weight: float = 1.0
+
+
+def on_dev_side(patient: str, dev_percent: int, keep_in_training: tuple[str, ...] = ()) -> bool:
+    """Side of a patient, from the hash of its id alone: it never depends on the other patients."""
+    if patient in keep_in_training:
+        return False
+    return int(hashlib.sha256(patient.encode()).hexdigest(), 16) % 100 < dev_percent
+
+
+def _case_name(image: Path) -> str:
+    name = image.name
+    for ending in (".nii.gz", ".nii", ".mha", ".nrrd"):
+        name = name.removesuffix(ending)
+    return name.removesuffix("_0000")
+
+
+def _entry(item: Any, folder: Path, where: str) -> Entry:
+    if not isinstance(item, dict) or not isinstance(item.get("image"), str):
+        raise InputError(f"{where}: expected an object with 'image' and 'label', got {item!r}; correct the list")
+    image = folder / item["image"]
+    label = folder / item["label"] if item.get("label") else None
+    loose = folder / item["loose_label"] if item.get("loose_label") else None
+    for path in (image, label, loose):
+        if path is not None and not path.exists():
+            raise InputError(f"{where}: names {path}, which does not exist; correct the list or restore the file")
+    name = _case_name(image)
+    return Entry(name, str(item.get("patient", name)), image, label, loose, float(item.get("weight", 1.0)))
+
+
+def _list_of_folder(folder: Path) -> dict[str, Any]:
+    """The list of a folder with images/ and labels/: all cases train. Raises InputError."""
+    images = sorted((folder / "images").glob("*_0000.nii.gz"))
+    if not images:
+        raise InputError(f"{folder}: holds neither dataset.json nor images/X_0000.nii.gz; name a data list")
+    names = [image.name.removesuffix("_0000.nii.gz") for image in images]
+    return {
+        "name": folder.name,
+        "training": [{"image": f"images/{n}_0000.nii.gz", "label": f"labels/{n}.nii.gz", "patient": n} for n in names],
+    }
+
+
+def read_list(path: Path) -> DataList:
+    """Read a list, or a folder, and check what can be checked without reading voxels. Raises InputError."""
+    try:
+        if path.is_dir():
+            path = path / "dataset.json"
+            found = path.is_file()
+            data = json.loads(path.read_text(encoding="utf-8")) if found else _list_of_folder(path.parent)
+        else:
+            data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not readable as a data list ({error}); give a Decathlon-style JSON file") from error
+    if not isinstance(data, dict) or not isinstance(data.get("training"), list):
+        raise InputError(f"{path}: expected an object with a list 'training'; give a Decathlon-style JSON file")
+    sides = {
+        side: tuple(_entry(item, path.parent, f"{path}: {side}[{i}]") for i, item in enumerate(data.get(side) or []))
+        for side in ("training", "validation")
+    }
+    if not any(entry.label for entry in sides["training"]):
+        labels = path.parent / "labelsTr"
+        state = "is empty" if labels.is_dir() and not any(labels.iterdir()) else "is not used by the list"
+        raise InputError(f"{path}: no training scan has a label ({labels.name}/ {state}); add labels to the list")
+    patients = [{entry.patient for entry in sides[side]} for side in ("training", "validation")]
+    if both := sorted(patients[0] & patients[1]):
+        raise InputError(f"{path}: patient {both[0]} is in training and in validation; keep each patient on one side")
+    folders: dict[str, Path | None] = {}
+    for key in ("nodules", "shapes"):
+        folder = path.parent / data[key] if data.get(key) else None
+        if folder is not None and not folder.is_dir():
+            raise InputError(f"{path}: {key} names {folder}, which is no folder; correct the list")
+        folders[key] = folder
+    for entry in (*sides["training"], *sides["validation"]):
+        _check_geometry(entry)
+    return DataList(
+        name=str(data.get("name", path.stem)),
+        training=sides["training"],
+        validation=sides["validation"],
+        lesion_values=tuple(int(v) for v in data.get("lesion_values", [1])),
+        other_values=tuple(int(v) for v in data.get("other_values", [])),
+        nodules=folders["nodules"],
+        shapes=folders["shapes"],
+        keep_in_training=tuple(data.get("keep_in_training", [])),
+        dev_percent=int(data.get("dev_percent", 25)),
+    )
+
+
+def _header(path: Path) -> tuple[tuple[int, ...], NDArray[np.float64]]:
+    try:
+        image = nib.load(path)
+        return tuple(int(n) for n in image.shape), np.asarray(image.affine, dtype=np.float64)
+    except (OSError, ImageFileError) as error:
+        raise InputError(f"{path}: not readable as NIfTI ({error}); copy the file again") from error
+
+
+def _check_geometry(entry: Entry) -> None:
+    """Image and labels must share shape and position. Raises InputError."""
+    for label in (entry.label, entry.loose_label):
+        if label is None:
+            continue
+        (shape, affine), (label_shape, label_affine) = _header(entry.image), _header(label)
+        if shape != label_shape:
+            raise InputError(f"{label}: expected the image's shape {shape}, got {label_shape}; resample the label")
+        corner = np.array([*shape, 1.0])
+        shift = max(np.abs((affine - label_affine) @ corner).max(), np.abs(affine - label_affine)[:, 3].max())
+        if shift > AFFINE_TOLERANCE_MM * 100:
+            raise InputError(f"{label}: lies {shift:.1f} mm away from its image; correct the label's header")
+
+
+def _read_label(path: Path, volume: Volume, lesion: tuple[int, ...], other: tuple[int, ...]) -> NDArray[np.uint8]:
+    values = np.asarray(np.asanyarray(nib.load(path).dataobj))
+    unknown = sorted(set(np.unique(values).tolist()) - {0, *lesion, *other})
+    if unknown:
+        raise InputError(
+            f"{path}: label value {unknown[0]:g} is unknown; known are 0, {', '.join(map(str, (*lesion, *other)))} "
+            "(lesion_values and other_values of the list)"
+        )
+    return np.asarray(ras_view(np.isin(values, lesion).astype(np.uint8), volume))
+
+
+def prepare_scan(entry: Entry, plan: Plan, lesion: tuple[int, ...] = (1,), other: tuple[int, ...] = ()) -> Scan:
+    """Read a scan and its label and bring both onto the model grid, as inference does. Raises InputError."""
+    volume = read_volume(entry.image)
+    scan = to_model(volume, plan)
+    if entry.label is None:
+        label = np.full(scan.hu.shape, IGNORE, dtype=np.uint8)
+    else:
+        native = _read_label(entry.label, volume, lesion, other)
+        label = sample_to_grid(native, scan.grid, nearest=True).astype(np.uint8)
+    loose = None
+    if entry.loose_label is not None:
+        native = _read_label(entry.loose_label, volume, lesion, other)
+        loose = sample_to_grid(native, scan.grid, nearest=True).astype(np.uint8)
+    # Whole HU are enough here and halve the memory.
+    hu = np.rint(scan.hu).astype(np.int16)
+    tissue = tissue_map(hu, scan.body, plan.spacing_mm)
+    lesions = np.argwhere(label == 1).astype(np.int16)
+    return Scan(
+        entry.name, entry.patient, entry.label is not None, np.ascontiguousarray(hu), label, tissue,
+        np.ascontiguousarray(scan.body), scan.chest, loose, lesions, entry.weight,
+    )  # fmt: skip
+
+
+def _cache_key(entry: Entry, plan: Plan, lesion: tuple[int, ...], other: tuple[int, ...]) -> str:
+    files = [
+        (p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in (entry.image, entry.label, entry.loose_label) if p
+    ]
+    known = [
+        CACHE_FORMAT,
+        files,
+        entry.patient,
+        plan.spacing_mm,
+        plan.foreground,
+        asdict(plan.hu_windows),
+        lesion,
+        other,
+    ]
+    return hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]
+
+
+def load_scan(
+    entry: Entry, plan: Plan, cache: Path, lesion: tuple[int, ...] = (1,), other: tuple[int, ...] = ()
+) -> Scan:
+    """The scan from the cache, prepared and cached first if it or its files are new. Raises InputError."""
+    path = cache / f"{entry.name}-{_cache_key(entry, plan, lesion, other)}.npz"
+    if not path.is_file():
+        log.info("preparing %s", entry.name)
+        scan = prepare_scan(entry, plan, lesion, other)
+        arrays = {"hu": scan.hu, "label": scan.label, "tissue": scan.tissue, "body": scan.body, "chest": scan.chest}
+        if scan.loose is not None:
+            arrays["loose"] = scan.loose
+        cache.mkdir(parents=True, exist_ok=True)
+        stream = io.BytesIO()
+        np.savez(stream, **arrays)  # type: ignore[arg-type]  # numpy's stub takes allow_pickle for an array
+        write_atomically(path, stream.getvalue())
+        return scan
+    with np.load(path, allow_pickle=False) as data:
+        label = data["label"]
+        return Scan(
+            entry.name, entry.patient, entry.label is not None, data["hu"], label, data["tissue"], data["body"],
+            data["chest"], data.get("loose"), np.argwhere(label == 1).astype(np.int16),
+            entry.weight,
+        )  # fmt: skip
+
+
+def load_scans(entries: tuple[Entry, ...], data: DataList, plan: Plan, cache: Path) -> list[Scan]:
+    """All scans of one side of a list, on the model grid."""
+    return [load_scan(entry, plan, cache, data.lesion_values, data.other_values) for entry in entries]

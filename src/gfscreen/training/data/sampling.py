@@ -1,0 +1,281 @@
+"""Sub-volumes to train on: real lesions, inserted lesions, and background, drawn in given shares.
+
+Every draw depends only on the random generator it is given; the loop seeds one per step, so that a resumed run sees the
+data that an uninterrupted one would have seen. Arrays are (x, y, z); networks see [0, 1] after the HU window.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from gfscreen.config import Plan
+from gfscreen.errors import UsageError
+from gfscreen.scan.region import region_of
+from gfscreen.training.synthesis import lesion_bank as bank
+from gfscreen.training.synthesis.augmentation import augment, distort
+from gfscreen.training.data.lists import DataList, Scan, on_dev_side
+from gfscreen.training.synthesis.insertion import (
+    FAT_HU,
+    Crop,
+    insert_leaning_mass,
+    insert_lung_mass,
+    insert_node,
+    insert_nodule,
+    insert_soft_lesion,
+)
+from gfscreen.training.synthesis.lesion_bank import FloatArray, Nodule, Shape
+from gfscreen.training.objectives import IGNORE
+from gfscreen.training.synthesis.tissue import LUNG, SOFT
+from gfscreen.screening.windows import gather
+
+LUNG_SHAPES = ("uls23_MDSC_Task06_Lung", "uls23_ULS23_DeepLesion3D", "uls23_LiTS")
+NODE_SHAPES = ("uls23_NIH_LN_ABD", "uls23_NIH_LN_MED")
+LEANING_ML = (2.0, 120.0)
+DEEP_MM = 60.0
+KINDS = ("real", "background", "nodules", "masses", "soft", "leaning", "nodes")
+TRIES = 20
+POINTS = 20_000
+MIN_HOST_LUNG_ML = 300.0
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Shares of the kinds of sub-volume; they need not add up to 1. Kinds that the data cannot give are left out.
+
+    real: around an annotated lesion. background: anywhere in an annotated scan, away from its lesions. The others have
+    inserted lesions: nodules, masses: in lung; soft: in homogeneous soft tissue; leaning: masses that grow from
+    mediastinum or chest wall into lung; nodes: in fat. annotated_only: insert only where somebody annotated the rest of
+    the scan, so that a Glance sees every host with and without lesions and cannot tell them by the host.
+    """
+
+    real: float = 0.5
+    background: float = 0.5
+    nodules: float = 0.0
+    masses: float = 0.0
+    soft: float = 0.0
+    leaning: float = 0.0
+    nodes: float = 0.0
+    nodules_per_crop: int = 4
+    annotated_only: bool = False
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sub-volume: image float32 in [0, 1], label uint8 (0, 1, IGNORE), kind as drawn, lesions inserted.
+
+    loose: bool, the wider outlines of inserted nodules; own: bool, the lesions that the host had before others were
+    inserted. Both None once the sub-volume is augmented, own also where nothing was inserted. weight: float16, how
+    often a voxel counts in the loss of the Focus (weighting.py); None for once.
+    """
+
+    image: FloatArray
+    label: NDArray[np.uint8]
+    kind: str
+    inserted: int
+    loose: NDArray[np.bool_] | None = None
+    own: NDArray[np.bool_] | None = None
+    weight: NDArray[np.float16] | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """Scans and lesions of one side of the split."""
+
+    scans: tuple[Scan, ...]
+    nodules: tuple[Nodule, ...] = ()
+    shapes: tuple[Shape, ...] = ()
+
+
+def load_lesions(data: DataList, *, dev: bool) -> tuple[tuple[Nodule, ...], tuple[Shape, ...]]:
+    """Nodules and shapes of one side: dev gets the patients whose hash says so, training all others."""
+
+    def wanted(patient: str) -> bool:
+        return on_dev_side(patient, data.dev_percent, data.keep_in_training) == dev
+
+    nodules = bank.read_nodules(data.nodules) if data.nodules else []
+    shapes = bank.read_shapes(data.shapes) if data.shapes else []
+    return tuple(n for n in nodules if wanted(n.patient)), tuple(s for s in shapes if wanted(s.patient))
+
+
+class Sampler:
+    """Draws sub-volumes of one side of the split."""
+
+    def __init__(self, source: Source, plan: Plan, mix: Mix, *, strong: bool = False) -> None:
+        """strong: the draws are also turned, zoomed and changed in contrast and sharpness (`augmentation.distort`)."""
+        self.source, self.plan, self.mix, self.strong = source, plan, mix, strong
+        self._annotated = [s for s in source.scans if s.annotated]
+        hosts = self._annotated if mix.annotated_only else source.scans
+        self._with_lesion = [s for s in self._annotated if len(s.lesions)]
+        voxel_ml = float(np.prod(plan.spacing_mm)) / 1000.0
+        self._points = {
+            "background": {s.name: _points(s.body & (s.label == 0)) for s in self._annotated},
+            "lung": {s.name: _points(s.tissue == LUNG, MIN_HOST_LUNG_ML / voxel_ml) for s in hosts},
+            # 30 HU of contrast are 2 % of the chest window: soft tissue lesions are only asked for in the other one.
+            "soft": {s.name: _points((s.tissue == SOFT) & ~s.chest) for s in hosts},
+            "leaning": {s.name: _deep_lung_points(s, plan.spacing_mm) for s in hosts},
+            "nodes": {s.name: _points(s.body & (s.hu > FAT_HU[0]) & (s.hu < FAT_HU[1])) for s in hosts},
+        }
+        self._hosts = {
+            kind: [s for s in source.scans if len(points.get(s.name, ()))] for kind, points in self._points.items()
+        }
+        shapes = source.shapes
+        self._grown = {
+            "masses": ([s for s in shapes if s.source in LUNG_SHAPES], insert_lung_mass),
+            "soft": (list(shapes), insert_soft_lesion),
+            "leaning": ([s for s in shapes if LEANING_ML[0] <= s.volume_ml <= LEANING_ML[1]], insert_leaning_mass),
+            "nodes": ([s for s in shapes if s.source in NODE_SHAPES], insert_node),
+        }
+        self.possible = {
+            "real": bool(self._with_lesion),
+            "background": bool(self._hosts["background"]),
+            "nodules": bool(self._hosts["lung"] and source.nodules),
+            **{kind: bool(self._hosts[self._place_of(kind)] and own) for kind, (own, _) in self._grown.items()},
+        }
+        shares = np.array([getattr(mix, kind) if self.possible[kind] else 0.0 for kind in KINDS])
+        if shares.sum() <= 0:
+            raise UsageError(f"mix: none of the kinds with a share can be drawn from this data ({self.possible})")
+        self._shares = shares / shares.sum()
+
+    def draw(self, rng: np.random.Generator, size: tuple[int, ...], *, kind: str | None = None) -> Sample:
+        """One augmented sub-volume of `size` voxels.
+
+        Where nobody annotated and no lesion found a place, another one is drawn.
+        """
+        sample, _ = self.draw_twins(rng, size, kind=kind)
+        changed = Sample(*augment(rng, sample.image, sample.label), sample.kind, sample.inserted)
+        return _distorted(changed, rng) if self.strong else changed
+
+    def draw_plain(self, rng: np.random.Generator, size: tuple[int, ...], *, kind: str) -> Sample:
+        """One sub-volume of a kind to evaluate on, not augmented.
+
+        Lesions that the host had before others were inserted are IGNORE: they are neither to be found nor false.
+        """
+        sample, _ = self.draw_twins(rng, size, kind=kind)
+        if sample.own is not None:
+            sample.label[sample.own] = IGNORE
+        return sample
+
+    def draw_changed_twins(self, rng: np.random.Generator, size: tuple[int, ...]) -> tuple[Sample, Sample | None]:
+        """As `draw_twins`; if `strong`, both are turned, zoomed and changed alike, unless that loses the lesion."""
+        sample, twin = self.draw_twins(rng, size)
+        if not self.strong:
+            return sample, twin
+        seed = int(rng.integers(2**32))
+        changed = _distorted(sample, np.random.default_rng(seed))
+        if (sample.label == 1).any() and not (changed.label == 1).any():
+            return sample, twin
+        return changed, twin and _distorted(twin, np.random.default_rng(seed))
+
+    def draw_twins(
+        self, rng: np.random.Generator, size: tuple[int, ...], *, kind: str | None = None
+    ) -> tuple[Sample, Sample | None]:
+        """A sub-volume and, if lesions were inserted into a lesion-free one, what it was before; both not augmented."""
+        kind = kind or str(rng.choice(KINDS, p=self._shares))
+        for _ in range(TRIES):
+            scan, start = self._place(rng, kind, size)
+            crop = cut(scan, start, size, self.plan)
+            before, own, lesion_free = crop.hu.copy(), crop.label == 1, not crop.label.any()
+            inserted = self._insert(rng, crop, kind)
+            if inserted or (kind in ("real", "background") and (crop.label != IGNORE).any()):
+                break
+        window = self.plan.hu_windows.of(region_of(scan.chest, start[2], size[2]))
+        sample = Sample(
+            gather(crop.hu, (0, 0, 0), size, window), crop.label, kind, inserted, crop.loose, own if inserted else None
+        )
+        if not (inserted and lesion_free):
+            return sample, None
+        return sample, Sample(gather(before, (0, 0, 0), size, window), np.zeros_like(crop.label), "background", 0)
+
+    def _place(self, rng: np.random.Generator, kind: str, size: tuple[int, ...]) -> tuple[Scan, tuple[int, int, int]]:
+        """A scan and the start of a sub-volume that can hold what `kind` asks for."""
+        if kind == "real":
+            weights = np.array([s.weight for s in self._with_lesion])
+            scan = self._with_lesion[int(rng.choice(len(weights), p=weights / weights.sum()))]
+            return scan, _start_around(rng, scan.lesions[int(rng.integers(len(scan.lesions)))], size)
+        where = self._place_of(kind)
+        hosts = self._hosts[where]
+        weights = np.array([s.weight for s in hosts])
+        scan = hosts[int(rng.choice(len(hosts), p=weights / weights.sum()))]
+        points = self._points[where][scan.name]
+        for _ in range(TRIES):
+            start = _start_around(rng, points[int(rng.integers(len(points)))], size, jitter=0.2)
+            if kind != "background" or not (_part(scan.label, start, size) == 1).any():
+                break
+        return scan, start
+
+    def _place_of(self, kind: str) -> str:
+        """Which of the points a kind is placed around."""
+        return kind if kind in self._points else "lung"
+
+    def _insert(self, rng: np.random.Generator, crop: Crop, kind: str) -> int:
+        grid_mm = self.plan.spacing_mm
+        if kind == "nodules":
+            count = 0
+            for _ in range(int(rng.integers(1, self.mix.nodules_per_crop + 1))):
+                nodule = self.source.nodules[int(rng.integers(len(self.source.nodules)))]
+                count += insert_nodule(rng, crop, bank.sample_nodule(rng, nodule, grid_mm)) is not None
+            return count
+        if kind not in self._grown:
+            return 0
+        shapes, insert = self._grown[kind]
+
+        def grow() -> bool:
+            shape = shapes[int(rng.integers(len(shapes)))]
+            return insert(rng, crop, bank.sample_shape(rng, shape, grid_mm)) is not None
+
+        if kind in ("masses", "leaning"):
+            return int(any(grow() for _ in range(3)))
+        return sum(grow() for _ in range(int(rng.integers(1, 4))))
+
+
+def _distorted(sample: Sample, rng: np.random.Generator) -> Sample:
+    image, label = distort(rng, sample.image, sample.label)
+    return Sample(image, label, sample.kind, sample.inserted)
+
+
+def _points(mask: NDArray[np.bool_], at_least: float = 1.0) -> NDArray[np.int16]:
+    """Up to POINTS voxels of the mask (n, 3), evenly over it; none if it has fewer than `at_least` voxels."""
+    flat = np.flatnonzero(mask)
+    if flat.size < at_least:
+        return np.zeros((0, 3), dtype=np.int16)
+    chosen = flat[:: max(1, flat.size // POINTS)]
+    return np.stack(np.unravel_index(chosen, mask.shape), axis=-1).astype(np.int16)
+
+
+def _deep_lung_points(scan: Scan, spacing_mm: tuple[float, ...]) -> NDArray[np.int16]:
+    """Lung voxels (n, 3) at least DEEP_MM below the skin, every fourth in plane: towards mediastinum and hilum."""
+    step = (4, 4, 1)
+    body, lung = scan.body[::4, ::4], scan.tissue[::4, ::4] == LUNG
+    depth_mm = ndimage.distance_transform_edt(body, sampling=np.multiply(spacing_mm, step))
+    return np.asarray(np.argwhere(lung & (depth_mm > DEEP_MM)) * step, dtype=np.int16)
+
+
+def _start_around(
+    rng: np.random.Generator, point: NDArray[np.int16] | NDArray[np.int64], size: tuple[int, ...], jitter: float = 0.35
+) -> tuple[int, int, int]:
+    """Start of a sub-volume that holds `point`, at most `jitter` of its size from the centre."""
+    shift = rng.uniform(-jitter, jitter, size=3) * np.asarray(size)
+    x, y, z = (int(v) for v in np.rint(np.asarray(point, dtype=float) - np.asarray(size) / 2 + shift))
+    return x, y, z
+
+
+def _part(array: NDArray[np.uint8], start: tuple[int, ...], size: tuple[int, ...]) -> NDArray[np.uint8]:
+    return array[tuple(slice(max(0, a), max(0, a + n)) for a, n in zip(start, size, strict=True))]
+
+
+def cut(scan: Scan, start: tuple[int, int, int], size: tuple[int, ...], plan: Plan) -> Crop:
+    """A copy of a piece of the scan; beyond the scan it is air without label, and IGNORE where nobody annotated."""
+    hu = np.full(size, -1024, dtype=np.int16)
+    label = np.full(size, 0 if scan.annotated else IGNORE, dtype=np.uint8)
+    tissue = np.zeros(size, dtype=np.uint8)
+    low = [max(0, a) for a in start]
+    high = [min(n, a + s) for a, s, n in zip(start, size, scan.hu.shape, strict=True)]
+    if all(a < b for a, b in zip(low, high, strict=True)):
+        source = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        target = tuple(slice(a - s, b - s) for a, b, s in zip(low, high, start, strict=True))
+        hu[target], label[target], tissue[target] = scan.hu[source], scan.label[source], scan.tissue[source]
+    return Crop(hu, label, tissue, plan.spacing_mm, np.zeros(size, dtype=bool))

@@ -1,0 +1,100 @@
+"""Put the Focus of one run and the Glance of another into a weights folder, with the gate that validation chose.
+
+python -m gfscreen.training.learning.assemble --focus runs/focus --glance runs/glance_grpo -o weights --gate 0.62
+
+Several runs with --focus, or with --glance, give the mean of their networks, which must come from one start (a run and
+one that goes on from it): it often holds what each of them has learnt. In place of a run's folder a weights folder will
+do: those that ship and a run that went on from them (`init`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gfscreen.config import preset_plan
+from gfscreen.errors import GFScreenError, UsageError
+from gfscreen.networks.models.manifest import Manifest
+from gfscreen.networks.models.weights import save_weights
+from gfscreen.training.learning.initialisation import read_learnt
+
+log = logging.getLogger(__name__)
+
+
+def assemble(focus: Sequence[Path], glance: Sequence[Path], target: Path, gate: float | None = None) -> Manifest:
+    """Write the weights folder. Raises WeightsError if a source holds no networks, UsageError if they do not fit."""
+    readers, judges = [read_learnt(folder) for folder in focus], [read_learnt(folder) for folder in glance]
+    first = readers[0]
+    for other in [*readers[1:], *judges]:
+        if other.plan.preset != first.plan.preset:
+            raise UsageError(
+                f"{first.folder} is of preset {first.plan.preset}, {other.folder} of {other.plan.preset}; "
+                "they must agree"
+            )
+    for other in readers[1:]:
+        if other.plan.focus != first.plan.focus:
+            raise UsageError(f"{first.folder} and {other.folder} hold different Focus networks; they have no mean")
+    for other in judges[1:]:
+        if other.plan.glance != judges[0].plan.glance:
+            raise UsageError(f"{judges[0].folder} and {other.folder} hold different Glance networks; they have no mean")
+    preset = preset_plan(first.plan.preset)
+    plan = replace(preset, weights="trained", focus=first.plan.focus, glance=judges[0].plan.glance)
+    if gate is not None:
+        plan = replace(plan, gate=gate)
+    info = {
+        "focus_runs": [reader.folder.name for reader in readers],
+        "focus_steps": [reader.focus_steps for reader in readers],
+        "glance_runs": [judge.folder.name for judge in judges],
+        "glance_steps": [judge.glance_steps for judge in judges],
+        "glance_gate": judges[-1].gate,
+    }
+    return save_weights(target, plan, mean([j.glance for j in judges]), mean([r.focus for r in readers]), info=info)
+
+
+def mean(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Mean of the floating-point tensors of equal networks, the first one's whole numbers; one alone is as it was."""
+    if len(states) == 1:
+        return dict(states[0])
+    return {
+        name: torch.stack([state[name].float() for state in states]).mean(dim=0)
+        if tensor.is_floating_point()
+        else tensor
+        for name, tensor in states[0].items()
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code 0; 1 if a run cannot be used."""
+    parser = argparse.ArgumentParser(prog="python -m gfscreen.training.learning.assemble", description="Make a weights folder.")
+    parser.add_argument(
+        "--focus",
+        type=Path,
+        required=True,
+        action="append",
+        help="folder of a run or of weights with the Focus; several: their mean",
+    )
+    parser.add_argument(
+        "--glance", type=Path, required=True, action="append", help="the same with the Glance; several: their mean"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, help="weights folder to write")
+    parser.add_argument("--gate", type=float, help="Focus runs above this probability (default: the preset's)")
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        assemble(arguments.focus, arguments.glance, arguments.output, arguments.gate)
+    except (GFScreenError, ValueError) as error:
+        log.error("%s", error)
+        return 1
+    log.info("weights written to %s", arguments.output)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""What a run starts from: networks, optimiser and reference policy, fresh or with the weights of others."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gfscreen.config import Plan
+from gfscreen.networks.models.focus import keep_deepest_float32
+from gfscreen.networks.models.manifest import MANIFEST_FILE, read_manifest
+from gfscreen.networks.models.weights import build_networks, load_networks, load_state, stored_state
+from gfscreen.training.learning.distributed import World
+from gfscreen.training.settings import Settings
+from gfscreen.training.learning.state import CHECKPOINT_FILE, Average, Run, read_checkpoint, settings_of
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """The networks of a run or of a weights folder, and how they came about.
+
+    focus: a run's averaged one if it has it. glance_trained: False if the Glance is what it was at random. *_steps,
+    gate: as the run or the folder's makers noted them; None where they did not.
+    """
+
+    folder: Path
+    plan: Plan
+    focus: dict[str, Tensor]
+    glance: dict[str, Tensor]
+    glance_trained: bool
+    focus_steps: Any
+    glance_steps: Any
+    gate: Any
+
+
+def read_learnt(folder: Path) -> Learnt:
+    """Read a run's folder or a weights folder. Raises WeightsError if it is neither."""
+    if (folder / MANIFEST_FILE).is_file():
+        plan, glance, focus = load_networks(folder)
+        info = read_manifest(folder).info
+        return Learnt(
+            folder=folder,
+            plan=plan,
+            focus=focus.state_dict(),
+            glance=glance.state_dict(),
+            glance_trained=plan.weights == "trained",
+            focus_steps=info.get("focus_steps"),
+            glance_steps=info.get("glance_steps"),
+            gate=info.get("glance_gate"),
+        )
+    source = folder / CHECKPOINT_FILE
+    data = read_checkpoint(source)
+    settings = settings_of(data, str(source))
+    return Learnt(
+        folder=folder,
+        plan=settings.plan,
+        focus=data["focus_average" if settings.ema else "focus"],
+        glance=data["glance"],
+        glance_trained=settings.stage != "focus",
+        focus_steps=data["step"],
+        glance_steps=data["step"],
+        gate=settings.gate,
+    )
+
+
+def build_run(settings: Settings, world: World) -> Run:
+    """Networks with fresh weights, or those of `init`, their optimiser, and the frozen reference policy."""
+    glance, focus = build_networks(settings.plan)
+    set_lesion_prior(focus, settings.lesion_prior)
+    if settings.amp == "bf16":
+        keep_deepest_float32(focus)
+    if settings.init:
+        learnt = read_learnt(Path(settings.init))
+        load_state(focus, stored_state(learnt.focus), settings.init)
+        if learnt.glance_trained:
+            load_state(glance, stored_state(learnt.glance), settings.init)
+    if settings.init_glance:
+        load_state(glance, stored_state(read_learnt(Path(settings.init_glance)).glance), settings.init_glance)
+    glance, focus = glance.to(world.device), focus.to(world.device)
+    # On a CPU a group of 12 takes 0.84 s in place of 1.09 so, in bf16 0.55 in place of 0.74; Focus gains nothing.
+    glance = nn.utils.convert_conv3d_weight_memory_format(glance, torch.channels_last_3d)
+    reference = copy.deepcopy(glance).requires_grad_(requires_grad=False)
+    groups = []
+    if settings.stage != "glance":
+        groups.append({"params": list(focus.parameters()), "lr": settings.focus_learning_rate, "name": "focus"})
+    if settings.stage != "focus" and settings.gate != "none":
+        groups.append({"params": list(glance.parameters()), "lr": settings.glance_learning_rate, "name": "glance"})
+    optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
+    scaled = mixed_precision(settings, world) == torch.float16
+    scaler = torch.amp.GradScaler(world.device.type, enabled=scaled)
+    return Run(glance, focus, reference, optimizer, scaler, Average(focus, settings.ema))
+
+
+def set_lesion_prior(focus: nn.Module, prior: float) -> None:
+    """Start the Focus at this lesion probability: at 0.5 the first hundred steps only learn that most is background."""
+    bias = dict(focus.named_parameters()).get("out.conv.conv.bias")
+    if bias is not None and prior < 0.5:
+        with torch.no_grad():
+            bias.copy_(torch.tensor([0.0, math.log(prior / (1 - prior))]))
+
+
+def mixed_precision(settings: Settings, world: World) -> torch.dtype | None:
+    """The type that forward passes run in under autocast; None for float32 throughout."""
+    if settings.amp == "auto":
+        return torch.float16 if world.device.type == "cuda" else None
+    return {"off": None, "fp16": torch.float16, "bf16": torch.bfloat16}[settings.amp]
