@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import Runner
+from tests.helpers.places import SHARED
+from tests.helpers.runs import Runner
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
 REQUIRE_SHARED = os.environ.get("GFSCREEN_REQUIRE_SHARED") == "1"
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from gfscreen.errors import UsageError
+
 SCAN_SUFFIX = "_0000.nii.gz"
 MASK_SUFFIX = ".nii.gz"
 
@@ -23,12 +25,10 @@ def run(args: argparse.Namespace) -> int:
     """Print one line per mask and per problem. Exit 0: all rules hold; 1: some do not; 2: wrong usage."""
     for folder in (args.images, args.pred):
         if not folder.is_dir():
-            sys.stderr.write(f"python -m eval check: {folder}: no such folder\n")
-            return 2
+            raise UsageError(f"{folder}: no such folder")
     scans = sorted(path for path in args.images.iterdir() if path.name.endswith(SCAN_SUFFIX))
     if not scans:
-        sys.stderr.write(f"python -m eval check: {args.images}: no X{SCAN_SUFFIX} in it\n")
-        return 2
+        raise UsageError(f"{args.images}: no X{SCAN_SUFFIX} in it")
     problems = check_folder(scans, args.pred)
     for scan in scans:
         if not any(problem.startswith(f"{mask_name(scan)}:") for problem in problems):

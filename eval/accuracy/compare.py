@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from eval.accuracy.statistics import RESAMPLES, SEED, bootstrap_ratio, case_ranks, paired_permutation
+from gfscreen.errors import UsageError
 
 METRICS = ("Lesion_DSC", "Lesion_NSD")
 # Right decisions of the scan; the difference of the two runs' rates is tested like a metric.
@@ -116,8 +117,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         first, second = read_rows(args.first), read_rows(args.second)
     except (OSError, ValueError, KeyError) as error:
-        sys.stderr.write(f"compare: {error}\n")
-        return 2
+        raise UsageError(str(error)) from error
     result = compare_runs(first, second, args.seed, max(1, args.permutations))
     text = json.dumps(result, indent=2, allow_nan=False) + "\n"
     if args.output is not None:

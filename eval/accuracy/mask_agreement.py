@@ -12,6 +12,8 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from gfscreen.errors import UsageError
+
 SUFFIX = ".nii.gz"
 # What counts as unchanged.
 SAME_DICE = 0.995
@@ -69,11 +71,9 @@ def run(args: argparse.Namespace) -> int:
     try:
         result = compare_folders(args.before, args.after)
     except (OSError, ValueError) as error:
-        sys.stderr.write(f"ab: {error}\n")
-        return 2
+        raise UsageError(str(error)) from error
     if not result["cases"]:
-        sys.stderr.write(f"ab: {args.before} and {args.after} share no mask X{SUFFIX}\n")
-        return 2
+        raise UsageError(f"{args.before} and {args.after} share no mask X{SUFFIX}")
     text = json.dumps(result, indent=2, allow_nan=False) + "\n"
     if args.output is not None:
         args.output.parent.mkdir(parents=True, exist_ok=True)

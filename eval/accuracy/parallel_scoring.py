@@ -38,7 +38,7 @@ class Job:
 
 @dataclass(frozen=True)
 class CaseScore:
-    """The outcome of one case. `status`: `ok`, `labels_above_one`, or one of `FAILED`; `rule` as in `eval.accuracy.metrics`."""
+    """The outcome of one case. `status`: `ok`, `labels_above_one`, or one of `FAILED`; `rule` as in `metrics`."""
 
     name: str
     dsc: float

@@ -16,6 +16,7 @@ from eval.accuracy.masks import list_masks
 from eval.accuracy.metrics import TOLERANCE_MM
 from eval.accuracy.parallel_scoring import FAILED, CaseScore, Job, default_jobs, score_all
 from eval.accuracy.statistics import RESAMPLES, SEED, describe
+from gfscreen.errors import UsageError
 
 # The first three are the organisers'.
 COLUMNS = (
@@ -132,13 +133,11 @@ def run(args: argparse.Namespace) -> int:
     """Score a folder. Exit 0: every case scored; 1: some case missing or failed (scored 0); 2: wrong usage."""
     problem = _usage_problem(args)
     if problem is not None:
-        sys.stderr.write(f"score: {problem}\n")
-        return 2
+        raise UsageError(problem)
     try:
         type_map = TypeMap.read(args.types) if args.types else TypeMap()
     except (OSError, ValueError) as error:
-        sys.stderr.write(f"score: {error}\n")
-        return 2
+        raise UsageError(str(error)) from error
     truths, predictions = list_masks(args.gt), list_masks(args.pred)
     jobs = [Job(name, path, predictions.get(name), args.tolerance_mm) for name, path in truths.items()]
     cases = score_all(jobs, args.jobs or default_jobs())

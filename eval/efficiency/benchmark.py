@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from eval.efficiency.benchmark_page import write_page
-from eval.efficiency import UsageError, add_launch_arguments, describe_host, make_launch, measure_cases
+from eval.efficiency.measure import add_launch_arguments, describe_host, make_launch, measure_cases
 from eval.efficiency.table4 import SIZES, TIME_LIMIT_S, Size, choose_sizes, find_real, make_phantoms
 from eval.efficiency.throughput import measure_folder
+from gfscreen.errors import UsageError
 
 STAGES = ("read", "preprocess", "glance", "focus", "write", "total")
 COUNTS = ("windows_total", "windows_kept", "windows_done", "windows_unglanced", "second_looks_done")
@@ -59,18 +60,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure and write benchmark.json and the page. Exit 0: every case ended well; 1: some not; 2: wrong usage."""
-    try:
-        products, shares = pairs(args.product, "--product"), pairs(args.keep_share, "--keep-share")
-        peers = pairs(args.peer, "--peer")
-        if not products:
-            raise UsageError("--product NAME=IMAGE: nothing to measure")
-        if unknown := sorted(set(shares) - set(products)):
-            raise UsageError(f"--keep-share {unknown[0]}: no such product")
-        sizes = choose_sizes(args.sizes)
-        result = measure(args, products, shares, peers, sizes)
-    except UsageError as error:
-        sys.stderr.write(f"benchmark: {error}\n")
-        return 2
+    products, shares = pairs(args.product, "--product"), pairs(args.keep_share, "--keep-share")
+    peers = pairs(args.peer, "--peer")
+    if not products:
+        raise UsageError("--product NAME=IMAGE: nothing to measure")
+    if unknown := sorted(set(shares) - set(products)):
+        raise UsageError(f"--keep-share {unknown[0]}: no such product")
+    sizes = choose_sizes(args.sizes)
+    result = measure(args, products, shares, peers, sizes)
     path = args.output / "benchmark.json"
     path.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     if args.page is not None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.efficiency.runner import IMAGE_SUFFIX, find_cases
+from gfscreen.errors import UsageError
 
 STAGES = ("import", "load", "read", "preprocess", "focus", "write", "total")
 
@@ -36,8 +36,7 @@ def run(args: argparse.Namespace) -> int:
     """Segment densely. Exit 0: all masks written; 2: no scan."""
     cases = find_cases(args.input)
     if not cases:
-        sys.stderr.write(f"dense-peer: {args.input}: no scan X{IMAGE_SUFFIX}\n")
-        return 2
+        raise UsageError(f"{args.input}: no scan X{IMAGE_SUFFIX}")
     if args.cpus is not None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.cpus])
     reports = [segment(path, args) for path in cases]
@@ -57,9 +56,9 @@ def segment(path: Path, args: argparse.Namespace) -> dict[str, Any]:
         from monai.data.utils import dense_patch_slices
         from monai.inferers import sliding_window_inference
 
-        from gfscreen.scan.grid import to_model, to_native_mask
         from gfscreen.networks.models.focus import FocusProbability
         from gfscreen.networks.models.weights import load_networks
+        from gfscreen.scan.grid import to_model, to_native_mask
         from gfscreen.scan.volume import read_volume, write_mask
         from gfscreen.screening.windows import apply_hu_window
     torch.set_num_threads(len(os.sched_getaffinity(0)))

@@ -18,10 +18,10 @@ from typing import IO, Any
 
 from tqdm import tqdm
 
+from eval.accuracy.masks import SUFFIX
 from eval.efficiency.gpu import GpuProbe
 from eval.efficiency.launch import ContainerLaunch, Folders, Launch
 from eval.efficiency.sampler import Sample, Sampler, shifted
-from eval.accuracy.masks import SUFFIX
 
 logger = logging.getLogger(__name__)
 

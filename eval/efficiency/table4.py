@@ -17,10 +17,11 @@ from typing import Any
 import nibabel as nib
 from tqdm import tqdm
 
-from eval.efficiency import UsageError, add_launch_arguments, exit_code, measure_cases
+from eval.efficiency.measure import add_launch_arguments, exit_code, measure_cases
 from eval.efficiency.results import DETAIL_FOLDER
 from eval.efficiency.runner import IMAGE_SUFFIX, find_cases
 from eval.tables import Table, number, to_markdown, write_table
+from gfscreen.errors import UsageError
 
 TIME_LIMIT_S = 45.0
 GPU_LIMIT_MB = 4096.0
@@ -228,16 +229,12 @@ def run(args: argparse.Namespace) -> int:
     if args.image is None and args.local_command is None:
         product = [sys.executable, "-m", "gfscreen", "predict"]
         args.local_command = shlex.join(product) + " -i {input} -o {output} --report {report}"
-    try:
-        sizes = choose_sizes(args.sizes)
-        scans = find_real(args.cases, sizes) if args.cases else make_phantoms(args.output / "cases", sizes)
-        measured = args.output / "efficiency"
-        done = _earlier(measured, scans, args) if args.resume else {}
-        todo = [scan for case, scan in scans.items() if case not in done]
-        summary = measure_cases(todo, measured, args, list(done.values()))
-    except UsageError as error:
-        sys.stderr.write(f"table4: {error}\n")
-        return 2
+    sizes = choose_sizes(args.sizes)
+    scans = find_real(args.cases, sizes) if args.cases else make_phantoms(args.output / "cases", sizes)
+    measured = args.output / "efficiency"
+    done = _earlier(measured, scans, args) if args.resume else {}
+    todo = [scan for case, scan in scans.items() if case not in done]
+    summary = measure_cases(todo, measured, args, list(done.values()))
     by_name = {detail["name"]: detail for detail in summary["cases"]}
     rows = []
     for size in sizes:

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from gfscreen.errors import OutputError, UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -25,10 +27,6 @@ KIND_CHOICES: dict[str, tuple[Kind, ...]] = {
     "both": ("chest-abdomen",),
 }
 TABLE_NAME = "cases.json"
-
-
-class UsageError(ValueError):
-    """A wrong value on the command line; the message names value, rule and remedy."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -56,12 +54,10 @@ def run(args: argparse.Namespace) -> int:
     )
     try:
         table = _write_cases(args)
-    except UsageError as error:
-        sys.stderr.write(f"python -m eval cases: {error}\n")
-        return 2
     except OSError as error:
-        sys.stderr.write(f"python -m eval cases: {args.output}: cannot be written: {error}\n")
-        return 1
+        raise OutputError(
+            f"{args.output}: cannot be written ({error.strerror or error}); check folder and disk"
+        ) from error
     sys.stdout.write((json.dumps(table, indent=2) if args.json else str(args.output)) + "\n")
     return 0
 

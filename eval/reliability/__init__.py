@@ -1,1 +1,1 @@
-"""What the product survives: `torture` (odd inputs), `fuzz` (damaged files), `faults` (of the machine), `soak` (memory)."""
+"""What the product survives: `torture` (odd inputs), `fuzz` (damaged files), `faults` (the machine), `soak` (hours)."""

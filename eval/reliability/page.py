@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
+
+from gfscreen.errors import UsageError
 
 FILES = ("torture.json", "faults.json", "fuzz.json", "soak.json")
 # Written by hand: what the above has found, and what was done about it.
@@ -25,8 +26,7 @@ def run(args: argparse.Namespace) -> int:
     for name in FILES:
         path = args.results / name
         if not path.is_file():
-            sys.stderr.write(f"python -m eval reliability: {path}: no such result; run `make {path.stem}` first\n")
-            return 2
+            raise UsageError(f"{path}: no such result; run `make {path.stem}` first")
         results[path.stem] = json.loads(path.read_text(encoding="utf-8"))
     bugs = args.results / BUGS_FILE
     args.output.write_text(page(results, bugs.read_text(encoding="utf-8") if bugs.is_file() else ""), encoding="utf-8")
@@ -37,7 +37,8 @@ _HEAD = """# Reliability
 
 Made from measurements by `python -m eval reliability`; do not edit by hand. Each section names the command that
 makes its numbers anew. The networks in all of them are of a few operations that find what is brighter than tissue
-(`eval/reliability/threshold_engine.py`), so that the right answer is known and a shifted mask shows. Times were taken on two busy cores.
+(`eval/reliability/threshold_engine.py`), so that the right answer is known and a shifted mask shows. Times were taken
+on two busy cores.
 """
 
 _TORTURE = """## Odd, wrong and damaged inputs: `make torture`

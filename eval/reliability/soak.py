@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gfscreen.errors import UsageError
+
 RESULT_FILE = "soak.json"
 MAX_SLOPE_MB = 1.0
 WARM_UP_CASES = 20
@@ -88,12 +90,12 @@ def slope_mb_per_case(rss_mb: Sequence[float], skip: int = WARM_UP_CASES) -> flo
 
 def soak(folder: Path, count: int, weights: Path | None, engine: str) -> dict[str, Any]:
     """Make the inputs in `folder`, screen them all in this process. Returns the result as JSON values."""
-    from eval.reliability.threshold_engine import write_bright_weights
+    from eval.reliability.threshold_engine import write_threshold_weights
     from gfscreen.run.options import Options
     from gfscreen.run.predict import predict
 
     names = make_inputs(folder / "inputs", count)
-    weights = write_bright_weights(folder / "weights") if weights is None else weights
+    weights = write_threshold_weights(folder / "weights") if weights is None else weights
     memory = _Memory(names)
     logger = logging.getLogger("gfscreen")
     before = logger.level, logger.propagate
@@ -128,8 +130,7 @@ def soak(folder: Path, count: int, weights: Path | None, engine: str) -> dict[st
 def run(args: argparse.Namespace) -> int:
     """Soak. Exit 0: memory is flat and every case ended; 1: not; 2: wrong usage."""
     if args.cases < 1:
-        sys.stderr.write("python -m eval soak: --cases must be at least 1\n")
-        return 2
+        raise UsageError("--cases must be at least 1")
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         result = soak(Path(folder), args.cases, args.weights, args.engine)
     args.output.mkdir(parents=True, exist_ok=True)

@@ -20,8 +20,8 @@ from gfscreen.networks.models.manifest import MANIFEST_FILE, read_manifest, writ
 THRESHOLD = 0.66
 TISSUE_HU, LESION_HU = 40, 200
 # 32 voxels of 4 mm are 128 mm: a painted body of half a metre takes some tens of sub-volumes, and milliseconds each.
-BRIGHT_PLAN = Plan(
-    preset="bright",
+THRESHOLD_PLAN = Plan(
+    preset="threshold",
     weights="trained",
     spacing_mm=(4.0, 4.0, 4.0),
     sub_volume_voxels=(32, 32, 32),
@@ -30,11 +30,11 @@ BRIGHT_PLAN = Plan(
 )
 
 
-class BrightEngine:
+class ThresholdEngine:
     """The engine protocol in NumPy. `before_each` is called before every batch with the number of batches so far."""
 
     def __init__(self, before_each: Callable[[int], None] = lambda _: None) -> None:
-        self.info = EngineInfo("bright", "cpu", "fp32", "for a test of reliability")
+        self.info = EngineInfo("threshold", "cpu", "fp32", "for a test of reliability")
         self.glance_batch = self.focus_batch = 1
         self._before_each = before_each
         self._batches = 0
@@ -62,26 +62,26 @@ class BrightEngine:
         return None
 
 
-def write_bright_plan(folder: Path) -> Path:
-    """A folder with the plan and a manifest alone: enough where the engine is `BrightEngine`."""
+def write_threshold_plan(folder: Path) -> Path:
+    """A folder with the plan and a manifest alone: enough where the engine is `ThresholdEngine`."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / PLAN_FILE).write_text(json.dumps(plan_to_json(BRIGHT_PLAN), indent=2) + "\n", encoding="utf-8")
-    write_manifest(folder, [PLAN_FILE], {"preset": BRIGHT_PLAN.preset})
+    (folder / PLAN_FILE).write_text(json.dumps(plan_to_json(THRESHOLD_PLAN), indent=2) + "\n", encoding="utf-8")
+    write_manifest(folder, [PLAN_FILE], {"preset": THRESHOLD_PLAN.preset})
     return folder
 
 
-def write_bright_weights(folder: Path) -> Path:
+def write_threshold_weights(folder: Path) -> Path:
     """A weights folder with an OpenVINO export that does the same, for runs of the command line. Needs OpenVINO."""
     openvino = import_openvino()
     from openvino import opset13 as ops
 
-    write_bright_plan(folder)
+    write_threshold_plan(folder)
     export = folder / "openvino"
     export.mkdir(exist_ok=True)
     (export / MANIFEST_FILE).unlink(missing_ok=True)
 
     def stretched() -> tuple[object, object]:
-        x = ops.parameter([1, 1, *BRIGHT_PLAN.sub_volume_voxels], np.float32)
+        x = ops.parameter([1, 1, *THRESHOLD_PLAN.sub_volume_voxels], np.float32)
         # Steep enough to be 0 for tissue and 1 for a lesion in either window, and 0.5 at the threshold.
         steep = ops.multiply(ops.subtract(x, np.float32(THRESHOLD - 0.01)), np.float32(50.0))
         return x, ops.clamp(steep, 0.0, 1.0)

@@ -17,21 +17,14 @@ from tqdm import tqdm
 from eval.report import figures
 from eval.report.cases import CaseFiles, choose_cases, list_cases, load_case
 from eval.report.challenge_tables import table2_lesions, table2_scans, table3, table4
-from eval.tuning.gate_curve import GatePoint, read_curve
 from eval.report.embed import embed_case
-from eval.report.inputs import (
-    Efficiency,
-    Scores,
-    UsageError,
-    read_efficiency,
-    read_product_report,
-    read_scores,
-)
+from eval.report.inputs import Efficiency, Scores, read_efficiency, read_product_report, read_scores
 from eval.report.montage import Montage, draw_montage
 from eval.report.page import PAGE_NAME, Page, write_page
 from eval.report.screening import kept_share
 from eval.tables import write_table
-from gfscreen.errors import GFScreenError
+from eval.tuning.gate_curve import GatePoint, read_curve
+from gfscreen.errors import GFScreenError, UsageError
 from gfscreen.results.preview.viewer import EmbeddedCase
 
 logger = logging.getLogger(__name__)
@@ -63,12 +56,8 @@ class Shown:
 
 def run(args: argparse.Namespace) -> int:
     """Write the report. Exit 0: written; 1: written, but some case could not be used; 2: wrong usage."""
-    try:
-        inputs = read_inputs(args)
-        _prepare(args.output)
-    except UsageError as error:
-        sys.stderr.write(f"report: {error}\n")
-        return 2
+    inputs = read_inputs(args)
+    _prepare(args.output)
     try:
         contents = build(inputs, args)
     except OSError as error:

@@ -8,9 +8,9 @@ from html import escape
 from statistics import median
 from typing import Any
 
+from eval.efficiency.table4 import BROKEN, GPU_LIMIT_MB, HELD, NOT_MEASURED, TIME_LIMIT_S
 from eval.report.challenge_tables import limits_said, table4_rows
 from eval.report.inputs import Efficiency
-from eval.efficiency.table4 import BROKEN, GPU_LIMIT_MB, HELD, NOT_MEASURED, TIME_LIMIT_S
 from gfscreen.results.preview.markup import pill
 
 

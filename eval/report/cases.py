@@ -11,14 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.efficiency.runner import find_cases
 from eval.accuracy.masks import SUFFIX, Mask, MaskError, geometry_problem, list_masks, read_mask
-from eval.report.inputs import UsageError, case_name
+from eval.efficiency.runner import find_cases
+from eval.report.inputs import case_name
 from gfscreen.config import HUWindow, HUWindows
-from gfscreen.scan.anatomy import Overview, look, ras_affine, ras_spacing, ras_view
+from gfscreen.errors import UsageError
 from gfscreen.results.preview.volumes import Box, body_box
+from gfscreen.scan.anatomy import Anatomy, find_anatomy
 from gfscreen.scan.region import RegionSplit, split
 from gfscreen.scan.volume import Volume, read_volume
+from gfscreen.scan.volume.ras import ras_affine, ras_spacing, ras_view
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class LoadedCase:
     truth: NDArray[np.bool_] | None
     spacing_mm: tuple[float, float, float]
     affine_ras_mm: NDArray[np.float64]
-    overview: Overview
+    anatomy: Anatomy
     region: RegionSplit
     problems: tuple[str, ...]
 
@@ -60,11 +62,11 @@ class LoadedCase:
     def body_box(self) -> Box:
         """Box around body and masks."""
         masks = [mask for mask in (self.prediction, self.truth) if mask is not None]
-        return body_box(self.hu.shape, self.spacing_mm, self.overview, masks)
+        return body_box(self.hu.shape, self.spacing_mm, self.anatomy, masks)
 
     def window(self, z: int) -> tuple[str, HUWindow]:
         """`chest` or `abdomen` and the HU window of axial slice `z`."""
-        coarse = min(z // self.overview.step_voxels[2], self.overview.body.shape[2] - 1)
+        coarse = min(z // self.anatomy.step_voxels[2], self.anatomy.body.shape[2] - 1)
         region = "chest" if self.region.chest[coarse] else "abdomen"
         return region, HUWindows().of("chest" if region == "chest" else "abdomen")
 
@@ -120,11 +122,11 @@ def load_case(files: CaseFiles) -> LoadedCase:
         if problem is not None:
             problems.append(f"{kind} {problem}")
         masks.append(None if mask is None else ras_view(mask, volume).astype(bool))
-    overview = look(volume)
+    anatomy = find_anatomy(volume)
     hu: Any = ras_view(volume.hu, volume)
     affine = ras_affine(volume)
     return LoadedCase(
-        files.name, hu, masks[0], masks[1], ras_spacing(volume), affine, overview, split(overview), tuple(problems)
+        files.name, hu, masks[0], masks[1], ras_spacing(volume), affine, anatomy, split(anatomy), tuple(problems)
     )
 
 

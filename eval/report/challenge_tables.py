@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from eval.accuracy.detection import SIZE_CLASSES
-from eval.report.inputs import Efficiency
 from eval.efficiency.table4 import NOT_MEASURED, SIZES, build_table, table_row, verdict
+from eval.report.inputs import Efficiency
 from eval.tables import Cell, Table, interval, spread
 
 PERCENT = 100.0
@@ -176,7 +176,7 @@ def table4(efficiency: Efficiency | None) -> Table:
 
 
 def table4_rows(efficiency: Efficiency) -> list[dict[str, Any]]:
-    """The rows as `eval.efficiency.table4` makes them; from plain details, cases are matched to the fixed IDs by their names."""
+    """The rows as `table4` makes them; from plain details, cases are matched to the fixed IDs by their names."""
     if efficiency.rows is not None:
         return [dict(row) for row in efficiency.rows]
     left = list(efficiency.details)

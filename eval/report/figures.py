@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from eval.accuracy.detection import SIZE_LIMITS_MM
-from eval.tuning.gate_curve import PUBLISHED, GatePoint
-from eval.report.inputs import Efficiency, Scores
 from eval.efficiency.table4 import GPU_LIMIT_MB, TIME_LIMIT_S
+from eval.report.inputs import Efficiency, Scores
+from eval.tuning.gate_curve import PUBLISHED, GatePoint
 
 # All ink that is not data; the page replaces it by the colour of its text.
 INK = "#1b1f27"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +11,10 @@ from typing import Any
 from eval.accuracy.compare import read_rows
 from eval.efficiency.results import DETAIL_FOLDER, ORGANISERS_COLUMNS
 from eval.efficiency.sampler import INTERVAL_S
+from eval.files import read_json
+from gfscreen.errors import UsageError
 
 CSV_SUFFIX = "_Efficiency.csv"
-
-
-class UsageError(Exception):
-    """An input that cannot be used: exit code 2. The message names file, rule, value and remedy."""
 
 
 @dataclass(frozen=True)
@@ -37,16 +34,6 @@ class Efficiency:
     environment: Mapping[str, Any] = field(default_factory=dict)
     rows: Sequence[Mapping[str, Any]] | None = None
     source: str = "scans as given"
-
-
-def read_json(path: Path) -> Any:
-    """Parse a JSON file. Raises UsageError."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UsageError(f"{path}: no such file; name an existing one or leave the option out") from error
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: not readable as JSON ({error}); write it again") from error
 
 
 def read_scores(folder: Path) -> Scores:

@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterable
 from html import escape
 
+from eval.efficiency.table4 import BROKEN, HELD, NOT_MEASURED
 from eval.report.figures import INK, Chart
 from eval.report.montage import Montage
-from eval.efficiency.table4 import BROKEN, HELD, NOT_MEASURED
 from eval.tables import MISSING, Cell, Table
 from gfscreen.results.preview.markup import pill
 

@@ -8,15 +8,15 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from eval.efficiency.table4 import NOT_MEASURED
 from eval.report.cards import cards, cards_html
-from eval.tuning.gate_curve import GatePoint, at_gate
 from eval.report.figures import Chart
 from eval.report.inputs import Efficiency, Scores
 from eval.report.markup import chart_html, montage_html, table_html
 from eval.report.montage import Montage
 from eval.report.screening import cases_by_name, facts, kept_share, stage_table, untrained
-from eval.efficiency.table4 import NOT_MEASURED
 from eval.tables import Table, number
+from eval.tuning.gate_curve import GatePoint, at_gate
 from gfscreen.files import write_atomically
 from gfscreen.results.preview.markup import document, pill
 from gfscreen.results.preview.planes import PREDICTION, TRUTH

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from gfscreen.config import HUWindows
 from gfscreen.errors import InputError
-from gfscreen.scan.anatomy import look, ras_spacing, ras_view
 from gfscreen.results.preview.planes import PLANES, centre_of_interest, draw_plane, plane_of
+from gfscreen.scan.anatomy import find_anatomy
 from gfscreen.scan.region import split
 from gfscreen.scan.volume import Volume, read_volume
+from gfscreen.scan.volume.ras import ras_spacing, ras_view
 
 _FACE = "#111111"
 _PREDICTION, _TRUTH = "#ff3b30", "#34c759"
@@ -29,14 +30,14 @@ def render(volume: Volume, prediction: NDArray[Any], truth: NDArray[Any] | None,
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    overview = look(volume)
+    anatomy = find_anatomy(volume)
     hu = ras_view(volume.hu, volume)
     masks = {_PREDICTION: ras_view(prediction > 0, volume)}
     if truth is not None:
         masks[_TRUTH] = ras_view(truth > 0, volume)
     centre = centre_of_interest(next((m for m in masks.values() if m.any()), masks[_PREDICTION]).astype(bool))
-    coarse_z = min(centre[2] // overview.step_voxels[2], overview.body.shape[2] - 1)
-    window = HUWindows().of("chest" if split(overview).chest[coarse_z] else "abdomen")
+    coarse_z = min(centre[2] // anatomy.step_voxels[2], anatomy.body.shape[2] - 1)
+    window = HUWindows().of("chest" if split(anatomy).chest[coarse_z] else "abdomen")
     mm = ras_spacing(volume)
     figure, panels = plt.subplots(1, 3, figsize=(13, 4.8), facecolor=_FACE)
     for axes, plane in zip(panels, PLANES, strict=True):

@@ -28,16 +28,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from eval.tuning.gate_runs import GateCase, find_gate_cases, label_lesions, label_on_grid
 from eval.accuracy.masks import read_mask
-from gfscreen.screening.budget import Budget
+from eval.tuning.gate_runs import GateCase, find_gate_cases, label_lesions, label_on_grid
 from gfscreen.config import Plan, read_plan
 from gfscreen.networks.engines.base import Engine
 from gfscreen.networks.engines.select import load_engine
-from gfscreen.screening.findings import TOUCHING
 from gfscreen.networks.models.manifest import change_plan
-from gfscreen.screening.screening import Settings, screen
 from gfscreen.scan.volume import read_volume
+from gfscreen.screening.budget import Budget
+from gfscreen.screening.findings import TOUCHING
+from gfscreen.screening.screening import Settings, screen
 
 logger = logging.getLogger(__name__)
 
@@ -103,9 +103,9 @@ def effects(cases: Sequence[GateCase], plan: Plan, engine: Engine) -> list[Effec
     for case in cases:
         volume = read_volume(case.image)
         everything = replace(plan, lesion_threshold=THRESHOLDS[0], finding_peak=THRESHOLDS[0])
-        result = screen(volume, everything, engine, Budget(None), Settings(gate=0.0), keep_evidence=True)
-        assert result.evidence is not None
-        grid, probability = result.evidence.grid, result.evidence.focus_probability
+        result = screen(volume, everything, engine, Budget(None), Settings(gate=0.0), keep_outputs=True)
+        assert result.network_outputs is not None
+        grid, probability = result.network_outputs.grid, result.network_outputs.focus_probability
         numbered, count = label_lesions(label_on_grid(read_mask(case.label).voxels, volume, grid))
         lesions += count
         lesion_voxels, voxel_ml = int((numbered > 0).sum()), math.prod(grid.spacing_mm) / 1000

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eval.report.inputs import UsageError, read_json
+from eval.files import read_json
+from gfscreen.errors import UsageError
 
 KEYS = ("threshold", "kept_share", "sensitivity", "specificity")
 _MAY_BE_NULL = ("sensitivity", "specificity")

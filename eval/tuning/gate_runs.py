@@ -15,16 +15,16 @@ from scipy import ndimage
 from eval.accuracy.detection import detect
 from eval.accuracy.masks import read_mask
 from eval.accuracy.metrics import score_pair
-from gfscreen.screening.budget import Allowance, Budget
 from gfscreen.config import Plan, read_plan
 from gfscreen.networks.engines.base import Engine
 from gfscreen.networks.engines.select import load_engine
-from gfscreen.screening.findings import TOUCHING
-from gfscreen.scan.grid import ModelGrid, sample_to_grid, to_model
 from gfscreen.networks.models.manifest import FOCUS_FILE, read_manifest
-from gfscreen.scan.anatomy import ras_view
-from gfscreen.screening.screening import Settings, glance, no_progress, screen
+from gfscreen.scan.grid import ModelGrid, sample_to_grid, to_model
 from gfscreen.scan.volume import Volume, read_volume
+from gfscreen.scan.volume.ras import ras_view
+from gfscreen.screening.budget import Allowance, Budget
+from gfscreen.screening.findings import TOUCHING
+from gfscreen.screening.screening import Settings, glance, no_progress, screen
 from gfscreen.screening.windows import Window, clipped, plan_windows
 
 DENSE = "dense"
@@ -143,18 +143,18 @@ def run_case(
     if glance_only:
         return None, _records(case, variant.plan, volume, truth.voxels, _glance_all(variant, volume))
     settings = Settings(gate=variant.gate)
-    result = screen(volume, variant.plan, variant.engine, clock, settings, keep_evidence=True)
+    result = screen(volume, variant.plan, variant.engine, clock, settings, keep_outputs=True)
     seconds = clock.elapsed_s()
-    evidence = result.evidence
-    assert evidence is not None
-    suspicion = evidence.glance_probability
-    probability = np.ones(len(evidence.windows)) if suspicion is None else suspicion
-    judged = Judged(evidence.grid, evidence.windows, probability, evidence.kept)
-    found = evidence.focus_probability > variant.plan.lesion_threshold
+    outputs = result.network_outputs
+    assert outputs is not None
+    suspicion = outputs.glance_probability
+    probability = np.ones(len(outputs.windows)) if suspicion is None else suspicion
+    judged = Judged(outputs.grid, outputs.windows, probability, outputs.kept)
+    found = outputs.focus_probability > variant.plan.lesion_threshold
     inserted = np.zeros_like(truth.voxels)
     if case.inserted:
         inserted = read_mask(case.inserted).voxels
-        found &= label_on_grid(inserted, volume, evidence.grid)
+        found &= label_on_grid(inserted, volume, outputs.grid)
     windows = _records(case, variant.plan, volume, truth.voxels, judged, found)
     score = score_pair(truth.voxels, result.mask, truth.spacing_mm)
     found_inserted = detect(inserted, result.mask, truth.spacing_mm)

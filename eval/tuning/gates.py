@@ -3,10 +3,10 @@
 `python -m eval gates --cases DIR --gate ce=WEIGHTS --gate grpo=WEIGHTS -o OUT [--choose grpo --sensitivity 0.977]`
 
 `DIR` holds images/X_0000.nii.gz and labels/X.nii.gz; inserted/X.nii.gz (which lesions were inserted) and lesions.json
-(which hosts nobody annotated) are used where they are, as `python -m gfscreen.training.data.inserted_cases` writes them. Every
-variant is a real run of the screening code, timed. Written: cases.csv, gates.md, gates.json, and curve_NAME.json for
-each gate, which `python -m eval report --curve` draws. `--choose` writes the highest threshold that keeps the asked
-share of sub-volumes with lesion into that weights folder's plan: do this on other cases than those that are reported.
+(which hosts nobody annotated) are used where they are, as `gfscreen insert-lesions` writes them. Every variant is a
+real run of the screening code, timed. Written: cases.csv, gates.md, gates.json, and curve_NAME.json for each gate,
+which `python -m eval report --curve` draws. `--choose` writes the highest threshold that keeps the asked share of
+sub-volumes with lesion into that weights folder's plan: do this on other cases than those that are reported.
 `--by lesion` asks that share of the lesions instead: a lesion is kept if a sub-volume with a fair view of it is. Large
 lesions reach into many sub-volumes, and a corner of one that is left out costs little. `--by found` asks it of those
 inserted lesions alone that Focus finds when it reads everything, as the detection reward does: to open a sub-volume in
@@ -27,9 +27,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.tuning.gate_runs import CaseRun, GateCase, Variant, WindowRecord, find_gate_cases, load_variants, run_case
-from eval.tuning.gate_curve import GatePoint
 from eval.accuracy.statistics import bootstrap_ratio, describe, wilson
+from eval.tuning.gate_curve import GatePoint
+from eval.tuning.gate_runs import CaseRun, GateCase, Variant, WindowRecord, find_gate_cases, load_variants, run_case
 from gfscreen.networks.engines.base import Engine
 from gfscreen.networks.models.manifest import change_plan
 from gfscreen.training.learning.validation import PUBLISHED_SENSITIVITY

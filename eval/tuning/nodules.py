@@ -31,11 +31,13 @@ from gfscreen.networks.engines.base import Engine, FloatArray
 from gfscreen.networks.engines.select import load_engine
 from gfscreen.screening.findings import drop_unlikely
 from gfscreen.screening.second_look import SURE
-from gfscreen.training.data.lists import DataList, load_scans, read_list
+from gfscreen.training.data.cache import load_scans
+from gfscreen.training.data.lists import DataList, read_list
+from gfscreen.training.data.sampling import Sample, Sampler, Source, load_lesions
 from gfscreen.training.learning.validation import score_crop
-from gfscreen.training.synthesis.lesion_bank import Nodule
 from gfscreen.training.objectives import LESION_CLASS
-from gfscreen.training.data.sampling import Mix, Sample, Sampler, Source, load_lesions
+from gfscreen.training.settings import Mix
+from gfscreen.training.synthesis.lesion_bank import Nodule
 
 logger = logging.getLogger(__name__)
 

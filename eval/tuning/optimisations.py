@@ -25,18 +25,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.tuning.gate_runs import GateCase, find_gate_cases
 from eval.accuracy.masks import read_mask
 from eval.accuracy.metrics import dice
-from gfscreen.screening.budget import Budget
+from eval.tuning.gate_runs import GateCase, find_gate_cases
 from gfscreen.config import Plan, read_plan
 from gfscreen.networks.engines.base import Engine
 from gfscreen.networks.engines.select import load_engine
-from gfscreen.screening.network_outputs import Evidence
 from gfscreen.scan.grid import restore_box
-from gfscreen.scan.anatomy import ras_view
-from gfscreen.screening.screening import Prepared, Settings, prepare, screen
 from gfscreen.scan.volume import Volume, read_volume
+from gfscreen.scan.volume.ras import ras_view
+from gfscreen.screening.budget import Budget
+from gfscreen.screening.network_outputs import NetworkOutputs
+from gfscreen.screening.screening import Prepared, Settings, prepare, screen
 from gfscreen.screening.windows import plan_windows
 
 logger = logging.getLogger(__name__)
@@ -70,11 +70,11 @@ def box_windows(prepared: Prepared, plan: Plan) -> Prepared:
     return replace(prepared, windows=windows)
 
 
-def restore_everywhere(evidence: Evidence, volume: Volume, threshold: float) -> Mask:
+def restore_everywhere(outputs: NetworkOutputs, volume: Volume, threshold: float) -> Mask:
     """Mask (i, j, k) of the probabilities, brought back to the whole scan as one box."""
     mask = np.zeros(volume.hu.shape, np.bool_, order="F")
-    x, y, z = evidence.grid.shape
-    restore_box(evidence.focus_probability, ((0, x), (0, y), (0, z)), evidence.grid, ras_view(mask, volume), threshold)
+    x, y, z = outputs.grid.shape
+    restore_box(outputs.focus_probability, ((0, x), (0, y), (0, z)), outputs.grid, ras_view(mask, volume), threshold)
     return mask
 
 
@@ -87,15 +87,15 @@ def changes(case: GateCase, plan: Plan, engines: Engines) -> Iterator[Change]:
     def masked(engine: Engine, given: Prepared = prepared, gate: float | None = None) -> Mask:
         return screen(volume, plan, engine, Budget(None), Settings(gate=gate), prepared=given).mask > 0
 
-    result = screen(volume, plan, engines.shipped, Budget(None), prepared=prepared, keep_evidence=True)
-    assert result.evidence is not None
+    result = screen(volume, plan, engines.shipped, Budget(None), prepared=prepared, keep_outputs=True)
+    assert result.network_outputs is not None
     fp32, shipped = masked(engines.fp32), result.mask > 0
     pairs = {
         "openvino": (masked(engines.torch), fp32),
         "bf16": (fp32, shipped),
         "windows by body": (masked(engines.shipped, box_windows(prepared, plan)), shipped),
         "gate": (masked(engines.shipped, gate=0.0), shipped),
-        "restore in boxes": (restore_everywhere(result.evidence, volume, plan.lesion_threshold), shipped),
+        "restore in boxes": (restore_everywhere(result.network_outputs, volume, plan.lesion_threshold), shipped),
     }
     for name, (before, after) in pairs.items():
         yield Change(name, case.name, dice(before, after), dice(before, truth), dice(after, truth))

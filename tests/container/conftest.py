@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.container.docker import docker
+from tests.helpers.places import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 IMAGE = os.environ.get("GFSCREEN_IMAGE", "gfscreen:latest")
 REQUIRED = os.environ.get("GFSCREEN_REQUIRE_CONTAINER") == "1"
 

@@ -15,7 +15,7 @@ import pytest
 
 from gfscreen.version import __version__
 from tests.container.docker import LOCKED_DOWN, ORGANISERS_COMMAND, docker, run, run_container
-from tests.helpers import assert_same_geometry, read_mask
+from tests.helpers.nifti_files import assert_same_geometry, read_mask
 
 pytestmark = pytest.mark.container
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.container.docker import run_container
-from tests.helpers import assert_same_geometry, read_mask
+from tests.helpers.nifti_files import assert_same_geometry, read_mask
 
 pytestmark = [pytest.mark.container, pytest.mark.shared, pytest.mark.slow]
 

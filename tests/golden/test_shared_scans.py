@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from gfscreen.config import preset_plan
-from gfscreen.scan.grid import ModelScan, sample_to_grid, to_model, to_native_mask
-from gfscreen.scan.anatomy import ras_view
 from gfscreen.run.report import region_detail
-from gfscreen.screening.screening import Screening
+from gfscreen.scan.grid import ModelScan, sample_to_grid, to_model, to_native_mask
 from gfscreen.scan.volume import Volume, read_volume, write_mask
-from tests.helpers import assert_same_geometry, dice, read_mask
+from gfscreen.scan.volume.ras import ras_view
+from gfscreen.screening.screening import Screening
+from tests.helpers.nifti_files import assert_same_geometry, read_mask
+from tests.helpers.scans import dice
 
 pytestmark = pytest.mark.shared
 
@@ -92,7 +93,7 @@ def test_region(case: tuple[str, Path]) -> None:
 def test_the_body_is_found_and_the_box_holds_all_of_it(case: tuple[str, Path]) -> None:
     _, path = case
     volume, scan = screened(path)
-    body_ml = scan.overview.body.sum() * scan.overview.voxel_ml
+    body_ml = scan.anatomy.body.sum() * scan.anatomy.voxel_ml
     assert body_ml > 500
     # Soft tissue (muscle and organs, -50 to 150 HU) outside the box is at most a rim of noise and table.
     hu = ras_view(volume.hu, volume)

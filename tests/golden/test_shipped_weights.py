@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
 from eval.__main__ import main
 from eval.accuracy.detection import detect
 from eval.accuracy.masks import read_mask
-from gfscreen.screening.budget import Budget
 from gfscreen.config import read_plan
 from gfscreen.networks.engines.select import load_engine
 from gfscreen.networks.models.manifest import verify
-from gfscreen.screening.screening import screen
 from gfscreen.scan.volume import read_volume
+from gfscreen.screening.budget import Budget
+from gfscreen.screening.screening import screen
+from tests.helpers.places import ROOT
 
-ROOT = Path(__file__).parents[2]
 WEIGHTS = ROOT / "weights"
 
 

@@ -8,15 +8,16 @@ import numpy as np
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from gfscreen.screening.budget import Allowance, Budget
 from gfscreen.config import HUWindow, Plan
+from gfscreen.scan.anatomy import Anatomy
 from gfscreen.scan.grid import ModelGrid, full_model_shape, sample_to_grid, to_native_mask
-from gfscreen.scan.anatomy import Overview
 from gfscreen.scan.region import region_of, split
+from gfscreen.screening.budget import Allowance, Budget
 from gfscreen.screening.screening import Settings, screen
 from gfscreen.screening.screening_state import Glanced, most_suspicious_first
 from gfscreen.screening.windows import Stitcher, Window, all_starts, apply_hu_window, axis_starts, gather
-from tests.helpers import TINY_PLAN, FakeClock, FakeEngine, bright_engine, constant_engine, volume_of
+from tests.helpers.engines import TINY_PLAN, FakeClock, FakeEngine, bright_engine, constant_engine
+from tests.helpers.scans import volume_of
 
 
 def examples(count: int) -> settings:
@@ -210,7 +211,7 @@ class TestRegion:
         lungs = np.zeros_like(body)
         for z, count in enumerate(share):
             lungs[:count, 0, z] = True
-        result = split(Overview((1, 1, 1), (4.0, 4.0, slice_mm), body, lungs))
+        result = split(Anatomy((1, 1, 1), (4.0, 4.0, slice_mm), body, lungs))
         assert (np.diff(result.chest.astype(int)) >= 0).all()
         assert result.split_slice == (~result.chest).sum()
         assert result.label in ("chest", "abdomen", "chest-abdomen")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from gfscreen.results.statistics.lesions import Lesion, measure_lesions
-from tests.helpers import affine_of, rotation, volume_of
+from tests.helpers.scans import affine_of, rotation, volume_of
 
 SHAPE = (7, 6, 5)
 LOOSE = pytest.approx

@@ -12,20 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gfscreen.errors import InputError
-from gfscreen.scan.anatomy import ras_view
 from gfscreen.scan.volume import read_volume, write_mask
 from gfscreen.scan.volume.geometry import Geometry
 from gfscreen.scan.volume.hounsfield import to_hounsfield
-from tests.helpers import (
-    affine_of,
-    assert_same_geometry,
-    nifti_bytes,
-    nifti_header,
-    read_mask,
-    rotation,
-    volume_of,
-    write_nifti,
-)
+from gfscreen.scan.volume.ras import ras_view
+from tests.helpers.nifti_files import assert_same_geometry, nifti_bytes, nifti_header, read_mask, write_nifti
+from tests.helpers.scans import affine_of, rotation, volume_of
 
 SHAPE = (5, 4, 3)
 RAMP = (np.arange(60).reshape(SHAPE) * 30 - 1000).astype(np.int16)

@@ -14,7 +14,10 @@ import pytest
 from gfscreen.command.cli import main
 from gfscreen.files import write_atomically
 from gfscreen.stopping import Stopped, stop_on_signals, unstoppable
-from tests.helpers import bright_engine, paint, read_mask, untouched_logging, write_nifti, write_plan
+from tests.helpers.engines import bright_engine
+from tests.helpers.nifti_files import read_mask, write_nifti
+from tests.helpers.runs import untouched_logging, write_plan
+from tests.helpers.scans import paint
 
 AFFINE = np.diag([4.0, 4.0, 5.0, 1.0])
 CODES = [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)]

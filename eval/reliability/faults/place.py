@@ -1,7 +1,7 @@
 """A place for one fault: inputs, outputs, and runs of the command line in processes that may be killed.
 
 Runs are forks of this process, which has loaded everything once: 200 of them then take minutes and not hours. The
-engine is `BrightEngine`, so that a fault can be put between any two batches.
+engine is `ThresholdEngine`, so that a fault can be put between any two batches.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 
 import gfscreen.command.cli
 import gfscreen.run.predict
-from eval.reliability.threshold_engine import BrightEngine, write_bright_plan
+from eval.reliability.threshold_engine import ThresholdEngine, write_threshold_plan
 from eval.reliability.torture.patient import paint
 from eval.reliability.torture.store import plain_affine, save
 from gfscreen.scan.volume.isolated import close as close_itk
@@ -79,7 +79,7 @@ class Place:
         before_each: Callable[[int], None] = lambda _: None,
         prepare: Callable[[], None] = lambda: None,
     ) -> int:
-        """Start a run; returns its process id. before_each: see BrightEngine; prepare: called in the new process."""
+        """Start a run; returns its process id. before_each: see ThresholdEngine; prepare: called in the new process."""
         pid = os.fork()
         if pid:
             return pid
@@ -110,7 +110,7 @@ class Place:
         os.chdir(self.scratch)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.default_int_handler)
-        setattr(gfscreen.run.predict, "load_engine", lambda *_, **__: BrightEngine(before_each))  # noqa: B010 - for mypy
+        setattr(gfscreen.run.predict, "load_engine", lambda *_, **__: ThresholdEngine(before_each))  # noqa: B010 - for mypy
 
     def run(
         self,
@@ -177,7 +177,7 @@ def make_place(root: Path) -> Place:
     """Inputs, weights and the reference masks of an undisturbed run. Raises RuntimeError if even that one fails."""
     close_itk()
     make_inputs(root / "inputs")
-    place = Place(root, root / "inputs", write_bright_plan(root / "weights"))
+    place = Place(root, root / "inputs", write_threshold_plan(root / "weights"))
     place.fresh()
     if place.run() != 0:
         raise RuntimeError(f"an undisturbed run failed: {place.said()[-3:]}")

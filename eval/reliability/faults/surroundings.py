@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 import gfscreen.scan.volume.files
-from eval.reliability.threshold_engine import write_bright_weights
 from eval.reliability.faults.place import LARGE_SHAPE, Place
 from eval.reliability.faults.result import Result
+from eval.reliability.threshold_engine import write_threshold_weights
 from eval.reliability.torture.patient import paint
 from eval.reliability.torture.run import screen_folder
 from eval.reliability.torture.store import plain_affine, save
@@ -212,7 +212,7 @@ def damaged_cache(place: Place) -> Result:
     """A changed byte in the compiled networks beside the weights, through the real command line: one clear error."""
     result = Result("damaged export of the networks", 1)
     place.fresh()
-    weights = write_bright_weights(place.root / "openvino-weights")
+    weights = write_threshold_weights(place.root / "openvino-weights")
     damaged = weights / "openvino" / "focus.xml"
     whole = damaged.read_bytes()
     damaged.write_bytes(whole[:-20] + b" " * 20)

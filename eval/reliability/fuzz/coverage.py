@@ -11,10 +11,10 @@ import types
 from pathlib import Path
 from random import Random
 
+from eval.reliability.fuzz.findings import Log, read_seeds
 from eval.reliability.fuzz.mutate import MAX_BYTES, mutate
 from eval.reliability.fuzz.seeds import make_seeds
 from eval.reliability.fuzz.target import ITK_SUFFIXES, Finding, Reader
-from eval.reliability.fuzz.worker import Log, read_seeds
 
 _PRODUCT = ("gfscreen.scan.volume", "nibabel.nifti1", "nibabel.nifti2", "nibabel.quaternions", "nibabel.volumeutils")
 

@@ -14,8 +14,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from eval.reliability.fuzz.findings import STATE_FILE
 from eval.reliability.fuzz.target import MEMORY_LIMIT_MB, MEMORY_SLACK_MB, TIME_LIMIT_S
-from eval.reliability.fuzz.worker import INPUT_FOLDER, STATE_FILE
+from eval.reliability.fuzz.worker import INPUT_FOLDER
 
 logger = logging.getLogger(__name__)
 

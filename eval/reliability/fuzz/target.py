@@ -13,12 +13,12 @@ import numpy as np
 import psutil
 
 import gfscreen.scan.volume.memory
-from eval.reliability.threshold_engine import BRIGHT_PLAN, BrightEngine
-from gfscreen.screening.budget import Budget
+from eval.reliability.threshold_engine import THRESHOLD_PLAN, ThresholdEngine
 from gfscreen.errors import InputError
-from gfscreen.screening.screening import screen
 from gfscreen.scan.volume import Volume, read_volume
 from gfscreen.scan.volume.nifti import encode_mask, mask_header
+from gfscreen.screening.budget import Budget
+from gfscreen.screening.screening import screen
 
 ITK_SUFFIXES = (".mha", ".nrrd")
 TIME_LIMIT_S = 5.0
@@ -131,7 +131,7 @@ class Reader:
 
     def _screen(self, volume: Volume) -> None:
         try:
-            result = screen(volume, BRIGHT_PLAN, BrightEngine(), Budget(TIME_LIMIT_S / 2))
+            result = screen(volume, THRESHOLD_PLAN, ThresholdEngine(), Budget(TIME_LIMIT_S / 2))
         except MemoryError as error:
             raise Finding("memory", "an accepted scan does not fit") from error
         if result.mask.shape != volume.geometry.shape or result.mask.max(initial=0) > 1:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from eval.reliability.threshold_engine import write_bright_weights
+from eval.reliability.threshold_engine import write_threshold_weights
 from eval.reliability.torture.case import Case, Truth
 from eval.reliability.torture.file_cases import file_cases
 from eval.reliability.torture.geometry_cases import geometry_cases
@@ -20,7 +20,7 @@ from eval.reliability.torture.header_cases import header_cases
 from eval.reliability.torture.judge import Wrong, check_geometry, check_place, read_mask
 from eval.reliability.torture.value_cases import value_cases
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def all_cases() -> list[Case]:
@@ -55,7 +55,7 @@ def torture(folder: Path, cases: Iterable[Case]) -> dict[str, Any]:
     inputs, outputs, scratch = folder / "inputs", folder / "outputs", folder / "scratch"
     inputs.mkdir(parents=True)
     truths = {case.file: case.make(inputs / case.file) for case in cases}
-    weights = write_bright_weights(folder / "weights")
+    weights = write_threshold_weights(folder / "weights")
     before = _listing(folder, skip=(outputs, scratch))
     began = time.monotonic()
     code, stderr = screen_folder(inputs, outputs, folder / "report.json", weights, scratch)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 from gfscreen.errors import UsageError
 
 EXIT_USAGE = 2
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 PREDICT_EXAMPLES = """\
 examples:
@@ -60,6 +62,13 @@ def positive(text: str) -> float:
     if not 0.0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
     return value
+
+
+def add_weights_option(parser: Any) -> None:
+    """Add --weights to a parser or a group of it."""
+    parser.add_argument(
+        "--weights", type=Path, metavar="DIR", help="weights folder (default: GFSCREEN_WEIGHTS or ./weights)"
+    )
 
 
 def add_verbosity(parser: argparse.ArgumentParser, default: bool | str) -> None:

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gfscreen.command.arguments import Commands
+
 if TYPE_CHECKING:
     from gfscreen.scan.volume.dicom.series import Series
 
@@ -24,8 +26,9 @@ def add_series_option(group: Any) -> None:
     )
 
 
-def configure_series(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `series`."""
+def add_series(commands: Commands) -> None:
+    """Add `series`."""
+    parser = commands.add_parser("series", help="list the series of a DICOM study")
     parser.add_argument("-i", "--input", type=Path, required=True, metavar="IN", help="a DICOM folder or zip")
     parser.add_argument("--json", action="store_true", help="for machines")
     parser.set_defaults(run=run_series)
@@ -85,8 +88,9 @@ def _verdict(row: dict[str, Any]) -> str:
     return f"left out, {row['left_out']}" if row["left_out"] else "can be chosen with --series"
 
 
-def configure_seg(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `seg`."""
+def add_seg(commands: Commands) -> None:
+    """Add `seg`."""
+    parser = commands.add_parser("seg", help="turn a mask into a DICOM SEG of its series")
     parser.add_argument("-i", "--input", type=Path, required=True, metavar="IN", help="the DICOM folder or zip")
     parser.add_argument("--mask", type=Path, required=True, metavar="X.nii.gz", help="mask of {0, 1} on its grid")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="X.seg.dcm", help="the SEG to write")

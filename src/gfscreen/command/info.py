@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from gfscreen.config import PRESETS, plan_to_json, preset_plan, read_plan
+from gfscreen.errors import WeightsError
 from gfscreen.networks.engines.cpus import usable_cpus
 from gfscreen.networks.engines.openvino import EXPORT_FOLDER
 from gfscreen.networks.engines.select import cuda_driver_present
-from gfscreen.errors import WeightsError
 from gfscreen.networks.models.manifest import read_manifest
-from gfscreen.version import __version__
 from gfscreen.scan.volume.inputs import SUFFIXES
 from gfscreen.scan.volume.memory import available_bytes
+from gfscreen.version import __version__
 
 _PACKAGES = ("numpy", "scipy", "SimpleITK", "nibabel", "isal", "openvino", "torch", "monai")
 

@@ -1,11 +1,11 @@
 """Many cases: found, read ahead, screened one by one, written, reported; no case stops another.
 
-    predict           a run from inputs to report: read first
-    case_run          one case, from its file to its mask
-    existing_masks    `stats`: measures masks that exist already
-    api               the same from Python
-    options           what a run may be asked for
-    background_io     reads the next scan and writes the last mask while one is computed on
-    report            what is said about a run, JSON
-    output_folder, dicom_seg_output, optional_outputs    where masks, SEGs, statistics and preview go
+predict           a run from inputs to report: read first
+case_run          one case, from its file to its mask
+existing_masks    `stats`: measures masks that exist already
+api               the same from Python
+options           what a run may be asked for
+background_io     reads the next scan and writes the last mask while one is computed on
+report            what is said about a run, JSON
+output_folder, dicom_seg_output, optional_outputs    where masks, SEGs, statistics and preview go
 """

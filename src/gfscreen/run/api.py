@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gfscreen.screening.budget import Budget
 from gfscreen.config import read_plan
+from gfscreen.errors import InputError
 from gfscreen.networks.engines.base import EngineInfo
 from gfscreen.networks.engines.select import load_engine
-from gfscreen.errors import InputError
 from gfscreen.run.options import default_weights
 from gfscreen.run.report import lesion_volume_ml
-from gfscreen.screening.screening import Progress, Screening, Settings, no_progress, screen
 from gfscreen.scan.volume import Geometry, Volume, read_volume, write_mask
 from gfscreen.scan.volume.geometry import check_affine
+from gfscreen.screening.budget import Budget
+from gfscreen.screening.screening import Progress, Screening, Settings, no_progress, screen
 
 
 @dataclass(frozen=True)

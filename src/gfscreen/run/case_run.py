@@ -11,16 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from gfscreen.screening.budget import Budget
 from gfscreen.config import Plan
-from gfscreen.run.dicom_seg_output import seg_path, write_seg_of
-from gfscreen.networks.engines.base import Engine
 from gfscreen.errors import GFScreenError, InputError, OutputError
+from gfscreen.networks.engines.base import Engine
+from gfscreen.run.background_io import Timed
+from gfscreen.run.dicom_seg_output import seg_path, write_seg_of
 from gfscreen.run.options import Options
 from gfscreen.run.output_folder import is_the_scan, keep_folder, remove_stale_mask
-from gfscreen.run.background_io import Timed
 from gfscreen.run.report import CaseReport, peak_rss_mb
-from gfscreen.screening.screening import Prepared, Progress, Screening, prepare, screen
 from gfscreen.scan.volume import (
     Case,
     Geometry,
@@ -30,6 +28,8 @@ from gfscreen.scan.volume import (
     write_empty_mask,
     write_mask,
 )
+from gfscreen.screening.budget import Budget
+from gfscreen.screening.screening import Prepared, Progress, Screening, prepare, screen
 
 logger = logging.getLogger(__name__)
 
@@ -143,8 +143,8 @@ class CaseRun:
         try:
             with self._or_last_resort(volume.geometry):
                 settings = self.options.settings
-                evidence = self.options.statistics is not None or self.options.preview is not None
-                result = screen(volume, plan, engine, budget, settings, progress, prepared, keep_evidence=evidence)
+                wanted = self.options.statistics is not None or self.options.preview is not None
+                result = screen(volume, plan, engine, budget, settings, progress, prepared, keep_outputs=wanted)
                 self.report.fill(volume, result)
         finally:
             gpu_mb = engine.peak_gpu_mb()

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gfscreen.config import Plan
-from gfscreen.networks.engines.base import EngineInfo
 from gfscreen.errors import GFScreenError, UsageError
+from gfscreen.networks.engines.base import EngineInfo
 from gfscreen.run.report import CaseReport
+from gfscreen.scan.volume import Volume
 from gfscreen.screening.screening import Screening
 from gfscreen.version import __version__
-from gfscreen.scan.volume import Volume
 
 if TYPE_CHECKING:  # imported when asked for
     from gfscreen.results.preview.run import Preview
@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # imported when asked for
 logger = logging.getLogger(__name__)
 
 
-class Extras:
+class OptionalOutputs:
     """Statistics and preview of a run.
 
     Args:
@@ -89,14 +89,14 @@ class Extras:
     def _measure(self, report: CaseReport, volume: Volume, result: Screening) -> None:
         from gfscreen.results.statistics.documents import measure_case
 
-        case = measure_case(report.name, report.status, volume, result.mask, result.evidence)
+        case = measure_case(report.name, report.status, volume, result.mask, result.network_outputs)
         self._measured[id(report)] = case
         if self._preview is not None:
             from gfscreen.results.preview.case import shown_case
 
             self._preview.add(
                 shown_case(
-                    report.name, report.status, volume, result.mask, case.lesions, result.region, result.evidence
+                    report.name, report.status, volume, result.mask, case.lesions, result.region, result.network_outputs
                 )
             )
 

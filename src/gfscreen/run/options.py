@@ -36,5 +36,5 @@ def default_weights() -> Path:
     if named := os.environ.get("GFSCREEN_WEIGHTS"):
         return Path(named)
     here = Path("weights")
-    beside = Path(__file__).resolve().parents[2] / "weights"
+    beside = Path(__file__).resolve().parents[3] / "weights"
     return beside if not here.is_dir() and beside.is_dir() else here

@@ -11,22 +11,22 @@ from concurrent.futures import Future, wait
 from dataclasses import asdict, dataclass
 from functools import partial
 
-from gfscreen.screening.budget import Budget, process_age_s, write_reserve_s
-from gfscreen.run.case_run import CaseRun, Finished, NoEngineError
 from gfscreen.config import Plan, read_plan
-from gfscreen.run.dicom_seg_output import check_seg_output
+from gfscreen.errors import EngineError, GFScreenError, UsageError
 from gfscreen.networks.engines.base import Engine, EngineInfo
 from gfscreen.networks.engines.select import load_engine
-from gfscreen.errors import EngineError, GFScreenError, UsageError
-from gfscreen.run.optional_outputs import Extras
+from gfscreen.run.background_io import Background, ReadAhead, Timed
+from gfscreen.run.case_run import CaseRun, Finished, NoEngineError
+from gfscreen.run.dicom_seg_output import check_seg_output
+from gfscreen.run.optional_outputs import OptionalOutputs
 from gfscreen.run.options import Options
 from gfscreen.run.output_folder import prepare_output
-from gfscreen.run.background_io import Background, ReadAhead, Timed
 from gfscreen.run.report import run_report, write_report
-from gfscreen.screening.screening import Progress, Screening, no_progress
-from gfscreen.stopping import Stopped
 from gfscreen.scan.volume import Volume, find_cases
 from gfscreen.scan.volume.memory import needed_bytes, promised
+from gfscreen.screening.budget import Budget, process_age_s, write_reserve_s
+from gfscreen.screening.screening import Progress, Screening, no_progress
+from gfscreen.stopping import Stopped
 
 logger = logging.getLogger(__name__)
 
@@ -55,11 +55,11 @@ def predict(options: Options, progress: Progress = no_progress) -> int:
         check_seg_output(cases, options.dicom_seg)
     runs = [CaseRun(case, options) for case in cases]
     reports = [run.report for run in runs]
-    extras = Extras(options.statistics, options.preview, options.output, len(cases))
+    optional_outputs = OptionalOutputs(options.statistics, options.preview, options.output, len(cases))
     known = _Known()
     stopped: Stopped | None = None
     try:
-        _screen_all(runs, options, known, extras, progress)
+        _screen_all(runs, options, known, optional_outputs, progress)
     except Stopped as stop:
         stopped = stop
         for report in reports:
@@ -71,18 +71,20 @@ def predict(options: Options, progress: Progress = no_progress) -> int:
         write_report(options.report, run_report(reports, known.plan, known.engine, settings))
     if stopped is not None:
         raise stopped
-    complete = extras.finish(reports, known.plan, known.engine)
+    complete = optional_outputs.finish(reports, known.plan, known.engine)
     return 1 if any(report.status == "failed" for report in reports) or not complete else 0
 
 
-def _screen_all(runs: list[CaseRun], options: Options, known: _Known, extras: Extras, progress: Progress) -> None:
+def _screen_all(
+    runs: list[CaseRun], options: Options, known: _Known, optional_outputs: OptionalOutputs, progress: Progress
+) -> None:
     """Screen all cases; if nothing can be screened at all, every one that has no mask yet fails for that reason."""
     try:
         prepare_output(options.output)
         known.plan = read_plan(options.weights)
         if known.plan.weights == "untrained":
             logger.warning("these weights are untrained: the masks mean nothing")
-        _run_cases(runs, options, known.plan, known, extras, progress)
+        _run_cases(runs, options, known.plan, known, optional_outputs, progress)
     except UsageError:
         raise
     except GFScreenError as error:
@@ -93,7 +95,12 @@ def _screen_all(runs: list[CaseRun], options: Options, known: _Known, extras: Ex
 
 
 def _run_cases(
-    runs: list[CaseRun], options: Options, plan: Plan, known: _Known, extras: Extras, progress: Progress
+    runs: list[CaseRun],
+    options: Options,
+    plan: Plan,
+    known: _Known,
+    optional_outputs: OptionalOutputs,
+    progress: Progress,
 ) -> None:
     """Read, screen and write, each in a thread of its own. Raises GFScreenError if the engine cannot be loaded."""
     with Background() as background:
@@ -117,11 +124,11 @@ def _run_cases(
                             writing.result()
                         write = partial(run.write, screened[0].geometry, screened[1], budget)
                         writing = background.start("write", write)
-                if extras.wanted:
+                if optional_outputs.wanted:
                     # Between two cases, which pay for it neither in time nor with their memory.
                     if writing is not None:
                         writing.result()
-                    extras.add(run.report, screened)
+                    optional_outputs.add(run.report, screened)
                 # Two other scans will be in memory: that of the next case, and the one that is read meanwhile.
                 del screened
         except NoEngineError as error:

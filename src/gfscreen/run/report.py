@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from gfscreen.config import Plan, plan_to_json
-from gfscreen.networks.engines.base import EngineInfo
 from gfscreen.errors import OutputError
 from gfscreen.files import write_atomically
-from gfscreen.screening.screening import Screening
-from gfscreen.version import __version__
+from gfscreen.networks.engines.base import EngineInfo
 from gfscreen.scan.volume import Volume
 from gfscreen.scan.volume.geometry import Geometry
+from gfscreen.screening.screening import Screening
+from gfscreen.version import __version__
 
 REPORT_FORMAT = 1
 STAGES = ("read", "preprocess", "glance", "focus", "write", "total")

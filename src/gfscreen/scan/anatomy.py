@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from gfscreen.scan.volume import Volume
+from gfscreen.scan.volume.ras import ras_spacing, ras_view
 
 COARSE_MM = (4.0, 4.0, 5.0)
 TISSUE_HU = -300.0
@@ -31,7 +32,7 @@ MIN_LUNG_SIDES = 3
 
 
 @dataclass(frozen=True)
-class Overview:
+class Anatomy:
     """Body and lungs on a coarse RAS grid; all arrays (x, y, z), x to the right, y to the front, z to the head.
 
     step_voxels: native voxels per coarse voxel along x, y, z (of the RAS-ordered scan). spacing_mm: of the coarse grid.
@@ -47,32 +48,6 @@ class Overview:
     def voxel_ml(self) -> float:
         """Volume of a coarse voxel."""
         return float(np.prod(self.spacing_mm)) / 1000.0
-
-
-def ras_view(array: NDArray[np.generic], volume: Volume) -> NDArray[np.generic]:
-    """A view of a native (i, j, k) array as (x, y, z) towards right, front, head; no copy."""
-    axes, flips = volume.geometry.ras_axes
-    view = array.transpose(axes)
-    return view[tuple(slice(None, None, -1) if flip else slice(None) for flip in flips)]
-
-
-def ras_spacing(volume: Volume) -> tuple[float, float, float]:
-    """Native spacing along x, y, z of the RAS view, mm."""
-    axes, _ = volume.geometry.ras_axes
-    spacing = volume.geometry.spacing_mm
-    return spacing[axes[0]], spacing[axes[1]], spacing[axes[2]]
-
-
-def ras_affine(volume: Volume) -> NDArray[np.float64]:
-    """4x4 from the index of `ras_view` to RAS mm."""
-    axes, flips = volume.geometry.ras_axes
-    to_file = np.zeros((4, 4))
-    to_file[3, 3] = 1.0
-    for ras, (axis, flip) in enumerate(zip(axes, flips, strict=True)):
-        to_file[axis, ras] = -1.0 if flip else 1.0
-        to_file[axis, 3] = volume.geometry.shape[axis] - 1 if flip else 0
-    affine: NDArray[np.float64] = volume.geometry.affine_ras_mm @ to_file
-    return affine
 
 
 def coarse_hu(volume: Volume) -> tuple[NDArray[np.float32], tuple[int, int, int]]:
@@ -162,7 +137,7 @@ def find_lungs(
     return lungs
 
 
-def look(volume: Volume) -> Overview:
+def find_anatomy(volume: Volume) -> Anatomy:
     """Body and lungs of a scan. Air only gives an empty body; without a solid body the whole scan is taken for it."""
     coarse, step = coarse_hu(volume)
     native = ras_spacing(volume)
@@ -172,8 +147,8 @@ def look(volume: Volume) -> Overview:
     if not tissue.any():
         # A crop inside the lung, or nothing but thin parts: whatever holds lung or tissue is looked at as a whole.
         holds_something = bool(lungs.any() or (coarse > TISSUE_HU).any())
-        return Overview(step, spacing_mm, np.full(coarse.shape, holds_something), lungs)
+        return Anatomy(step, spacing_mm, np.full(coarse.shape, holds_something), lungs)
     body = tissue | lungs
     for z in range(body.shape[2]):
         body[:, :, z] = ndimage.binary_fill_holes(body[:, :, z])
-    return Overview(step, spacing_mm, body, lungs)
+    return Anatomy(step, spacing_mm, body, lungs)

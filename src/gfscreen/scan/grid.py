@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from gfscreen.config import Plan
-from gfscreen.scan.anatomy import Overview, look, ras_spacing, ras_view
+from gfscreen.scan.anatomy import Anatomy, find_anatomy
 from gfscreen.scan.region import RegionSplit, forced, split
 from gfscreen.scan.volume import Volume
+from gfscreen.scan.volume.ras import ras_spacing, ras_view
 
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 # Lesions that have no block of so many voxels a side in common, and none side by side, are restored one by one.
@@ -57,7 +58,7 @@ class ModelScan:
     chest: NDArray[np.bool_]
     grid: ModelGrid
     region: RegionSplit
-    overview: Overview
+    anatomy: Anatomy
 
 
 def full_model_shape(
@@ -121,16 +122,16 @@ def _coarse_to_model_index(count: int, box: tuple[int, int], ratio: float, step:
     return index
 
 
-def _body_box(overview: Overview, ratio: tuple[float, ...], full: tuple[int, int, int]) -> Box:
+def _body_box(anatomy: Anatomy, ratio: tuple[float, ...], full: tuple[int, int, int]) -> Box:
     """Box of the body on the full model grid, one coarse voxel wider than it was found; the whole grid without body."""
-    if not overview.body.any():
+    if not anatomy.body.any():
         return (0, full[0]), (0, full[1]), (0, full[2])
     box = []
     for axis in range(3):
-        present = np.flatnonzero(overview.body.any(axis=tuple(a for a in range(3) if a != axis)))
-        step = overview.step_voxels[axis]
+        present = np.flatnonzero(anatomy.body.any(axis=tuple(a for a in range(3) if a != axis)))
+        step = anatomy.step_voxels[axis]
         low, high = (present[0] - 1) * step / ratio[axis], (present[-1] + 2) * step / ratio[axis]
-        if present[-1] == overview.body.shape[axis] - 1:
+        if present[-1] == anatomy.body.shape[axis] - 1:
             high = full[axis]
         box.append((max(0, int(np.floor(low))), min(full[axis], int(np.ceil(high)))))
     return box[0], box[1], box[2]
@@ -160,13 +161,13 @@ def to_model(volume: Volume, plan: Plan, region: str = "auto") -> ModelScan:
 
     region: `auto`, or `chest` / `abdomen` to force it. A scan without body is kept whole (and has no body).
     """
-    overview = look(volume)
-    decision = split(overview) if region == "auto" else forced(overview, "chest" if region == "chest" else "abdomen")
+    anatomy = find_anatomy(volume)
+    decision = split(anatomy) if region == "auto" else forced(anatomy, "chest" if region == "chest" else "abdomen")
     whole = model_grid(volume, plan.spacing_mm)
     ratio = tuple(t / s for t, s in zip(whole.spacing_mm, whole.native_mm, strict=True))
     native = ras_view(volume.hu, volume)
     if plan.foreground == "body":
-        grid = _with_box(whole, _body_box(overview, ratio, whole.full_shape))
+        grid = _with_box(whole, _body_box(anatomy, ratio, whole.full_shape))
         hu = sample_to_grid(native, grid).astype(np.float32, copy=False)
     else:
         everything = sample_to_grid(native, whole).astype(np.float32, copy=False)
@@ -174,10 +175,10 @@ def to_model(volume: Volume, plan: Plan, region: str = "auto") -> ModelScan:
         grid = _with_box(whole, _above_floor_box(everything, floor_hu))
         hu = everything[tuple(slice(*b) for b in grid.box)]
     index = [
-        _coarse_to_model_index(overview.body.shape[axis], grid.box[axis], ratio[axis], overview.step_voxels[axis])
+        _coarse_to_model_index(anatomy.body.shape[axis], grid.box[axis], ratio[axis], anatomy.step_voxels[axis])
         for axis in range(3)
     ]
-    return ModelScan(hu, overview.body[np.ix_(*index)], decision.chest[index[2]], grid, decision, overview)
+    return ModelScan(hu, anatomy.body[np.ix_(*index)], decision.chest[index[2]], grid, decision, anatomy)
 
 
 def _with_box(grid: ModelGrid, box: Box) -> ModelGrid:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from gfscreen.config import RegionName
-from gfscreen.scan.anatomy import Overview
+from gfscreen.scan.anatomy import Anatomy
 
 # Share of lung in the body's area above which a slice is chest. The recesses behind the liver stay below it, the
 # slices through the domes of the diaphragm pass it.
@@ -64,11 +64,11 @@ def _lowest_chest_slice(lung_share: NDArray[np.float64], slice_mm: float) -> int
     return int(np.flatnonzero(labels == longest + 1)[0])
 
 
-def split(overview: Overview) -> RegionSplit:
+def split(anatomy: Anatomy) -> RegionSplit:
     """Decide chest or abdomen for every axial position of a scan; an empty body is abdomen."""
-    body_area = overview.body.sum(axis=(0, 1))
-    lung_share = overview.lungs.sum(axis=(0, 1)) / np.maximum(body_area, 1)
-    slice_mm = overview.spacing_mm[2]
+    body_area = anatomy.body.sum(axis=(0, 1))
+    lung_share = anatomy.lungs.sum(axis=(0, 1)) / np.maximum(body_area, 1)
+    slice_mm = anatomy.spacing_mm[2]
     chest = np.zeros(len(lung_share), bool)
     lowest = _lowest_chest_slice(lung_share, slice_mm)
     if lowest is None:
@@ -86,9 +86,9 @@ def split(overview: Overview) -> RegionSplit:
     return RegionSplit(label, chest, lung_share, slice_mm, reason)
 
 
-def forced(overview: Overview, region: RegionName) -> RegionSplit:
+def forced(anatomy: Anatomy, region: RegionName) -> RegionSplit:
     """The whole scan as one region, because the user said so."""
-    measured = split(overview)
+    measured = split(anatomy)
     chest = np.full(len(measured.chest), region == "chest")
     return RegionSplit(
         region, chest, measured.lung_share, measured.slice_mm, f"forced; the image says {measured.label}", forced=True

@@ -16,7 +16,7 @@ from gfscreen.screening.windows import Window
 
 
 @dataclass(frozen=True)
-class Evidence:
+class NetworkOutputs:
     """Both stages' answers for one scan, on its model grid.
 
     windows: the sub-volumes of `size_voxels` in the grid's order. glance_probability: float64 (n,), NaN where time did

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gfscreen.screening.budget import Allowance, Budget, Pace
 from gfscreen.networks.engines.base import EngineInfo
+from gfscreen.screening.budget import Allowance, Budget, Pace
 from gfscreen.screening.windows import Window
 
 # Of what is left when a round begins, Glance may use this share.

@@ -3,7 +3,7 @@
     scan      the CT on the model grid, cropped to the body, chest told from abdomen           (grid, region)
     windows   96 x 96 x 64 sub-volumes that contain body                                        (windows)
     glance    how suspicious is each of them?                                                   (engine)
-    focus     outline the lesions in the suspicious ones, the most suspicious first             (search, engine)
+    focus     outline the lesions in the suspicious ones, the most suspicious first             (engine)
     again     read once more, centred and mirrored, what was found                              (second_look, engine)
     mask      average where sub-volumes overlap, drop what cannot be, back to the native grid  (windows, findings, grid)
 
@@ -19,17 +19,17 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from gfscreen.screening.budget import Allowance, Budget, write_reserve_s
 from gfscreen.config import Plan
 from gfscreen.networks.engines.base import Engine, FloatArray
-from gfscreen.screening.network_outputs import Evidence
-from gfscreen.screening.findings import drop_unlikely
 from gfscreen.scan.grid import ModelScan, to_model, to_native_mask
 from gfscreen.scan.region import RegionSplit
-from gfscreen.screening.schedule import Timetable, evenly_spread
-from gfscreen.screening.screening_state import Glanced, Search
-from gfscreen.screening.second_look import second_look
 from gfscreen.scan.volume import Volume
+from gfscreen.screening.budget import Allowance, Budget, write_reserve_s
+from gfscreen.screening.findings import drop_unlikely
+from gfscreen.screening.network_outputs import NetworkOutputs
+from gfscreen.screening.schedule import Timetable, evenly_spread
+from gfscreen.screening.screening_state import Glanced, ScreeningState
+from gfscreen.screening.second_look import second_look
 from gfscreen.screening.windows import Stitcher, Window, gather, plan_windows
 
 Progress = Callable[[str, int, int], None]
@@ -59,7 +59,7 @@ class Screening:
     windows_kept: above the gate; windows_done: of these, those that Focus has read; windows_unglanced: those that time
     did not allow Glance to look at. second_looks: sub-volumes around findings that were to be read again;
     second_looks_done: those that were. skipped_probability: the highest suspicion among kept windows left unread.
-    findings_dropped: findings of Focus that are not in the mask, for what they are (findings.py). evidence: both
+    findings_dropped: findings of Focus that are not in the mask, for what they are (findings.py). network_outputs: both
     stages' answers, if they were asked for.
     """
 
@@ -74,7 +74,7 @@ class Screening:
     second_looks_done: int = 0
     findings_dropped: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
-    evidence: Evidence | None = None
+    network_outputs: NetworkOutputs | None = None
 
     @property
     def complete(self) -> bool:
@@ -108,11 +108,11 @@ def screen(
     settings: Settings | None = None,
     progress: Progress = no_progress,
     prepared: Prepared | None = None,
-    keep_evidence: bool = False,
+    keep_outputs: bool = False,
 ) -> Screening:
     """Screen one scan. Never raises for lack of time: what could not be read is counted in the result.
 
-    prepared: what `prepare` gave for this volume, plan and settings, where that was done before. keep_evidence: hand
+    prepared: what `prepare` gave for this volume, plan and settings, where that was done before. keep_outputs: hand
     out what Glance and Focus said; it holds the probabilities in memory, 4 bytes per model voxel.
     """
     settings = settings or Settings()
@@ -122,24 +122,24 @@ def screen(
     seconds = {"preprocess": prepared.seconds}
 
     time = Timetable(budget, write_reserve_s(volume.hu.size), engine.info)
-    search = Search(windows, gate, settings.keep_share)
+    state = ScreeningState(windows, gate, settings.keep_share)
     stitcher = Stitcher(scan.grid.shape, plan.sub_volume_voxels, plan.blend)
     order = evenly_spread(windows, plan.sub_volume_voxels)
     seconds |= {"glance": 0.0, "focus": 0.0}
     # One round if there is time enough.
-    while search.goes_on:
+    while state.goes_on:
         start = budget.elapsed_s()
         allowance = time.for_glance(engine.glance_batch, engine.focus_batch)
-        search.saw(glance(scan, search.unseen(order), plan, engine, allowance, progress))
+        state.saw(glance(scan, state.unseen(order), plan, engine, allowance, progress))
         seconds["glance"] += budget.elapsed_s() - start
 
         start = budget.elapsed_s()
-        unread = search.unread()
-        search.did_read(unread[: focus(scan, unread, stitcher, plan, engine, time.for_focus(), progress)])
+        unread = state.unread()
+        state.did_read(unread[: focus(scan, unread, stitcher, plan, engine, time.for_focus(), progress)])
         seconds["focus"] += budget.elapsed_s() - start
 
     start = budget.elapsed_s()
-    again = second_look(scan, stitcher, plan, len(search.read))
+    again = second_look(scan, stitcher, plan, len(state.read))
     done_again = focus(scan, again, stitcher, plan, engine, time.for_focus(), progress, mirrored=True)
     seconds["focus"] += budget.elapsed_s() - start
     # A GPU is held no longer than it computes: on an H100, half of the time that it was held went into what follows.
@@ -152,20 +152,20 @@ def screen(
     mask = to_native_mask(probability, scan.grid, volume, plan.lesion_threshold)
     seconds["restore"] = budget.elapsed_s() - start
 
-    skipped = search.unread()
+    skipped = state.unread()
     return Screening(
         mask=mask,
         region=scan.region,
         windows_total=len(windows),
-        windows_kept=len(search.read) + len(skipped),
-        windows_done=len(search.read),
-        windows_unglanced=len(search.unseen(windows)),
-        skipped_probability=search.suspicion[skipped[0]] if skipped else None,
+        windows_kept=len(state.read) + len(skipped),
+        windows_done=len(state.read),
+        windows_unglanced=len(state.unseen(windows)),
+        skipped_probability=state.suspicion[skipped[0]] if skipped else None,
         second_looks=len(again),
         second_looks_done=done_again,
         findings_dropped=dropped,
         seconds=seconds,
-        evidence=_evidence(scan, plan, search, probability) if keep_evidence else None,
+        network_outputs=_network_outputs(scan, plan, state, probability) if keep_outputs else None,
     )
 
 
@@ -225,15 +225,15 @@ def _gather(scan: ModelScan, windows: list[Window], plan: Plan) -> FloatArray:
     return np.stack(list(patches()))
 
 
-def _evidence(scan: ModelScan, plan: Plan, search: Search, probability: FloatArray) -> Evidence:
-    kept = search.read.union(search.unread())
-    return Evidence(
+def _network_outputs(scan: ModelScan, plan: Plan, state: ScreeningState, probability: FloatArray) -> NetworkOutputs:
+    kept = state.read.union(state.unread())
+    return NetworkOutputs(
         grid=scan.grid,
         size_voxels=plan.sub_volume_voxels,
-        gate=search.gate,
-        windows=search.windows,
-        glance_probability=search.probability if search.glances else None,
-        kept=np.array([window in kept for window in search.windows], bool),
-        read=np.array([window in search.read for window in search.windows], bool),
+        gate=state.gate,
+        windows=state.windows,
+        glance_probability=state.probability if state.glances else None,
+        kept=np.array([window in kept for window in state.windows], bool),
+        read=np.array([window in state.read for window in state.windows], bool),
         focus_probability=probability,
     )

@@ -19,7 +19,7 @@ class Glanced:
     probability: NDArray[np.float64]
 
 
-class Search:
+class ScreeningState:
     """How far the search of one scan has come: which sub-volumes were glanced at, with what suspicion, and read."""
 
     def __init__(self, windows: list[Window], gate: float, keep_share: float | None = None) -> None:

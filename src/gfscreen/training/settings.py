@@ -10,10 +10,31 @@ from typing import Any, Literal
 
 from gfscreen.config import FocusConfig, GlanceConfig, Plan, from_json, preset_plan
 from gfscreen.errors import UsageError
-from gfscreen.training.data.sampling import KINDS, Mix
 
 Stage = Literal["focus", "glance", "joint"]
 Gate = Literal["none", "ce", "grpo_detection", "grpo_dice"]
+KINDS = ("real", "background", "nodules", "masses", "soft", "leaning", "nodes")
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Shares of the kinds of sub-volume; they need not add up to 1. Kinds that the data cannot give are left out.
+
+    real: around an annotated lesion. background: anywhere in an annotated scan, away from its lesions. The others have
+    inserted lesions: nodules, masses: in lung; soft: in homogeneous soft tissue; leaning: masses that grow from
+    mediastinum or chest wall into lung; nodes: in fat. annotated_only: insert only where somebody annotated the rest of
+    the scan, so that a Glance sees every host with and without lesions and cannot tell them by the host.
+    """
+
+    real: float = 0.5
+    background: float = 0.5
+    nodules: float = 0.0
+    masses: float = 0.0
+    soft: float = 0.0
+    leaning: float = 0.0
+    nodes: float = 0.0
+    nodules_per_crop: int = 4
+    annotated_only: bool = False
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from gfscreen.errors import EngineError
+from gfscreen.files import remove_leftovers, scratch_folder
 from gfscreen.networks.engines.openvino import (
     EXPORT_FOLDER,
     FOCUS_MODEL,
@@ -18,8 +20,6 @@ from gfscreen.networks.engines.openvino import (
     core,
     import_openvino,
 )
-from gfscreen.errors import EngineError
-from gfscreen.files import remove_leftovers, scratch_folder
 from gfscreen.networks.models.manifest import FOCUS_FILE, GLANCE_FILE, MANIFEST_FILE, read_manifest, write_manifest
 
 logger = logging.getLogger(__name__)

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from gfscreen.errors import EngineError, UsageError
 from gfscreen.networks.engines.base import EngineInfo, FloatArray
 from gfscreen.networks.engines.cpus import usable_cpus
-from gfscreen.errors import EngineError, UsageError
 from gfscreen.networks.models.manifest import verify
 
 EXPORT_FOLDER = "openvino"

@@ -9,8 +9,8 @@ import os
 from pathlib import Path
 
 from gfscreen.config import PLAN_FILE
-from gfscreen.networks.engines.base import Engine
 from gfscreen.errors import EngineError, UsageError, WeightsError
+from gfscreen.networks.engines.base import Engine
 from gfscreen.networks.models.manifest import FOCUS_FILE, GLANCE_FILE, read_manifest, verify
 
 logger = logging.getLogger(__name__)

@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gfscreen.config import HUWindow, HUWindows, RegionName
-from gfscreen.screening.network_outputs import Evidence
-from gfscreen.scan.anatomy import Overview, look, ras_affine, ras_spacing, ras_view
 from gfscreen.results.preview.volumes import Box, body_box
-from gfscreen.scan.region import RegionSplit, split
 from gfscreen.results.statistics.lesions import Lesion
+from gfscreen.scan.anatomy import Anatomy, find_anatomy
+from gfscreen.scan.region import RegionSplit, split
 from gfscreen.scan.volume import Volume
+from gfscreen.scan.volume.ras import ras_affine, ras_spacing, ras_view
+from gfscreen.screening.network_outputs import NetworkOutputs
 
 Voxel = tuple[int, int, int]
 
@@ -25,7 +26,7 @@ Voxel = tuple[int, int, int]
 class ShownCase:
     """A case to draw.
 
-    marked: bool (x, y, z), the mask in the scan's RAS view. evidence: None for a mask from elsewhere.
+    marked: bool (x, y, z), the mask in the scan's RAS view. network_outputs: None for a mask from elsewhere.
     status: `ok` or `degraded`, as in the report.
     """
 
@@ -34,9 +35,9 @@ class ShownCase:
     volume: Volume
     marked: NDArray[np.bool_]
     lesions: Sequence[Lesion]
-    overview: Overview
+    anatomy: Anatomy
     region: RegionSplit
-    evidence: Evidence | None = None
+    network_outputs: NetworkOutputs | None = None
 
     @property
     def hu(self) -> NDArray[Any]:
@@ -56,11 +57,11 @@ class ShownCase:
     @cached_property
     def body_box(self) -> Box:
         """Box around body and mask."""
-        return body_box(self.hu.shape, self.spacing_mm, self.overview, [self.marked])
+        return body_box(self.hu.shape, self.spacing_mm, self.anatomy, [self.marked])
 
     def region_at(self, z: int) -> RegionName:
         """Region of axial slice `z`."""
-        coarse = min(z // self.overview.step_voxels[2], len(self.region.chest) - 1)
+        coarse = min(z // self.anatomy.step_voxels[2], len(self.region.chest) - 1)
         return "chest" if self.region.chest[coarse] else "abdomen"
 
     def window_at(self, z: int) -> HUWindow:
@@ -99,9 +100,9 @@ def shown_case(
     mask: NDArray[np.generic],
     lesions: Sequence[Lesion],
     region: RegionSplit | None = None,
-    evidence: Evidence | None = None,
+    outputs: NetworkOutputs | None = None,
 ) -> ShownCase:
     """Make a case ready to draw from a scan and its mask (i, j, k); the region is decided here if it is not given."""
-    overview = look(volume)
+    anatomy = find_anatomy(volume)
     marked = ras_view(np.greater(mask, 0), volume).astype(bool, copy=False)
-    return ShownCase(name, status, volume, marked, lesions, overview, region or split(overview), evidence)
+    return ShownCase(name, status, volume, marked, lesions, anatomy, region or split(anatomy), outputs)

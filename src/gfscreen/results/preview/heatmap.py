@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from gfscreen.screening.network_outputs import Evidence
-from gfscreen.scan.grid import ModelGrid
 from gfscreen.results.preview.volumes import RGBA, Factors, SmallVolumes, encode, shrunk_affine
+from gfscreen.scan.grid import ModelGrid
+from gfscreen.screening.network_outputs import NetworkOutputs
 
 # About the side of a cell. It moves a sub-volume's border by at most half a cell.
 CELL_MM = 4.0
@@ -50,27 +50,27 @@ def cell_voxels(grid: ModelGrid) -> Factors:
     return x, y, z
 
 
-def fates(evidence: Evidence) -> list[Fate]:
+def fates(outputs: NetworkOutputs) -> list[Fate]:
     """What became of each sub-volume; with Glance switched off every one is READ or UNREAD."""
-    unseen = np.zeros(len(evidence.windows), bool)
-    if evidence.glance_probability is not None:
-        unseen = np.isnan(evidence.glance_probability)
+    unseen = np.zeros(len(outputs.windows), bool)
+    if outputs.glance_probability is not None:
+        unseen = np.isnan(outputs.glance_probability)
     found = []
-    for kept, read, dark in zip(evidence.kept, evidence.read, unseen, strict=True):
+    for kept, read, dark in zip(outputs.kept, outputs.read, unseen, strict=True):
         found.append(Fate.READ if read else Fate.UNREAD if kept else Fate.UNGLANCED if dark else Fate.SKIPPED)
     return found
 
 
-def cells(evidence: Evidence) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+def cells(outputs: NetworkOutputs) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """The strongest fate and the highest probability of every cell, (x, y, z) each; a cell is where its centre is."""
-    size = cell_voxels(evidence.grid)
-    shape = [-(-n // c) for n, c in zip(evidence.grid.shape, size, strict=True)]
+    size = cell_voxels(outputs.grid)
+    shape = [-(-n // c) for n, c in zip(outputs.grid.shape, size, strict=True)]
     fate, probability = np.zeros(shape, np.uint8), np.zeros(shape, np.float32)
-    values = evidence.glance_probability
-    for number, (window, its_fate) in enumerate(zip(evidence.windows, fates(evidence), strict=True)):
+    values = outputs.glance_probability
+    for number, (window, its_fate) in enumerate(zip(outputs.windows, fates(outputs), strict=True)):
         box = tuple(
             slice(_first_cell(start, cell), _first_cell(start + length, cell))
-            for start, length, cell in zip(window.start, evidence.size_voxels, size, strict=True)
+            for start, length, cell in zip(window.start, outputs.size_voxels, size, strict=True)
         )
         fate[box] = np.maximum(fate[box], its_fate)
         if values is not None and not np.isnan(values[number]):
@@ -98,25 +98,25 @@ def paint(fate: NDArray[np.uint8], probability: NDArray[np.float32]) -> NDArray[
     return rgba
 
 
-def heat_layer(evidence: Evidence, affine_ras_mm: NDArray[np.float64]) -> str | None:
+def heat_layer(outputs: NetworkOutputs, affine_ras_mm: NDArray[np.float64]) -> str | None:
     """The layer for the viewer, base64; None if Glance was not asked. affine_ras_mm: of the scan's RAS view."""
-    if evidence.glance_probability is None:
+    if outputs.glance_probability is None:
         return None
-    grid = evidence.grid
+    grid = outputs.grid
     to_scan = np.diag([*(t / s for t, s in zip(grid.spacing_mm, grid.native_mm, strict=True)), 1.0])
     model_affine = affine_ras_mm @ to_scan
     start = [low for low, _ in grid.box]
-    return encode(paint(*cells(evidence)), shrunk_affine(model_affine, start, cell_voxels(grid)))
+    return encode(paint(*cells(outputs)), shrunk_affine(model_affine, start, cell_voxels(grid)))
 
 
-def window_entries(evidence: Evidence, small: SmallVolumes) -> list[dict[str, Any]]:
+def window_entries(outputs: NetworkOutputs, small: SmallVolumes) -> list[dict[str, Any]]:
     """Every sub-volume for the page's script: its faces on the embedded grid, what Glance said, what became of it."""
-    starts = evidence.starts.astype(np.float64)
-    low = small.position_of(evidence.to_scan(starts - 0.5))
-    high = small.position_of(evidence.to_scan(starts + np.asarray(evidence.size_voxels) - 0.5))
+    starts = outputs.starts.astype(np.float64)
+    low = small.position_of(outputs.to_scan(starts - 0.5))
+    high = small.position_of(outputs.to_scan(starts + np.asarray(outputs.size_voxels) - 0.5))
     entries = []
-    for number, fate in enumerate(fates(evidence)):
-        said = None if evidence.glance_probability is None else float(evidence.glance_probability[number])
+    for number, fate in enumerate(fates(outputs)):
+        said = None if outputs.glance_probability is None else float(outputs.glance_probability[number])
         entries.append(
             {
                 "low": [round(float(v), 2) for v in low[number]],

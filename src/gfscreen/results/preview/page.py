@@ -69,7 +69,7 @@ def page_case(case: ShownCase, budget: float) -> PageCase:
     embedded, why_not = None, f"its volume does not fit into {budget / 1e6:.2f} MB"
     if small is not None:
         voxels = [small.voxel_of(case.voxel_of(lesion.inside_voxel)) for lesion in case.lesions]
-        glance = None if case.evidence is None else heat_layer(case.evidence, case.affine_ras_mm)
+        glance = None if case.network_outputs is None else heat_layer(case.network_outputs, case.affine_ras_mm)
         embedded = EmbeddedCase(
             name=case.name,
             volumes=small,
@@ -78,17 +78,17 @@ def page_case(case: ShownCase, budget: float) -> PageCase:
             region=case.region_at(case.place_of_interest[2]),
             findings=tuple(Finding(f"lesion {n}", voxel) for n, voxel in enumerate(voxels, start=1)),
             extra_layers={} if glance is None else {"glance": glance},
-            details={"windows": [] if case.evidence is None else window_entries(case.evidence, small)},
+            details={"windows": [] if case.network_outputs is None else window_entries(case.network_outputs, small)},
         )
         why_not = ""
-    evidence = case.evidence
+    outputs = case.network_outputs
     return PageCase(
         name=case.name,
         status=case.status,
         lesions=case.lesions,
         region=case.region.label,
-        windows_read=None if evidence is None else sum(fate is Fate.READ for fate in fates(evidence)),
-        windows_total=None if evidence is None else len(evidence.windows),
+        windows_read=None if outputs is None else sum(fate is Fate.READ for fate in fates(outputs)),
+        windows_total=None if outputs is None else len(outputs.windows),
         embedded=embedded,
         why_not=why_not,
     )

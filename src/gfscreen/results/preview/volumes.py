@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from gfscreen.scan.anatomy import Overview
+from gfscreen.scan.anatomy import Anatomy
 
 # Grey values are kept in steps of 4 HU, below the noise of any CT: a third of the bytes of the full range.
 HU_STEP = 4
@@ -69,7 +69,7 @@ class SmallVolumes:
 def body_box(
     shape: tuple[int, ...],
     spacing_mm: tuple[float, ...],
-    overview: Overview,
+    anatomy: Anatomy,
     masks: Sequence[NDArray[np.bool_]],
     margin_mm: float = 12.0,
 ) -> Box:
@@ -77,8 +77,8 @@ def body_box(
     lows, highs = [], []
     for axis in range(3):
         others = tuple(a for a in range(3) if a != axis)
-        step = overview.step_voxels[axis]
-        body = np.flatnonzero(overview.body.any(axis=others))
+        step = anatomy.step_voxels[axis]
+        body = np.flatnonzero(anatomy.body.any(axis=others))
         if body.size == 0:
             lows.append(0)
             highs.append(shape[axis])

@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gfscreen.errors import OutputError, UsageError
-from gfscreen.screening.network_outputs import Evidence
 from gfscreen.files import write_atomically
 from gfscreen.results.statistics.lesions import Lesion, axial_tilt_deg, measure_lesions
-from gfscreen.version import __version__
 from gfscreen.scan.volume import Volume
+from gfscreen.screening.network_outputs import NetworkOutputs
+from gfscreen.version import __version__
 
 SCHEMA = "gfscreen-statistics"
 # Raised whenever a field changes its name, its unit or its meaning; new fields alone do not raise it.
@@ -87,11 +87,11 @@ class Case:
 
 
 def measure_case(
-    name: str, status: str, volume: Volume, mask: NDArray[np.generic], evidence: Evidence | None = None
+    name: str, status: str, volume: Volume, mask: NDArray[np.generic], outputs: NetworkOutputs | None = None
 ) -> Case:
     """Measure all lesions of a mask (i, j, k) on the scan's grid."""
     case = Case(name, status)
-    case.fill(volume, measure_lesions(volume, mask, evidence))
+    case.fill(volume, measure_lesions(volume, mask, outputs))
     return case
 
 

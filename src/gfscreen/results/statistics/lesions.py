@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from gfscreen.screening.network_outputs import Evidence
-from gfscreen.scan.anatomy import ras_affine, ras_view
 from gfscreen.results.statistics.axes import measure_section, plane_metric
 from gfscreen.scan.volume import Volume
+from gfscreen.scan.volume.ras import ras_affine, ras_view
+from gfscreen.screening.network_outputs import NetworkOutputs
 
 Point = tuple[float, float, float]
 Voxel = tuple[int, int, int]
@@ -75,17 +75,17 @@ def axial_tilt_deg(volume: Volume) -> float:
     return float(np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0))))
 
 
-def measure_lesions(volume: Volume, mask: NDArray[np.generic], evidence: Evidence | None = None) -> list[Lesion]:
+def measure_lesions(volume: Volume, mask: NDArray[np.generic], outputs: NetworkOutputs | None = None) -> list[Lesion]:
     """Every lesion of a mask, the largest first; equal ones from left to right, back to front, feet to head.
 
     Args:
         volume: the scan.
         mask: (i, j, k) on the scan's grid; whatever is above 0 is lesion.
-        evidence: of the screening that made the mask; without it both probabilities are None.
+        outputs: of the screening that made the mask; without it both probabilities are None.
 
     """
     marked: NDArray[np.bool_] = ras_view(np.greater(mask, 0), volume).astype(bool, copy=False)
-    measured = [_measure(volume, part, evidence) for part in _parts(marked)]
+    measured = [_measure(volume, part, outputs) for part in _parts(marked)]
     ranked = sorted(measured, key=lambda lesion: -lesion.voxels)  # stable: equal ones stay in the RAS view's order
     return [Lesion(**{**vars(lesion), "id": rank}) for rank, lesion in enumerate(ranked, start=1)]
 
@@ -104,7 +104,7 @@ def _parts(marked: NDArray[np.bool_]) -> Iterator[_Part]:
         yield _Part(offset + [side.start for side in box], labels[box] == number)
 
 
-def _measure(volume: Volume, part: _Part, evidence: Evidence | None) -> Lesion:
+def _measure(volume: Volume, part: _Part, outputs: NetworkOutputs | None) -> Lesion:
     shape = np.array(ras_view(volume.hu, volume).shape)
     affine = ras_affine(volume)
     voxels = np.argwhere(part.inside) + part.start
@@ -129,8 +129,8 @@ def _measure(volume: Volume, part: _Part, evidence: Evidence | None) -> Lesion:
         hu_mean=round(float(hu.mean()), 2),
         hu_sd=round(float(hu.std()), 2),
         touches_border=bool((part.start == 0).any() or (part.stop == shape).any()),
-        glance_probability=None if evidence is None else _rounded(evidence.glance_at(centroid)),
-        focus_probability=None if evidence is None else _rounded(evidence.focus_mean(voxels)),
+        glance_probability=None if outputs is None else _rounded(outputs.glance_at(centroid)),
+        focus_probability=None if outputs is None else _rounded(outputs.focus_mean(voxels)),
     )
 
 

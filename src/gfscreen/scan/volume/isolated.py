@@ -25,10 +25,10 @@ from typing import Any, cast
 import numpy as np
 
 from gfscreen.errors import InputError, ScanTooLargeError
-from gfscreen.stopping import stop_requested
 from gfscreen.scan.volume.dicom.source import ZIP_SUFFIX
 from gfscreen.scan.volume.geometry import Geometry, Volume
 from gfscreen.scan.volume.memory import unpromised_bytes
+from gfscreen.stopping import stop_requested
 
 logger = logging.getLogger(__name__)
 

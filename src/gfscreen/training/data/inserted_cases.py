@@ -1,6 +1,6 @@
 """Real scans with inserted dev lesions as ordinary cases, for `predict` and `python -m eval`.
 
-    python -m gfscreen.training.data.inserted_cases --data runs/data/shared.json --cache runs/cache -o runs/inserted --lesions 60
+    gfscreen insert-lesions --data runs/data/shared.json --cache runs/cache -o runs/inserted --lesions 60
 
 Writes images/X_0000.nii.gz, labels/X.nii.gz on the model grid (inserted and annotated lesions), inserted/X.nii.gz (the
 inserted ones alone, so that both can be scored apart) and lesions.json with kind, volume and place of each. In hosts
@@ -12,11 +12,9 @@ hosts and other dev lesions than `--hosts validation --half report`.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import logging
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,13 +23,13 @@ import nibabel as nib
 import numpy as np
 
 from gfscreen.config import preset_plan
-from gfscreen.errors import GFScreenError
 from gfscreen.files import write_atomically
-from gfscreen.training.synthesis import lesion_bank as bank
-from gfscreen.training.data.lists import DataList, Scan, load_scans, read_list
-from gfscreen.training.synthesis.insertion import Crop, insert_lung_mass, insert_nodule, insert_soft_lesion
-from gfscreen.training.objectives import IGNORE
+from gfscreen.training.data.cache import Scan, load_scans
+from gfscreen.training.data.lists import DataList
 from gfscreen.training.data.sampling import LUNG_SHAPES, MIN_HOST_LUNG_ML, load_lesions
+from gfscreen.training.objectives import IGNORE
+from gfscreen.training.synthesis import lesion_bank as bank
+from gfscreen.training.synthesis.insertion import Crop, insert_lung_mass, insert_nodule, insert_soft_lesion
 from gfscreen.training.synthesis.tissue import LUNG, SOFT
 
 log = logging.getLogger(__name__)
@@ -133,36 +131,3 @@ def write_cases(
         log.info("%s: %d lesions in %s, %d in all", name, len(found), scan.name, total)
     write_atomically(target / "lesions.json", (json.dumps(record, indent=1) + "\n").encode())
     return total
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 0; 1 if the data cannot be used."""
-    parser = argparse.ArgumentParser(prog="python -m gfscreen.training.data.inserted_cases", description="Write inserted dev cases.")
-    parser.add_argument("--data", type=Path, required=True, help="data list with a validation side")
-    parser.add_argument("--cache", type=Path, required=True, help="folder of prepared scans")
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--lesions", type=int, default=60)
-    parser.add_argument("--hosts", choices=("training", "validation"), default="validation")
-    parser.add_argument("--half", choices=("choose", "report", "all"), default="all", help="of the dev lesions")
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        count = write_cases(
-            read_list(arguments.data),
-            arguments.cache,
-            arguments.output,
-            arguments.lesions,
-            arguments.seed,
-            arguments.hosts,
-            arguments.half,
-        )
-    except GFScreenError as error:
-        log.error("%s", error)
-        return 1
-    log.info("%d inserted lesions in %s", count, arguments.output)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""A training list made small, to take to a machine with a GPU: `python -m gfscreen.training.data.pack`.
+"""A training list made small, to take to a machine with a GPU: `gfscreen pack`.
 
 Each scan is brought onto the model grid, cropped to the body and written as NIfTI with its label; what lies outside the
 body is air, so that it compresses. The result is a list like any other (`list.json`), read by the same code, whose
@@ -7,13 +7,10 @@ files lie in folders `part1`, `part2`, ... of a bounded size, for carriers that 
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import json
 import logging
 import shutil
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from gfscreen.config import PRESETS, Plan, preset_plan
-from gfscreen.errors import GFScreenError, InputError, OutputError
+from gfscreen.config import Plan
+from gfscreen.errors import InputError, OutputError
 from gfscreen.files import write_atomically
-from gfscreen.training.data.lists import DataList, Entry, Scan, load_scan, read_list
+from gfscreen.training.data.cache import Scan, load_scan
+from gfscreen.training.data.lists import DataList, Entry
 
 log = logging.getLogger(__name__)
 
@@ -114,27 +112,3 @@ def _write(entry: Entry, scan: Scan, plan: Plan, parts: _Parts, folder: Path) ->
 def _nifti(array: NDArray[np.generic], spacing_mm: tuple[float, ...]) -> bytes:
     image = nib.Nifti1Image(array, np.diag([*spacing_mm, 1.0]))
     return gzip.compress(image.to_bytes(), compresslevel=9, mtime=0)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 0; 1 if the data cannot be read or the folder not be written."""
-    parser = argparse.ArgumentParser(prog="python -m gfscreen.training.data.pack", description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="training list")
-    parser.add_argument("--cache", type=Path, required=True, help="folder of prepared scans, as for train")
-    parser.add_argument("--preset", choices=PRESETS, default="fast", help="whose model grid (default: %(default)s)")
-    parser.add_argument("--part-mb", type=float, default=60.0, help="size of a part at most (default: %(default)s)")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder to write")
-    arguments = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        limit = round(1e6 * arguments.part_mb)
-        path = pack(read_list(arguments.data), preset_plan(arguments.preset), arguments.cache, arguments.output, limit)
-    except (GFScreenError, OSError) as error:
-        log.error("%s", error)
-        return 1
-    log.info("written: %s", path)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,8 +1,6 @@
 """Turn downloaded data sets into the layout of training: imagesTr/X_0000.nii.gz, labelsTr/X.nii.gz, dataset.json.
 
-    python -m gfscreen.training.data.prepare list
-    python -m gfscreen.training.data.prepare msd06 --from Task06_Lung -o data [--labels FOLDER] [--only LIST] [--lesion-free]
-    python -m gfscreen.training.data.prepare shared --from ../shared/data -o runs/data/shared.json
+    gfscreen prepare msd06 --from Task06_Lung -o data [--labels FOLDER] [--only LIST] [--lesion-free]
 
 Cases get the names of the method's published lists, so several data sets go into one folder and one dataset.json, and
 the published lists name the same files. NIfTI images are linked, or copied where links are not possible; labels are
@@ -12,14 +10,11 @@ that share patients agree on their side.
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import json
 import logging
 import os
 import shutil
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +23,15 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
 
-from gfscreen.errors import GFScreenError, InputError, UsageError
+from gfscreen.errors import InputError
 from gfscreen.files import TEMPORARY_PREFIX, write_atomically
 from gfscreen.training.data import dicom_seg
-from gfscreen.training.data.lists import on_dev_side
 from gfscreen.training.data.downloads import Case, find_cases, patient_of, published_name
-from gfscreen.training.data.public_data_sets import DATA_SETS, UNNAMED_EXTERNAL, VALIDATION_PERCENT, DataSet, describe, find
-from gfscreen.training.data.shared_data import write_shared_list
+from gfscreen.training.data.lists import on_dev_side
+from gfscreen.training.data.public_data_sets import (
+    VALIDATION_PERCENT,
+    DataSet,
+)
 
 log = logging.getLogger(__name__)
 
@@ -182,58 +179,3 @@ def prepare(
     if count:
         _write_list(item, entries, target)
     return count, errors
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m gfscreen.training.data.prepare", description="Prepare training data.")
-    parser.add_argument("dataset", help="key of a data set, 'list', or 'shared'")
-    parser.add_argument("--from", dest="source", type=Path, help="folder of the downloaded original")
-    parser.add_argument("--labels", type=Path, help="folder of the labels, if they lie elsewhere")
-    parser.add_argument("-o", "--output", type=Path, help="folder to write (for 'shared': the list)")
-    parser.add_argument("--only", type=Path, help="published list (jsons/*.json): take the cases that it names")
-    parser.add_argument("--lesion-free", action="store_true", help="the scans are healthy: write empty labels")
-    parser.add_argument("--phantoms", type=Path, help="for 'shared': folder of `python -m eval cases`, to train on too")
-    return parser
-
-
-def _run(arguments: argparse.Namespace) -> int:
-    if arguments.dataset == "list":
-        for item in DATA_SETS:
-            log.info("%s", describe(item))
-        log.info("%d more external sets of the method are not named in its published code", UNNAMED_EXTERNAL)
-        return 0
-    if arguments.source is None or arguments.output is None:
-        raise UsageError("--from and -o are needed")
-    if arguments.dataset == "shared":
-        write_shared_list(arguments.source, arguments.output, arguments.phantoms)
-        return 0
-    try:
-        item = find(arguments.dataset)
-    except KeyError as error:
-        raise UsageError(str(error.args[0])) from error
-    if item.unconfirmed:
-        log.warning("%s: unconfirmed: %s; check its page", item.name, ", ".join(item.unconfirmed))
-    only = names_of(arguments.only) if arguments.only else None
-    count, errors = prepare(
-        item, arguments.source, arguments.output, arguments.labels, only=only, lesion_free=arguments.lesion_free
-    )
-    log.info("%s: %d cases in %s, %d left out", item.name, count, arguments.output, len(errors))
-    return 1 if errors else 0
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 0; 1 if the data, or some case of it, cannot be used; 2 for wrong usage."""
-    arguments = _parser().parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        return _run(arguments)
-    except UsageError as error:
-        log.error("%s", error)
-        return 2
-    except (GFScreenError, OSError) as error:
-        log.error("%s", error)
-        return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

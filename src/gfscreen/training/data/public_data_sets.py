@@ -13,6 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from gfscreen.errors import UsageError
+
 Region = Literal["chest", "abdomen", "both"]
 Role = Literal["training", "healthy", "external"]
 Layout = Literal["decathlon", "kits", "paired", "folders", "dicom_seg", "converted", "scans"]
@@ -203,11 +205,11 @@ DATA_SETS: tuple[DataSet, ...] = (
 
 
 def find(key: str) -> DataSet:
-    """The data set of that key. Raises KeyError naming the known keys."""
+    """The data set of that key. Raises UsageError naming the known keys."""
     for item in DATA_SETS:
         if item.key == key:
             return item
-    raise KeyError(f"{key}: no such data set; known are {', '.join(item.key for item in DATA_SETS)}")
+    raise UsageError(f"{key}: no such data set; known are {', '.join(item.key for item in DATA_SETS)}")
 
 
 def describe(item: DataSet) -> str:

@@ -15,9 +15,13 @@ from scipy import ndimage
 from gfscreen.config import Plan
 from gfscreen.errors import UsageError
 from gfscreen.scan.region import region_of
+from gfscreen.screening.windows import gather
+from gfscreen.training.data.cache import Scan
+from gfscreen.training.data.lists import DataList, on_dev_side
+from gfscreen.training.objectives import IGNORE
+from gfscreen.training.settings import KINDS, Mix
 from gfscreen.training.synthesis import lesion_bank as bank
 from gfscreen.training.synthesis.augmentation import augment, distort
-from gfscreen.training.data.lists import DataList, Scan, on_dev_side
 from gfscreen.training.synthesis.insertion import (
     FAT_HU,
     Crop,
@@ -28,39 +32,15 @@ from gfscreen.training.synthesis.insertion import (
     insert_soft_lesion,
 )
 from gfscreen.training.synthesis.lesion_bank import FloatArray, Nodule, Shape
-from gfscreen.training.objectives import IGNORE
 from gfscreen.training.synthesis.tissue import LUNG, SOFT
-from gfscreen.screening.windows import gather
 
 LUNG_SHAPES = ("uls23_MDSC_Task06_Lung", "uls23_ULS23_DeepLesion3D", "uls23_LiTS")
 NODE_SHAPES = ("uls23_NIH_LN_ABD", "uls23_NIH_LN_MED")
 LEANING_ML = (2.0, 120.0)
 DEEP_MM = 60.0
-KINDS = ("real", "background", "nodules", "masses", "soft", "leaning", "nodes")
 TRIES = 20
 POINTS = 20_000
 MIN_HOST_LUNG_ML = 300.0
-
-
-@dataclass(frozen=True)
-class Mix:
-    """Shares of the kinds of sub-volume; they need not add up to 1. Kinds that the data cannot give are left out.
-
-    real: around an annotated lesion. background: anywhere in an annotated scan, away from its lesions. The others have
-    inserted lesions: nodules, masses: in lung; soft: in homogeneous soft tissue; leaning: masses that grow from
-    mediastinum or chest wall into lung; nodes: in fat. annotated_only: insert only where somebody annotated the rest of
-    the scan, so that a Glance sees every host with and without lesions and cannot tell them by the host.
-    """
-
-    real: float = 0.5
-    background: float = 0.5
-    nodules: float = 0.0
-    masses: float = 0.0
-    soft: float = 0.0
-    leaning: float = 0.0
-    nodes: float = 0.0
-    nodules_per_crop: int = 4
-    annotated_only: bool = False
 
 
 @dataclass(frozen=True)

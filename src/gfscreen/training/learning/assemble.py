@@ -1,6 +1,6 @@
 """Put the Focus of one run and the Glance of another into a weights folder, with the gate that validation chose.
 
-python -m gfscreen.training.learning.assemble --focus runs/focus --glance runs/glance_grpo -o weights --gate 0.62
+    gfscreen assemble --focus runs/focus --glance runs/glance_grpo -o weights --gate 0.62
 
 Several runs with --focus, or with --glance, give the mean of their networks, which must come from one start (a run and
 one that goes on from it): it often holds what each of them has learnt. In place of a run's folder a weights folder will
@@ -9,9 +9,7 @@ do: those that ship and a run that went on from them (`init`).
 
 from __future__ import annotations
 
-import argparse
 import logging
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +18,7 @@ import torch
 from torch import Tensor
 
 from gfscreen.config import preset_plan
-from gfscreen.errors import GFScreenError, UsageError
+from gfscreen.errors import UsageError
 from gfscreen.networks.models.manifest import Manifest
 from gfscreen.networks.models.weights import save_weights
 from gfscreen.training.learning.initialisation import read_learnt
@@ -68,33 +66,3 @@ def mean(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         else tensor
         for name, tensor in states[0].items()
     }
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 0; 1 if a run cannot be used."""
-    parser = argparse.ArgumentParser(prog="python -m gfscreen.training.learning.assemble", description="Make a weights folder.")
-    parser.add_argument(
-        "--focus",
-        type=Path,
-        required=True,
-        action="append",
-        help="folder of a run or of weights with the Focus; several: their mean",
-    )
-    parser.add_argument(
-        "--glance", type=Path, required=True, action="append", help="the same with the Glance; several: their mean"
-    )
-    parser.add_argument("-o", "--output", type=Path, required=True, help="weights folder to write")
-    parser.add_argument("--gate", type=float, help="Focus runs above this probability (default: the preset's)")
-    arguments = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        assemble(arguments.focus, arguments.glance, arguments.output, arguments.gate)
-    except (GFScreenError, ValueError) as error:
-        log.error("%s", error)
-        return 1
-    log.info("weights written to %s", arguments.output)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

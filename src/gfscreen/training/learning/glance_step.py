@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from gfscreen.training import objectives
-from gfscreen.training.settings import Settings
 from gfscreen.training.learning.state import Run
+from gfscreen.training.settings import Settings
 
 Values = dict[str, float]
 

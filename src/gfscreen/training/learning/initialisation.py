@@ -16,8 +16,8 @@ from gfscreen.networks.models.focus import keep_deepest_float32
 from gfscreen.networks.models.manifest import MANIFEST_FILE, read_manifest
 from gfscreen.networks.models.weights import build_networks, load_networks, load_state, stored_state
 from gfscreen.training.learning.distributed import World
-from gfscreen.training.settings import Settings
 from gfscreen.training.learning.state import CHECKPOINT_FILE, Average, Run, read_checkpoint, settings_of
+from gfscreen.training.settings import Settings
 
 
 @dataclass(frozen=True)

@@ -32,9 +32,17 @@ from torch import Tensor, nn
 from gfscreen.errors import OutputError
 from gfscreen.networks.models.weights import save_weights
 from gfscreen.training import objectives
-from gfscreen.training.data.lists import DataList, load_scans
-from gfscreen.training.learning.distributed import World
+from gfscreen.training.data.cache import load_scans
+from gfscreen.training.data.lists import DataList
 from gfscreen.training.data.prefetch import Draws
+from gfscreen.training.data.sampling import Sample, Sampler, Source, load_lesions
+from gfscreen.training.learning.distributed import World
+from gfscreen.training.learning.glance_step import Values, judge
+from gfscreen.training.learning.initialisation import build_run, mixed_precision
+from gfscreen.training.learning.lesion_weights import small_lesion_weight
+from gfscreen.training.learning.reward_pool import Pool
+from gfscreen.training.learning.run_log import Journal, Means, PoliteThreads, StopRequest, memory
+from gfscreen.training.learning.state import CHECKPOINT_FILE, Run, read_checkpoint, restore, save_checkpoint
 from gfscreen.training.learning.validation import (
     background_samples,
     dev_samples,
@@ -43,14 +51,7 @@ from gfscreen.training.learning.validation import (
     summarise,
     summarise_gate,
 )
-from gfscreen.training.learning.glance_step import Values, judge
-from gfscreen.training.learning.reward_pool import Pool
-from gfscreen.training.data.sampling import Mix, Sample, Sampler, Source, load_lesions
-from gfscreen.training.settings import Settings
-from gfscreen.training.learning.initialisation import build_run, mixed_precision
-from gfscreen.training.learning.state import CHECKPOINT_FILE, Run, read_checkpoint, restore, save_checkpoint
-from gfscreen.training.learning.run_log import Journal, Means, PoliteThreads, StopRequest, memory
-from gfscreen.training.learning.lesion_weights import small_lesion_weight
+from gfscreen.training.settings import Mix, Settings
 
 log = logging.getLogger(__name__)
 

@@ -20,9 +20,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gfscreen.training.learning.distributed import World
 from gfscreen.training.data.prefetch import Draws
 from gfscreen.training.data.sampling import Sample, Sampler
+from gfscreen.training.learning.distributed import World
 from gfscreen.training.settings import Settings
 
 log = logging.getLogger(__name__)

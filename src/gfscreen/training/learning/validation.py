@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import nn
 
-from gfscreen.training.synthesis.lesion_bank import FloatArray
-from gfscreen.training.objectives import IGNORE, LESION_CLASS
 from gfscreen.training.data.sampling import Sample, Sampler
+from gfscreen.training.objectives import IGNORE, LESION_CLASS
+from gfscreen.training.synthesis.lesion_bank import FloatArray
 
 NEAR_MM = 10.0
 # What the published Glance reaches.

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from gfscreen.training.synthesis.lesion_bank import FloatArray
 from gfscreen.training.objectives import IGNORE
+from gfscreen.training.synthesis.lesion_bank import FloatArray
 
 
 def augment(

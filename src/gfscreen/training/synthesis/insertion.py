@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from gfscreen.training.synthesis.lesion_bank import BoolArray, FloatArray, Patch
 from gfscreen.training.objectives import IGNORE
+from gfscreen.training.synthesis.lesion_bank import BoolArray, FloatArray, Patch
 from gfscreen.training.synthesis.tissue import LUNG, SOFT
 
 KNOWN_MARGIN_MM = 8.0

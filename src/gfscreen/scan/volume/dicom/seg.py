@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from gfscreen.errors import InputError, OutputError, UsageError
 from gfscreen.files import write_atomically
-from gfscreen.version import __version__
 from gfscreen.scan.volume.dicom.read import located
 from gfscreen.scan.volume.dicom.stack import Stack
 from gfscreen.scan.volume.geometry import Geometry
 from gfscreen.scan.volume.nifti import read_nifti
+from gfscreen.version import __version__
 
 SEG_SUFFIX = ".seg.dcm"
 # Series numbers of a study are usually below this; the SEG of series 3 becomes 1003.

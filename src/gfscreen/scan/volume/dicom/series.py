@@ -11,7 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gfscreen.errors import InputError
-from gfscreen.scan.volume.dicom.headers import CT_IMAGE, ENHANCED_CT, SECONDARY_CAPTURE, Header, NoImage, is_a, read_headers
+from gfscreen.scan.volume.dicom.headers import (
+    CT_IMAGE,
+    ENHANCED_CT,
+    SECONDARY_CAPTURE,
+    Header,
+    NoImage,
+    is_a,
+    read_headers,
+)
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,125 @@
+"""`gfscreen predict` screens scans; `gfscreen stats` measures masks that exist already."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from gfscreen.command import dicom_commands
+from gfscreen.command.arguments import (
+    PREDICT_EXAMPLES,
+    Commands,
+    add_weights_option,
+    positive,
+    probability,
+    share_below_one,
+)
+
+
+def add_predict(commands: Commands) -> None:
+    """Add `predict`."""
+    parser = commands.add_parser(
+        "predict",
+        help="find and outline lesions in CT scans",
+        description="Find and outline lesions. Each scan X_0000.nii.gz gives a binary mask X.nii.gz.",
+        epilog=PREDICT_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    files = parser.add_argument_group("files")
+    files.add_argument(
+        "-i", "--input", type=Path, required=True, metavar="IN", help="a scan, a folder of scans, a DICOM folder or zip"
+    )
+    files.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for the masks")
+    add_weights_option(files)
+    files.add_argument("--report", type=Path, metavar="FILE", help="write a JSON report")
+    files.add_argument(
+        "--resume", action="store_true", help="keep masks that an earlier run finished, screen the other scans"
+    )
+    files.add_argument(
+        "--empty-mask-on-failure",
+        action="store_true",
+        help="last resort: an empty mask for a scan that was read but could not be screened; it still counts as failed",
+    )
+    files.add_argument(
+        "--statistics", type=Path, metavar="FILE.json", help="measure every lesion; the same as a table in FILE.csv"
+    )
+    files.add_argument("--preview", type=Path, metavar="DIR", help="a picture per case and one page with a viewer")
+    dicom = parser.add_argument_group("DICOM")
+    dicom_commands.add_series_option(dicom)
+    dicom.add_argument(
+        "--dicom-seg", type=Path, metavar="DIR", help="also write each mask as DICOM SEG (needs the extra `dicom`)"
+    )
+    method = parser.add_argument_group("method (default: what the weights were made with)")
+    method.add_argument(
+        "--region", choices=("auto", "chest", "abdomen"), default="auto", help="HU window (default: auto)"
+    )
+    method.add_argument("--overlap", type=share_below_one, metavar="F", help="overlap of neighbouring sub-volumes")
+    method.add_argument("--gate", type=probability, metavar="P", help="focus above this; 0 is the dense sliding window")
+    method.add_argument(
+        "--keep-share",
+        type=probability,
+        metavar="F",
+        help="for timing untrained weights: focus on this share of the sub-volumes, whatever --gate",
+    )
+    limits = parser.add_argument_group("machine and limits")
+    limits.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N", help="default: auto")
+    limits.add_argument("--engine", default="auto", choices=("auto", "torch", "openvino"), help="default: auto")
+    limits.add_argument(
+        "--precision",
+        default="auto",
+        choices=("auto", "bf16", "fp32"),
+        help="auto: half where the device computes in it",
+    )
+    limits.add_argument("--time-limit", type=positive, metavar="S", help="seconds per case, from process start")
+    limits.add_argument("--gpu-memory-limit", type=positive, metavar="MB", help="GPU memory cap, CUDA context included")
+    parser.set_defaults(run=_predict)
+
+
+def _predict(args: argparse.Namespace) -> int:
+    from gfscreen.command.progress import terminal_progress
+    from gfscreen.run.options import Options, default_weights
+    from gfscreen.run.predict import predict
+    from gfscreen.screening.screening import Settings, no_progress
+
+    options = Options(
+        source=args.input,
+        output=args.output,
+        weights=args.weights or default_weights(),
+        device=args.device,
+        engine=args.engine,
+        precision=args.precision,
+        settings=Settings(args.region, args.overlap, args.gate, args.keep_share),
+        time_limit_s=args.time_limit,
+        gpu_memory_limit_mb=args.gpu_memory_limit,
+        report=args.report,
+        resume=args.resume,
+        empty_mask_on_failure=args.empty_mask_on_failure,
+        series=args.series,
+        dicom_seg=args.dicom_seg,
+        statistics=args.statistics,
+        preview=args.preview,
+    )
+    return predict(options, no_progress if args.quiet else terminal_progress())
+
+
+def add_stats(commands: Commands) -> None:
+    """Add `stats`."""
+    parser = commands.add_parser(
+        "stats",
+        help="measure the lesions of masks that exist already",
+        description="Measure every lesion of a mask, or of a folder of masks, on its scan. Needs no weights.",
+        epilog="exit codes: 0 all cases measured, 1 some case failed, 2 wrong usage",
+    )
+    parser.add_argument("--image", type=Path, required=True, metavar="IN", help="a scan, or a folder of scans")
+    parser.add_argument("--mask", type=Path, required=True, metavar="MASK", help="its mask, or a folder of masks")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FILE.json", help="the same as a table goes to FILE.csv"
+    )
+    parser.add_argument("--preview", type=Path, metavar="DIR", help="a picture per case and one page with a viewer")
+    parser.set_defaults(run=_stats)
+
+
+def _stats(args: argparse.Namespace) -> int:
+    from gfscreen.run.existing_masks import run
+
+    return run(args.image, args.mask, args.output, args.preview)

@@ -1,0 +1,169 @@
+"""The second look: where it goes, what it changes in the mask, and that it keeps to its share and to the deadline."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from gfscreen.config import Plan
+from gfscreen.screening.budget import Budget, write_reserve_s
+from gfscreen.screening.screening import Screening, Settings, screen
+from gfscreen.screening.second_look import MIDDLE, SURE, centred_starts, second_look
+from gfscreen.screening.windows import Stitcher
+from tests.helpers.engines import TINY_PLAN, FakeClock, FakeEngine, bright_engine
+from tests.helpers.scans import LESION_HU, TISSUE_HU, model_scan, volume_of
+
+SIZE, SHAPE = (32, 32, 32), (96, 64, 64)
+LOOKS = replace(TINY_PLAN, second_look=10.0)
+
+
+def starts_of(probability: NDArray[np.float32], most: int = 100, threshold: float = 0.2) -> list[tuple[int, int, int]]:
+    found = np.nonzero(probability > threshold)
+    places = np.stack(found, axis=1).astype(np.int32)
+    return centred_starts(places, probability[found], SIZE, probability.shape, most)
+
+
+def blobs(*where: tuple[tuple[int, int, int], float], shape: tuple[int, int, int] = SHAPE) -> NDArray[np.float32]:
+    """Cubes of three voxels about the places, with their probability."""
+    probability = np.zeros(shape, np.float32)
+    for (x, y, z), value in where:
+        probability[x - 1 : x + 2, y - 1 : y + 2, z - 1 : z + 2] = value
+    return probability
+
+
+class TestWhere:
+    def test_a_finding_is_in_the_middle(self):
+        assert starts_of(blobs(((40, 30, 20), 0.9))) == [(24, 14, 4)]
+
+    def test_the_surest_comes_first(self):
+        probability = blobs(((20, 20, 20), 0.6), ((70, 40, 40), 0.9), ((45, 20, 20), 0.8))
+        assert starts_of(probability) == [(54, 24, 24), (29, 4, 4), (4, 4, 4)]
+        assert starts_of(probability, most=2) == [(54, 24, 24), (29, 4, 4)]
+
+    def test_what_is_close_together_shares_one(self):
+        assert starts_of(blobs(((40, 30, 30), 0.9), ((46, 30, 30), 0.8))) == [(27, 14, 14)]
+
+    def test_at_the_border_it_stays_inside_and_the_border_is_seen(self):
+        assert starts_of(blobs(((2, 62, 30), 0.9))) == [(0, 32, 14)]
+
+    def test_in_a_scan_smaller_than_a_sub_volume_it_is_the_padded_one(self):
+        assert starts_of(blobs(((10, 30, 5), 0.9), shape=(20, 64, 10))) == [(-6, 14, -11)]
+
+    def test_what_focus_is_not_sure_of_gets_none(self):
+        assert starts_of(blobs(((40, 30, 20), SURE))) == []
+        assert starts_of(blobs()) == []
+
+    def test_unsure_voxels_of_a_finding_count_for_its_centre(self):
+        probability = blobs(((40, 30, 20), 0.9))
+        probability[39:42, 29:32, 22:28] = 0.3
+        assert starts_of(probability) == [(24, 14, 7)]
+
+    @given(
+        where=st.lists(st.tuples(st.integers(0, 95), st.integers(0, 39), st.integers(0, 23)), max_size=12),
+        seed=st.integers(0, 99),
+    )
+    def test_every_sure_voxel_is_in_a_middle_or_at_the_border_and_none_leaves_the_scan(self, where, seed):
+        shape = (96, 40, 24)
+        probability = np.zeros(shape, np.float32)
+        for place, value in zip(where, np.random.default_rng(seed).uniform(0.3, 1.0, 12), strict=False):
+            probability[place] = value
+        starts = starts_of(probability)
+        reach = [math.floor(n * MIDDLE / 2) for n in SIZE]
+        for voxel in np.argwhere(probability > SURE):
+            assert any(
+                all(
+                    (s <= 0 and v <= s + n // 2) or (s + n >= e and v >= s + n // 2) or abs(v - s - n // 2) <= r
+                    for v, s, n, e, r in zip(voxel, start, SIZE, shape, reach, strict=True)
+                )
+                for start in starts
+            )
+        for start in starts:
+            assert all(
+                0 <= s <= e - n if e >= n else s == -((n - e) // 2) for s, n, e in zip(start, SIZE, shape, strict=True)
+            )
+        assert len(starts) <= len(where)
+        assert starts_of(probability, most=1) == starts[:1]
+
+    def test_share_region_and_body(self):
+        body = np.ones(SHAPE, bool)
+        body[60:] = False
+        chest = np.arange(SHAPE[2]) >= 32
+        scan = model_scan(SHAPE, body=body, chest=chest)
+        stitcher = Stitcher(SHAPE, SHAPE)
+        stitcher.add((0, 0, 0), blobs(((20, 20, 16), 0.7), ((70, 20, 20), 0.9), ((40, 20, 48), 0.6)))
+        plan = replace(LOOKS, second_look=0.5)
+        looks = second_look(scan, stitcher, plan, reads=4)
+        assert [(w.start, w.region) for w in looks] == [((4, 4, 0), "abdomen"), ((24, 4, 32), "chest")]
+        assert second_look(scan, stitcher, plan, reads=1) == looks[:1]
+        assert second_look(scan, stitcher, plan, reads=0) == []
+        assert second_look(scan, stitcher, TINY_PLAN, reads=4) == []
+        assert second_look(scan, stitcher, replace(plan, foreground="hu_floor"), reads=2)[0].start == (54, 4, 4)
+
+
+def screened(engine: FakeEngine, hu: NDArray[np.int16], plan: Plan = LOOKS, budget: Budget | None = None) -> Screening:
+    return screen(volume_of(hu, np.diag([4.0, 4.0, 4.0, 1.0])), plan, engine, budget or Budget(), Settings(gate=0.0))
+
+
+def scan_with_lesions() -> NDArray[np.int16]:
+    hu = np.full((96, 48, 40), TISSUE_HU, np.int16)
+    hu[20:27, 22:25, 10:21] = LESION_HU
+    hu[70:72, 3:12, 30:38] = LESION_HU
+    return hu
+
+
+class TestInTheScan:
+    def test_it_sees_the_finding_mirrored_and_turns_the_answer_back(self):
+        hu = scan_with_lesions()
+        engine = bright_engine()
+        result = screened(engine, hu)
+        np.testing.assert_array_equal(result.mask, hu == LESION_HU)
+        assert (result.second_looks, result.second_looks_done) == (2, 2)
+        assert len(engine.focused) == result.windows_done + 2
+        # Voxels 20..26 by 22..24 by 10..20, centre (23, 23, 15), head down.
+        expected = np.where(hu == LESION_HU, 375 / 425, 215 / 425)[7:39, 7:39, 0:32][..., ::-1]
+        assert any(np.allclose(patch, expected, atol=1e-6) for patch in engine.focused[result.windows_done :])
+
+    def test_a_trick_of_the_place_falls_and_a_lesion_stays(self):
+        """An engine that also takes the lowest slices of every sub-volume for lesion."""
+
+        def outline(patch: NDArray[np.float32]) -> NDArray[np.float32]:
+            answer = np.where(patch > 0.7, np.float32(0.9), np.float32(0.0))
+            answer[10:20, 10:20, :3] = 0.6
+            return answer
+
+        hu = scan_with_lesions()
+        fooled = screened(FakeEngine(lambda _: 1.0, outline), hu, TINY_PLAN).mask.astype(bool)
+        again = screened(FakeEngine(lambda _: 1.0, outline), hu).mask.astype(bool)
+        lesion = hu == LESION_HU
+        assert (fooled & ~lesion).sum() > 500
+        assert (again & ~lesion).sum() < (fooled & ~lesion).sum() / 4
+        assert (again & lesion).sum() == lesion.sum()
+
+    def test_without_a_share_there_is_none(self):
+        engine = bright_engine()
+        result = screened(engine, scan_with_lesions(), TINY_PLAN)
+        assert (result.second_looks, len(engine.focused)) == (0, result.windows_done)
+
+    def test_nothing_found_nothing_read_again(self):
+        engine = bright_engine()
+        result = screened(engine, np.full((96, 48, 40), TISSUE_HU, np.int16))
+        assert (result.second_looks, len(engine.focused), result.complete) == (0, result.windows_done, True)
+
+    @pytest.mark.parametrize(("seconds_left", "done"), [(0.5, 0), (1.5, 1), (2.5, 2)])
+    def test_it_keeps_to_the_deadline(self, seconds_left, done):
+        hu = scan_with_lesions()
+        clock = FakeClock()
+        engine = bright_engine(clock=clock, focus_s=1.0)
+        reads = screened(bright_engine(), hu).windows_done
+        limit_s = reads + seconds_left + write_reserve_s(hu.size)
+        result = screened(engine, hu, LOOKS, Budget(limit_s, clock=clock))
+        assert (result.windows_done, result.second_looks, result.second_looks_done) == (reads, 2, done)
+        assert result.complete == (done == 2)
+        # What was found first is in the mask, whatever there was time for.
+        np.testing.assert_array_equal(result.mask, hu == LESION_HU)
