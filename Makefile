@@ -67,9 +67,10 @@ test: setup ## the tests, without the container's
 	$(PYTHON) -m pytest -m "not container" $(PYTEST_ARGS)
 
 .PHONY: lint
-lint: setup ## ruff, shellcheck, hadolint
+lint: setup ## ruff, who imports whom, shellcheck, hadolint
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/lint-imports --no-cache
 	$(VENV)/bin/shellcheck -s sh predict.sh scripts/*.sh
 	$(VENV)/bin/shellcheck -s bash .ci/run
 	$(VENV)/bin/hadolint Dockerfile
@@ -153,8 +154,8 @@ sbom: setup ## what the images' Python packages are (CycloneDX), in results/
 		--of JSON -o results/sbom-$$image.json requirements-$$image.txt || exit 1; done
 
 .PHONY: requirements
-requirements: setup ## lock requirements*.txt anew from pyproject.toml
-	$(PYTHON) scripts/lock_requirements.py
+requirements: setup ## lock requirements*.txt from pyproject.toml; UPGRADE=1: with the newest versions
+	$(PYTHON) scripts/lock_requirements.py $(if $(UPGRADE),--upgrade)
 
 .PHONY: clean
 clean: ## remove the demo and all caches; .venv stays

@@ -1,5 +1,7 @@
 """Writes requirements*.txt from pyproject.toml: `make requirements`.
 
+What is locked keeps its version, so that a new dependency changes nothing else; `--upgrade` takes the newest of all.
+
 Every file is a closed set, so that it is installed with `--no-deps`. torch is the one package without a hash: its CPU
 and CUDA builds share the version number but not the files, and which one is right depends on the machine
 (scripts/install_torch.sh). It therefore stands in requirements.txt alone, and the hashed files leave it out.
@@ -7,6 +9,7 @@ and CUDA builds share the version number but not the files, and which one is rig
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import subprocess
@@ -65,8 +68,11 @@ LOCKS = (
 
 def main() -> int:
     """Lock every file; later ones keep the versions of the one they follow."""
+    parser = argparse.ArgumentParser(description="Write requirements*.txt from pyproject.toml.")
+    parser.add_argument("--upgrade", action="store_true", help="take the newest versions, not those that are locked")
+    upgrade = parser.parse_args().upgrade
     for lock in LOCKS:
-        blocks = resolve(lock)
+        blocks = resolve(lock, upgrade=upgrade)
         dropped = dropped_names(blocks, set(lock.without)) if lock.without else {"torch"} if lock.hashed else set()
         kept = [text for name, text in blocks.items() if name not in dropped]
         header = f"# {lock.purpose}\n# Generated from pyproject.toml by `make requirements`; do not edit by hand.\n"
@@ -76,15 +82,21 @@ def main() -> int:
     return 0
 
 
-def resolve(lock: Lock) -> dict[str, str]:
+def locked(name: str) -> list[str]:
+    """The pins of a requirements file; none if it is not there."""
+    path = ROOT / name
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return [line.removesuffix(" \\") for line in lines if re.match(r"[\w.-]+==", line)]
+
+
+def resolve(lock: Lock, *, upgrade: bool) -> dict[str, str]:
     """Run pip-compile; its blocks (pin, hashes, `# via` lines) by package name."""
     with tempfile.TemporaryDirectory() as folder:
         constraints = Path(folder) / "constraints.txt"
         pins = [f"torch=={TORCH}+cpu", *lock.pins]
-        pinned = {pin.partition("==")[0] for pin in pins}
-        if lock.follows:
-            lines = (ROOT / lock.follows).read_text(encoding="utf-8").splitlines()
-            pins += [line for line in lines if re.match(r"[\w.-]+==", line) and line.partition("==")[0] not in pinned]
+        for name in (*([lock.follows] if lock.follows else []), *([] if upgrade else [lock.name])):
+            pinned = {pin.partition("==")[0] for pin in pins}
+            pins += [pin for pin in locked(name) if pin.partition("==")[0] not in pinned]
         constraints.write_text("\n".join(pins) + "\n", encoding="utf-8")
         output = Path(folder) / "out.txt"
         command = [

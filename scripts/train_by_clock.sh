@@ -48,7 +48,7 @@ config glance_grpo init "$runs/focus" init_glance "$runs/glance_ce"
 train glance_grpo "$grpo_share"
 
 rm -rf "$runs/weights" "$runs/pieces"
-"$python" -m gfscreen.training.learning.assemble --focus "$runs/focus" --glance "$runs/glance_grpo" -o "$runs/weights"
+"$python" -m gfscreen assemble --focus "$runs/focus" --glance "$runs/glance_grpo" -o "$runs/weights"
 mkdir "$runs/pieces"
 for file in "$runs"/weights/*.json; do cp "$file" "$runs/pieces/"; done
 for file in "$runs"/weights/*.safetensors; do

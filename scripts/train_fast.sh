@@ -20,7 +20,7 @@ train() { # train STAGE: a finished stage is not run again, an interrupted one g
 
 gate_cases() { # gate_cases NAME HOSTS HALF SEED
     test -f "$runs/inserted_$1/lesions.json" && return 0
-    "$python" -m gfscreen.training.data.inserted_cases --data "$runs/data/shared.json" --cache "$runs/cache" -o "$runs/inserted_$1" \
+    "$python" -m gfscreen insert-lesions --data "$runs/data/shared.json" --cache "$runs/cache" -o "$runs/inserted_$1" \
         --lesions 64 --hosts "$2" --half "$3" --seed "$4"
 }
 
@@ -35,14 +35,14 @@ real_cases() { # real_cases SCAN...: the dev scans with real tumours, as they ar
 
 mkdir -p "$runs/data"
 for seed in 101 102; do "$python" -m eval cases -o "$runs/phantoms" --seed "$seed"; done
-"$python" -m gfscreen.training.data.prepare shared --from "$data" -o "$runs/data/shared.json" --phantoms "$runs/phantoms"
+"$python" -m gfscreen prepare shared --from "$data" -o "$runs/data/shared.json" --phantoms "$runs/phantoms"
 
 for stage in focus_a focus_b focus_c focus_d focus_f focus_g focus_i focus_j glance_ce1 glance_ce2 glance_ce3 \
     glance_ce4 glance_grpo3; do
     train "$stage"
 done
 assemble() { # assemble GLANCE NAME: the mean of two Focus runs (focus_j only rewards the Glance), with one Glance
-    "$python" -m gfscreen.training.learning.assemble --focus "$runs/focus_g" --focus "$runs/focus_i" --glance "$runs/$1" -o "$runs/$2"
+    "$python" -m gfscreen assemble --focus "$runs/focus_g" --focus "$runs/focus_i" --glance "$runs/$1" -o "$runs/$2"
     "$python" -m gfscreen export --weights "$runs/$2"
 }
 assemble glance_ce4 weights_ce

@@ -32,9 +32,6 @@ class Box:
         return Box(vector(low), vector(high))
 
 
-EVERYWHERE = Box((-1e9, -1e9, -1e9), (1e9, 1e9, 1e9))
-
-
 class Shape(Protocol):
     """What can be painted."""
 

@@ -5,7 +5,7 @@
 `DIR` is as for `eval gates`; use other cases than those that are reported. Every case is read once, densely, with every
 finding left in; each pair of candidates is then applied to the same probabilities, on the model grid. A screen should
 find lesions before it outlines them well: of the pairs that reach nine tenths of the best mean DSC, that is chosen
-which touches most lesions, and of several that with the fewest false findings.
+which finds most lesions (one voxel), and of several that with the fewest false positives.
 
 Written: peak.csv, a row per pair, and with --write the chosen values into the plan of the weights folder.
 
@@ -49,28 +49,30 @@ ENOUGH = 0.9
 
 @dataclass(frozen=True)
 class Effect:
-    """One pair on all cases: mean DSC, share of lesions touched, findings and their volume without any lesion."""
+    """One pair on all cases: mean DSC, lesion-level sensitivity (one voxel), and a scan's false positives: findings
+    without any lesion, their number and volume.
+    """
 
     threshold: float
     peak: float
     dsc: float
-    touched: float
-    false_findings: float
-    false_ml: float
+    sensitivity: float
+    false_positives: float
+    false_positive_ml: float
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What lies above one threshold in one case: arrays over findings, and which lesions each touches.
+    """What lies above one threshold in one case: arrays over findings, and which lesions each overlaps.
 
     peaks: float (n,), the highest probability. voxels, shared: int (n,), of the finding, and of these in a lesion.
-    touches: int (m, 2), number of a finding and of a lesion that share a voxel.
+    overlaps: int (m, 2), number of a finding and of a lesion that share a voxel.
     """
 
     peaks: NDArray[np.float64]
     voxels: NDArray[np.int64]
     shared: NDArray[np.int64]
-    touches: NDArray[np.int64]
+    overlaps: NDArray[np.int64]
 
 
 def findings_above(probability: NDArray[np.float32], lesions: NDArray[np.int32], threshold: float) -> Findings:
@@ -86,13 +88,13 @@ def findings_above(probability: NDArray[np.float32], lesions: NDArray[np.int32],
 
 
 def effect_of(found: Findings, peak: float, lesion_voxels: int, voxel_ml: float) -> tuple[float, int, int, float]:
-    """DSC (1 where both are empty), lesions touched, findings that touch no lesion, and their ml, of one case."""
+    """DSC (1 where both are empty), lesions found (one voxel), false positives and their volume in ml, of one case."""
     stands = found.peaks > peak
     total = int(found.voxels[stands].sum()) + lesion_voxels
-    touched = np.unique(found.touches[stands[found.touches[:, 0]], 1])
+    hit = np.unique(found.overlaps[stands[found.overlaps[:, 0]], 1])
     false = stands & (found.shared == 0)
     dsc = 2 * int(found.shared[stands].sum()) / total if total else 1.0
-    return dsc, len(touched), int(false.sum()), int(found.voxels[false].sum()) * voxel_ml
+    return dsc, len(hit), int(false.sum()), int(found.voxels[false].sum()) * voxel_ml
 
 
 def effects(cases: Sequence[GateCase], plan: Plan, engine: Engine) -> list[Effect]:
@@ -115,17 +117,17 @@ def effects(cases: Sequence[GateCase], plan: Plan, engine: Engine) -> list[Effec
         logger.info("%s: DSC %.3f to %.3f", case.name, min(r[-1][0] for r in rows), max(r[-1][0] for r in rows))
     found = []
     for row, pair in zip(rows, pairs, strict=True):
-        dsc, touched, false, false_ml = (np.array(column, float) for column in zip(*row, strict=True))
-        share = float(touched.sum() / lesions) if lesions else 0.0
+        dsc, hit, false, false_ml = (np.array(column, float) for column in zip(*row, strict=True))
+        share = float(hit.sum() / lesions) if lesions else 0.0
         found.append(Effect(*pair, float(dsc.mean()), share, float(false.mean()), float(false_ml.mean())))
     return found
 
 
 def choose(found: Sequence[Effect]) -> Effect:
-    """Of the pairs with at least ENOUGH of the best mean DSC: most lesions touched, then fewest false findings."""
+    """Of the pairs with at least ENOUGH of the best mean DSC: highest sensitivity, then fewest false positives."""
     best = max(effect.dsc for effect in found)
     good = (effect for effect in found if effect.dsc >= ENOUGH * best)
-    return min(good, key=lambda effect: (-effect.touched, effect.false_findings, -effect.threshold, effect.peak))
+    return min(good, key=lambda effect: (-effect.sensitivity, effect.false_positives, -effect.threshold, effect.peak))
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -154,8 +156,9 @@ def run(args: argparse.Namespace) -> int:
         writer.writerows(asdict(effect) for effect in found)
     for effect in found:
         logger.info(
-            "%.2f, %.2f: DSC %.3f, touched %.1f %%, %.1f false findings and %.2f false ml a scan",
-            effect.threshold, effect.peak, effect.dsc, 100 * effect.touched, effect.false_findings, effect.false_ml,
+            "%.2f, %.2f: DSC %.3f, lesion-level sensitivity %.1f %%, %.1f false positives of %.2f ml a scan",
+            effect.threshold, effect.peak, effect.dsc,
+            100 * effect.sensitivity, effect.false_positives, effect.false_positive_ml,
         )  # fmt: skip
     best = choose(found)
     done = "written" if args.write else "would be chosen"

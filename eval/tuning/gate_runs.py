@@ -59,8 +59,8 @@ class WindowRecord:
     """One sub-volume: its Glance probability, whether the gate kept it, and whether it holds lesion (None: unknown).
 
     views: numbers of the case's lesions of which it has a fair view, at least half of the lesion or FAIR_VIEW_ML of it.
-    found: those of them that the run's mask touches and that were inserted, where the case tells which those are (the
-    host's own were trained on, or are reported); none where Focus read nothing.
+    found: those of them that share a voxel with the run's mask and that were inserted, where the case tells which those
+    are (the host's own were trained on, or are reported); none where Focus read nothing.
     """
 
     case: str
@@ -73,7 +73,7 @@ class WindowRecord:
 
 @dataclass(frozen=True)
 class CaseRun:
-    """One case under one variant. inserted, real: lesions of each kind; *_found: those that the mask touches.
+    """One case under one variant. inserted, real: lesions of each kind; *_found: those with a voxel in the mask.
 
     seconds: reading the scan until the mask is there, without writing it and without loading the networks.
     """
@@ -226,7 +226,7 @@ def _records(
     lesions, count = label_lesions(label_on_grid(truth, volume, judged.grid))
     voxels = np.bincount(lesions.ravel(), minlength=count + 1)
     fair = np.minimum(FAIR_VIEW_SHARE * voxels, FAIR_VIEW_ML / (np.prod(judged.grid.spacing_mm) / 1000.0))
-    touched = set() if found is None else set(np.unique(lesions[found]).tolist())
+    hit = set() if found is None else set(np.unique(lesions[found]).tolist())
     records = []
     for window, probability, kept in zip(judged.windows, judged.probability, judged.kept, strict=True):
         part = lesions[clipped(window.start, plan.sub_volume_voxels, lesions.shape)]
@@ -235,6 +235,6 @@ def _records(
         views = tuple(int(n) for n in np.flatnonzero((seen > 0) & (seen >= fair)))
         holds = bool(seen.any())
         lesion = holds if holds or case.annotated else None
-        seen_and_found = tuple(n for n in views if n in touched)
+        seen_and_found = tuple(n for n in views if n in hit)
         records.append(WindowRecord(case.name, float(probability), bool(kept), lesion, views, seen_and_found))
     return records

@@ -7,8 +7,8 @@ sub-volume of the plan's size, by the engine that `predict` would use, with its 
 of the nodule, and over the whole sub-volume, where every false positive counts. Both the tight outline that is trained
 on and LIDC's loose one are reported. Intervals resample patients: nodules of one patient go together.
 
-How hard a nodule is depends on where it lands. `--placements N` puts each in N places, one after the other: a mean
-with less chance in it. The first place is the same for every N.
+How hard a nodule is depends on where it lands. `--placements N` puts each in N placements, one after the other: a mean
+with less chance in it. The first placement is the same for every N.
 """
 
 from __future__ import annotations
@@ -47,16 +47,18 @@ SIZES_ML = (0.0, 0.1, 0.5, 2.0, float("inf"))
 
 @dataclass(frozen=True)
 class NoduleScore:
-    """One nodule in one place. dice_*: with the tight or loose outline, near (10 mm) or over the whole sub-volume."""
+    """One nodule in one placement. found: by one voxel. dice_*: within 10 mm or over the sub-volume, with the tight or
+    the loose outline.
+    """
 
     name: str
     patient: str
     placement: int
     volume_ml: float
-    touched: bool
-    dice_near: float
-    dice_whole: float
-    dice_near_loose: float
+    found: bool
+    dice_within_10_mm: float
+    dice_sub_volume: float
+    dice_within_10_mm_loose: float
     false_positive_ml: float
 
 
@@ -94,13 +96,13 @@ def score_nodule(nodule: Nodule, sample: Sample, engine: Engine, plan: Plan, pla
     wider = np.where(sample.loose & (sample.label != LESION_CLASS), LESION_CLASS, sample.label).astype(np.uint8)
     loose = score_crop(predicted, replace(sample, label=wider), plan.spacing_mm)
     return NoduleScore(
-        nodule.name, nodule.patient, placement, tight.lesion_ml, tight.touched, tight.dice_near, tight.dice,
-        loose.dice_near, tight.false_positive_ml,
+        nodule.name, nodule.patient, placement, tight.lesion_ml, tight.found, tight.dice_within_10_mm, tight.dice,
+        loose.dice_within_10_mm, tight.false_positive_ml,
     )  # fmt: skip
 
 
 def by_patient(scores: Sequence[NoduleScore], field: str) -> dict[str, Any]:
-    """Mean of a field over readings with a bootstrap over patients. n: readings, a nodule has one in each place."""
+    """Mean of a field over readings with a bootstrap over patients. n: readings, a nodule has one in each placement."""
     patients = sorted({s.patient for s in scores})
     own = {p: [float(getattr(s, field)) for s in scores if s.patient == p] for p in patients}
     estimate = bootstrap_ratio([sum(own[p]) for p in patients], [len(own[p]) for p in patients])
@@ -109,7 +111,7 @@ def by_patient(scores: Sequence[NoduleScore], field: str) -> dict[str, Any]:
 
 def summarise(scores: Sequence[NoduleScore]) -> dict[str, Any]:
     """Means with intervals over all nodules and by size."""
-    measured = ("dice_near", "dice_whole", "dice_near_loose", "false_positive_ml", "touched")
+    measured = ("dice_within_10_mm", "dice_sub_volume", "dice_within_10_mm_loose", "false_positive_ml", "found")
 
     def table(own: Sequence[NoduleScore]) -> dict[str, Any]:
         return {name: by_patient(own, name) for name in measured}
@@ -124,7 +126,7 @@ def summarise(scores: Sequence[NoduleScore]) -> dict[str, Any]:
 def evaluate(
     data: DataList, cache: Path, plan: Plan, engine: Engine, limit: int | None = None, placements: int = 1
 ) -> list[NoduleScore]:
-    """Scores of the dev nodules in the dev scans of the list, the first `limit` of them if given, in so many places."""
+    """Scores of the dev nodules in the dev scans of the list, the first `limit` if given, in so many placements."""
     scans = tuple(load_scans(data.validation, data, plan, cache))
     nodules, _ = load_lesions(data, dev=True)
     sampler = Sampler(Source(scans, nodules), plan, Mix(nodules=1, nodules_per_crop=1))
@@ -133,7 +135,11 @@ def evaluate(
         for nodule, sample in nodule_samples(sampler, nodules[:limit], plan, placement):
             scores.append(score_nodule(nodule, sample, engine, plan, placement))
             if len(scores) % 20 == 0:
-                logger.info("%d readings, mean Dice near %.3f", len(scores), np.mean([s.dice_near for s in scores]))
+                logger.info(
+                    "%d readings, mean Dice within 10 mm %.3f",
+                    len(scores),
+                    np.mean([s.dice_within_10_mm for s in scores]),
+                )
     return scores
 
 
@@ -152,7 +158,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=1,
         choices=range(1, 101),
         metavar="N",
-        help="places for each nodule (default: 1)",
+        help="placements of each nodule (default: 1)",
     )
 
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,17 +21,6 @@ def write_plan(folder: Path, plan: Plan = TINY_PLAN) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / PLAN_FILE).write_text(json.dumps(plan_to_json(plan)))
     return folder
-
-
-@contextmanager
-def untouched_logging() -> Iterator[None]:
-    """The command line configures the package's logger; give it back as it was."""
-    logger = logging.getLogger("gfscreen")
-    before = logger.handlers[:], logger.level, logger.propagate
-    try:
-        yield
-    finally:
-        logger.handlers[:], logger.level, logger.propagate = before
 
 
 @dataclass

@@ -16,7 +16,7 @@ from gfscreen.files import write_atomically
 from gfscreen.stopping import Stopped, stop_on_signals, unstoppable
 from tests.helpers.engines import bright_engine
 from tests.helpers.nifti_files import read_mask, write_nifti
-from tests.helpers.runs import untouched_logging, write_plan
+from tests.helpers.runs import write_plan
 from tests.helpers.scans import paint
 
 AFFINE = np.diag([4.0, 4.0, 5.0, 1.0])
@@ -128,8 +128,7 @@ class TestRun:
         monkeypatch.setattr("gfscreen.run.predict.load_engine", lambda *_, **__: engine)
         weights, report = write_plan(tmp_path / "w"), tmp_path / "report.json"
         arguments = ["predict", "-i", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--weights", str(weights)]
-        with untouched_logging():
-            assert main([*arguments, "--report", str(report)]) == 143
+        assert main([*arguments, "--report", str(report)]) == 143
         assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.nii.gz"]
         assert read_mask(tmp_path / "out" / "a.nii.gz").any()
         cases = json.loads(report.read_text())["cases"]

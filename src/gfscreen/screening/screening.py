@@ -198,7 +198,7 @@ def focus(
 ) -> int:
     """Add the lesion probability of the sub-volumes to `stitcher`; returns how many, in order, there was time for.
 
-    mirrored: Focus sees them head down, and its answer is turned back.
+    mirrored: Focus sees them flipped along z, and its answer is flipped back.
     """
     turn = slice(None, None, -1 if mirrored else 1)
     stage = "second look" if mirrored else "focus"

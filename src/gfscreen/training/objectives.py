@@ -177,7 +177,7 @@ def dice_ce(
     with_dice: bool (N,), which sub-volumes have a Dice at all (not with `batch`); None for all. Where a lesion can
     hardly be told, the best Dice is had by marking all that it might be: there the cross-entropy alone asks for honest
     odds.
-    voxel_weight: (N, X, Y, Z), how often a voxel counts in both terms (see weighting.py); None for once. The
+    voxel_weight: (N, X, Y, Z), how often a voxel counts in both terms (learning/lesion_weights.py); None for once. The
     cross-entropy is still divided by the number of voxels.
     Voxels labelled IGNORE take no part; without them the defaults agree with the published loss. An empty label gives
     Dice loss 1 unless nothing at all is predicted.

@@ -49,7 +49,7 @@ class Settings:
     it answers one question about a whole sub-volume.
     ce_weight: of the cross-entropy against the Dice in the loss of the Focus. dice_kinds: the kinds of sub-volume (see
     Mix) that have a Dice; the others have the cross-entropy alone. Not with batch_dice. small_lesion_ml: lesions below
-    this volume weigh more in both (weighting.py), 0 for none.
+    this volume weigh more in both (learning/lesion_weights.py), 0 for none.
     reference_every: steps between refreshes of the frozen reference policy. ce_warmup_steps: the Glance starts on
     cross-entropy alone. glance_cells: weight, in units of the cross-entropy's, of a cross-entropy on where in the
     sub-volume the lesion is, at each of the four stages.

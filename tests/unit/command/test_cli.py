@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +18,10 @@ from gfscreen.run.options import Options, default_weights
 from gfscreen.screening.screening import Settings, no_progress
 from tests.helpers.engines import bright_engine
 from tests.helpers.nifti_files import read_mask, write_nifti
-from tests.helpers.runs import untouched_logging, write_plan
+from tests.helpers.runs import write_plan
 from tests.helpers.scans import paint
 
 AFFINE = np.diag([4.0, 4.0, 5.0, 1.0])
-
-
-@pytest.fixture(autouse=True)
-def logging_as_before() -> Iterator[None]:
-    with untouched_logging():
-        yield
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +15,11 @@ from gfscreen.networks.models.manifest import read_manifest, write_manifest
 from tests.helpers.dicom_series import Series, write_dose_report
 from tests.helpers.engines import bright_engine
 from tests.helpers.nifti_files import read_mask, write_nifti
-from tests.helpers.runs import untouched_logging, write_plan
+from tests.helpers.runs import write_plan
 from tests.helpers.scans import paint
 
 SHAPE = (36, 34, 30)
 PIXEL_MM, SLICE_MM = (4.0, 4.0), 5.0
-
-
-@pytest.fixture(autouse=True)
-def logging_as_before() -> Iterator[None]:
-    with untouched_logging():
-        yield
 
 
 @pytest.fixture

@@ -7,22 +7,14 @@ import builtins
 import logging
 import shlex
 import subprocess
-from collections.abc import Iterator
 
 import pytest
 
 from gfscreen.command.arguments import MAIN_EXAMPLES, PREDICT_EXAMPLES
 from gfscreen.command.cli import build_parser, main
 from gfscreen.command.progress import CLEAR_LINE, TerminalHandler
-from tests.helpers.runs import untouched_logging
 
 COMMANDS = ("predict", "series", "seg", "stats", "info", "train", "convert", "export", "init", "completion")
-
-
-@pytest.fixture(autouse=True)
-def logging_as_before() -> Iterator[None]:
-    with untouched_logging():
-        yield
 
 
 def code_of(arguments: list[str]) -> int:
@@ -147,7 +139,7 @@ class TestCompletion:
 
 
 def test_every_option_has_help():
-    parser = build_parser(["train"])
+    parser = build_parser()
     commands = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
     for name, command in commands.choices.items():
         for action in command._actions:

@@ -16,7 +16,6 @@ from gfscreen.networks.models.manifest import FOCUS_FILE, GLANCE_FILE, read_mani
 logger = logging.getLogger(__name__)
 
 ENGINES = ("auto", "torch", "openvino")
-PRECISIONS = ("auto", "bf16", "fp32")
 
 
 def installed(package: str) -> bool:

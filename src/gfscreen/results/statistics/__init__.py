@@ -3,7 +3,6 @@
     axes        long and short axis of one axial slice
     lesions     the lesions of a mask, each measured
     documents   what is written: one JSON and one CSV file per run, with a schema version
-    existing    `python -m gfscreen stats`: the same for masks that exist already
 
 Nothing here needs torch or OpenVINO.
 """

@@ -49,7 +49,7 @@ class Sample:
 
     loose: bool, the wider outlines of inserted nodules; own: bool, the lesions that the host had before others were
     inserted. Both None once the sub-volume is augmented, own also where nothing was inserted. weight: float16, how
-    often a voxel counts in the loss of the Focus (weighting.py); None for once.
+    often a voxel counts in the loss of the Focus (learning/lesion_weights.py); None for once.
     """
 
     image: FloatArray

@@ -5,7 +5,7 @@ Departures from the paper, and why:
    sliding windows of four scans, of which most hold nothing, so that many groups have no variance and teach nothing.
 2. The reward does not depend on the action, as in the published code: it is what reading the sub-volume would pay.
    Hence every sub-volume of the group is read by the Focus and no action is sampled. With a frozen Focus (stage
-   `glance`) the reward is a constant of the sub-volume, so it is found once for a pool of them (pool.py) and reused.
+   `glance`) the reward is a constant of the sub-volume, so it is found once for a pool of them and reused.
 3. The reference policy is refreshed every `reference_every` steps (the paper: every epoch; there are none here). It is
    run with the batch statistics of the same group, so that right after a refresh every ratio is exactly 1.
 4. Stages may be trained apart: the Focus on small sub-volumes first, then the Glance against the frozen Focus.

@@ -27,12 +27,12 @@ SHARES = {"nodules": 0.5, "masses": 0.15, "soft": 0.15, "real": 0.2}
 
 @dataclass(frozen=True)
 class CropScore:
-    """Score of one sub-volume. dice: over all known voxels; dice_near: within 10 mm of the lesion."""
+    """Score of one sub-volume. dice: over all known voxels; dice_within_10_mm: of the lesion. found: by one voxel."""
 
     kind: str
-    touched: bool
+    found: bool
     dice: float
-    dice_near: float
+    dice_within_10_mm: float
     lesion_ml: float
     false_positive_ml: float
 
@@ -69,9 +69,9 @@ def score_crop(predicted: NDArray[np.bool_], sample: Sample, spacing_mm: tuple[f
     total, total_near = int(predicted.sum() + lesion.sum()), int((predicted & near).sum() + lesion.sum())
     return CropScore(
         kind=sample.kind,
-        touched=shared > 0,
+        found=shared > 0,
         dice=2 * shared / max(total, 1),
-        dice_near=2 * shared / max(total_near, 1),
+        dice_within_10_mm=2 * shared / max(total_near, 1),
         lesion_ml=float(lesion.sum()) * voxel_ml,
         false_positive_ml=float((predicted & ~near).sum()) * voxel_ml,
     )
@@ -135,7 +135,7 @@ def choose_gate(curve: Sequence[GateScore], sensitivity: float) -> GateScore | N
 
 
 def summarise_gate(probability: NDArray[np.float64], lesion: NDArray[np.bool_]) -> dict[str, float | int | str | None]:
-    """Area under the curve, sensitivity and kept share at 0.5 and 0.9, and the gate for a sensitivity of 97.7 %."""
+    """AUC, sensitivity and kept share at 0.5 and 0.9, and the gate for a sensitivity of 97.7 %."""
     curve = gate_curve(probability, lesion)
     if not curve:
         return {}
@@ -154,15 +154,15 @@ def summarise_gate(probability: NDArray[np.float64], lesion: NDArray[np.bool_]) 
 
 
 def summarise(scores: Sequence[CropScore]) -> dict[str, float | int | str | None]:
-    """Per kind: number, touched share, mean Dice (whole and near), false positive ml."""
+    """Per kind: number, lesion-level sensitivity (one voxel), mean Dice (whole and within 10 mm), false-positive ml."""
     result: dict[str, float | int | str | None] = {}
     for kind in KINDS:
         own = [s for s in scores if s.kind == kind]
         if not own:
             continue
         result[f"{kind}_n"] = len(own)
-        result[f"{kind}_touched"] = float(np.mean([s.touched for s in own]))
+        result[f"{kind}_sensitivity"] = float(np.mean([s.found for s in own]))
         result[f"{kind}_dice"] = float(np.mean([s.dice for s in own]))
-        result[f"{kind}_dice_near"] = float(np.mean([s.dice_near for s in own]))
+        result[f"{kind}_dice_within_10_mm"] = float(np.mean([s.dice_within_10_mm for s in own]))
         result[f"{kind}_false_positive_ml"] = float(np.mean([s.false_positive_ml for s in own]))
     return result

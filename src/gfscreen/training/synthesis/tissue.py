@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-OTHER, LUNG, SOFT, BONE = 0, 1, 2, 3
+OTHER, LUNG, SOFT = 0, 1, 2
 
 AIR_BELOW_HU = -400
 LUNG_MEAN_HU = (-940.0, -500.0)

@@ -251,11 +251,9 @@ def test_the_peer_is_the_dense_window(tmp_path, monkeypatch):
     report = tmp_path / "report.json"
     assert main(["dense-peer", *arguments, "-o", str(tmp_path / "peer"), "--report", str(report)]) == 0
     from gfscreen.command.cli import main as gfscreen
-    from tests.helpers.runs import untouched_logging
 
     options = ["--gate", "0", "--engine", "torch", "--device", "cpu", "--precision", "fp32"]
-    with untouched_logging():
-        assert gfscreen(["-q", "predict", *arguments, "-o", str(tmp_path / "ours"), *options]) == 0
+    assert gfscreen(["-q", "predict", *arguments, "-o", str(tmp_path / "ours"), *options]) == 0
     (case,) = json.loads(report.read_text())["cases"]
     assert (case["name"], case["windows_total"]) == ("a", 8)
     assert set(case["seconds"]) == {"import", "load", "read", "preprocess", "focus", "write", "total"}

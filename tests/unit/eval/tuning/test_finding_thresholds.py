@@ -123,10 +123,10 @@ def two_balls():
 def test_a_scan(folder):
     found = effects(find_gate_cases(folder), TINY_PLAN, two_balls())
     by_peak = {round(effect.peak, 2): effect for effect in found if effect.threshold == 0.5}
-    assert by_peak[0.6].false_findings == 1
-    assert by_peak[0.7].false_findings == 0
+    assert by_peak[0.6].false_positives == 1
+    assert by_peak[0.7].false_positives == 0
     assert by_peak[0.7].dsc > by_peak[0.6].dsc
-    assert (by_peak[0.7].touched, by_peak[0.95].touched) == (1.0, 0.0)
+    assert (by_peak[0.7].sensitivity, by_peak[0.95].sensitivity) == (1.0, 0.0)
     assert (choose(found).threshold, choose(found).peak) == (0.5, 0.65)
 
 

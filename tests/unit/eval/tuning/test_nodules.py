@@ -49,11 +49,11 @@ def test_summary_by_size_and_patient():
         return NoduleScore("n", patient, 0, ml, dice > 0, dice, dice / 2, dice, 1.0)
 
     table = summarise([score("a", 0.05, 0.0), score("a", 0.3, 0.6), score("b", 0.3, 0.9)])
-    assert table["all"]["dice_near"]["value"] == 0.5
-    assert (table["all"]["dice_near"]["n"], table["all"]["dice_near"]["patients"]) == (3, 2)
-    assert table["all"]["touched"]["value"] == 2 / 3
+    assert table["all"]["dice_within_10_mm"]["value"] == 0.5
+    assert (table["all"]["dice_within_10_mm"]["n"], table["all"]["dice_within_10_mm"]["patients"]) == (3, 2)
+    assert table["all"]["found"]["value"] == 2 / 3
     assert set(table) == {"all", "0-0.1 ml", "0.1-0.5 ml"}
-    assert table["0.1-0.5 ml"]["dice_whole"]["value"] == 0.375
+    assert table["0.1-0.5 ml"]["dice_sub_volume"]["value"] == 0.375
     assert summarise([]) == {}
 
 

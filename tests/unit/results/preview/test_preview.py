@@ -7,7 +7,6 @@ import gzip
 import importlib.util
 import io
 import json
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -32,18 +31,12 @@ from gfscreen.screening.screening import Settings, screen
 from gfscreen.screening.windows import Window
 from tests.helpers.engines import TINY_PLAN, bright_engine, constant_engine
 from tests.helpers.nifti_files import write_nifti
-from tests.helpers.runs import untouched_logging, write_plan
+from tests.helpers.runs import write_plan
 from tests.helpers.scans import LESION_HU, TISSUE_HU, axes_affine, volume_of
 
 # Left, back, head, 4 mm: 60 x 40 x 36 voxels, 240 x 160 x 144 mm.
 AFFINE = axes_affine((0, 1, 2), (-1, -1, 1), (4.0, 4.0, 4.0), (100.0, 80.0, -70.0))
 SHAPE = (60, 40, 36)
-
-
-@pytest.fixture(autouse=True)
-def logging_as_before() -> Iterator[None]:
-    with untouched_logging():
-        yield
 
 
 def two_lesions() -> np.ndarray:

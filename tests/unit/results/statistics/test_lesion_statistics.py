@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel as nib
@@ -29,18 +28,11 @@ from gfscreen.scan.grid import ModelGrid
 from gfscreen.screening.network_outputs import NetworkOutputs
 from gfscreen.screening.windows import Window
 from tests.helpers.nifti_files import write_nifti
-from tests.helpers.runs import untouched_logging
 from tests.helpers.scans import affine_of, axes_affine, rotation, volume_of
 
 # Left, back, head: 2 x 3 x 5 mm.
 AFFINE = axes_affine((0, 1, 2), (-1, -1, 1), (2.0, 3.0, 5.0), (40.0, 60.0, -20.0))
 SHAPE = (20, 16, 10)
-
-
-@pytest.fixture(autouse=True)
-def logging_as_before() -> Iterator[None]:
-    with untouched_logging():
-        yield
 
 
 def scan() -> tuple[np.ndarray, np.ndarray]:

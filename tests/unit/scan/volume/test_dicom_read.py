@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813 - the field's usual name
 from pydicom.uid import JPEGLSLossless, RLELossless
 
-from gfscreen.errors import InputError
 from gfscreen.scan.volume import read_volume, write_mask
 from tests.helpers.dicom_series import ENHANCED_CT, ORIENTATIONS, Series, ramp, write_dose_report
 from tests.helpers.nifti_files import read_mask
-
-
-def error_of(path: Path, series: str | None = None) -> str:
-    with pytest.raises(InputError) as caught:
-        read_volume(path, series)
-    message = str(caught.value)
-    assert message.startswith(f"{path.name}: ")
-    assert "\n" not in message
-    return message
+from tests.helpers.refusals import error_of
 
 
 class TestVoxelsAndFrame:

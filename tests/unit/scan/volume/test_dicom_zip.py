@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gfscreen.errors import InputError
 from gfscreen.scan.volume import find_cases, read_volume
 from gfscreen.scan.volume.dicom import source
 from gfscreen.scan.volume.dicom.read import read_dicom
 from tests.helpers.dicom_series import Series, ramp
+from tests.helpers.refusals import error_of
 
 
 def zipped(target: Path, folder: Path, rename: str = "{}") -> Path:
@@ -29,15 +29,6 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir(parents=True)
     monkeypatch.setattr("tempfile.tempdir", str(folder))
     return folder
-
-
-def error_of(path: Path) -> str:
-    """Of reading in this process, where limits can be changed for a test."""
-    with pytest.raises(InputError) as caught:
-        read_dicom(path)
-    assert str(caught.value).startswith(f"{path.name}: ")
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def test_as_the_folder(tmp_path, scratch):
@@ -61,7 +52,7 @@ def test_a_bomb_is_refused_before_a_byte_is_written(tmp_path, scratch, monkeypat
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a", bytes(128) + b"DICM" + bytes(50_000_000))
     monkeypatch.setattr(zipfile.ZipFile, "open", lambda *_, **__: pytest.fail("opened a member"))
-    assert "more than 200 times, which no CT does" in error_of(tmp_path / "bomb.zip")
+    assert "more than 200 times, which no CT does" in error_of(tmp_path / "bomb.zip", read=read_dicom)
 
 
 def test_a_member_that_understates_its_size_yields_no_more(tmp_path, scratch):
@@ -73,18 +64,20 @@ def test_a_member_that_understates_its_size_yields_no_more(tmp_path, scratch):
     with pytest.raises(zipfile.BadZipFile, match="CRC"):
         source.unpack(path, scratch)
     assert sum(p.stat().st_size for p in scratch.iterdir()) <= 300
-    assert "damaged" in error_of(path)
+    assert "damaged" in error_of(path, read=read_dicom)
 
 
 def test_too_many_files(tmp_path, scratch, monkeypatch):
     monkeypatch.setattr(source, "MAX_FILES", 5)
     path = zipped(tmp_path / "a.zip", Series(ramp()).write(tmp_path / "ct"))
-    assert "holds 8 files, at most 5 are read" in error_of(path)
+    assert "holds 8 files, at most 5 are read" in error_of(path, read=read_dicom)
 
 
 def test_more_than_the_disk_holds(tmp_path, scratch, monkeypatch):
     monkeypatch.setattr(source, "MAX_BYTES", 1000)
-    assert "MiB unpacked" in error_of(zipped(tmp_path / "a.zip", Series(ramp()).write(tmp_path / "ct")))
+    assert "MiB unpacked" in error_of(
+        zipped(tmp_path / "a.zip", Series(ramp()).write(tmp_path / "ct")), read=read_dicom
+    )
 
 
 def test_encrypted(tmp_path, scratch):
@@ -95,13 +88,13 @@ def test_encrypted(tmp_path, scratch):
         data[start + 8] |= 1
         start += 4
     path.write_bytes(bytes(data))
-    assert "is encrypted" in error_of(path)
+    assert "is encrypted" in error_of(path, read=read_dicom)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no zip", b"hello"])
 def test_no_zip(tmp_path, scratch, content):
     (tmp_path / "a.zip").write_bytes(content)
-    assert error_of(tmp_path / "a.zip")
+    assert error_of(tmp_path / "a.zip", read=read_dicom)
 
 
 def test_a_damaged_member(tmp_path, scratch):
@@ -109,13 +102,13 @@ def test_a_damaged_member(tmp_path, scratch):
     data = bytearray(path.read_bytes())
     data[60:90] = bytes(30)
     path.write_bytes(bytes(data))
-    assert "damaged" in error_of(path)
+    assert "damaged" in error_of(path, read=read_dicom)
 
 
 def test_without_dicom(tmp_path, scratch):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("a.txt", "x")
-    assert "expected a zip of DICOM files, found none" in error_of(tmp_path / "a.zip")
+    assert "expected a zip of DICOM files, found none" in error_of(tmp_path / "a.zip", read=read_dicom)
 
 
 class TestCases:

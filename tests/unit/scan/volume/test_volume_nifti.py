@@ -26,6 +26,7 @@ from tests.helpers.nifti_files import (
     read_mask,
     write_nifti,
 )
+from tests.helpers.refusals import error_of
 from tests.helpers.scans import affine_of, rotation, volume_of
 
 SHAPE = (4, 3, 5)
@@ -36,16 +37,6 @@ GIB = 2**30
 def ramp(dtype: Any = np.int16, shape: tuple[int, ...] = SHAPE) -> NDArray[Any]:
     """-1000, -990, ... : every voxel different, so that a mistaken axis order shows."""
     return (np.arange(np.prod(shape)).reshape(shape) * 10 - 1000).astype(dtype)
-
-
-def error_of(path: Path) -> str:
-    """The message of the refusal: one line that begins with the file's name."""
-    with pytest.raises(InputError) as caught:
-        read_volume(path)
-    message = str(caught.value)
-    assert message.startswith(f"{path.name}: ")
-    assert "\n" not in message
-    return message
 
 
 class TestStoredValues:

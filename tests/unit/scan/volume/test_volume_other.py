@@ -10,9 +10,9 @@ import pytest
 import SimpleITK as sitk  # noqa: N813 - the field's usual name
 from numpy.typing import NDArray
 
-from gfscreen.errors import InputError
 from gfscreen.scan.volume import read_volume, write_mask
 from tests.helpers.nifti_files import read_mask
+from tests.helpers.refusals import error_of
 from tests.helpers.scans import rotation
 
 SHAPE = (4, 3, 5)
@@ -49,15 +49,6 @@ def ras_affine_of(image: Any) -> NDArray[np.float64]:
         step[axis] = 1
         lps[:3, axis] = np.array(image.TransformContinuousIndexToPhysicalPoint([float(n) for n in step])) - corner
     return LPS_TO_RAS @ lps
-
-
-def error_of(path: Path) -> str:
-    with pytest.raises(InputError) as caught:
-        read_volume(path)
-    message = str(caught.value)
-    assert message.startswith(f"{path.name}: ")
-    assert "\n" not in message
-    return message
 
 
 def assert_mask_lies_like(path: Path, source: Any, shape: tuple[int, ...]) -> None:

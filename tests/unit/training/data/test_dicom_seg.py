@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from gfscreen.training.data import prepare as preparation
+from gfscreen.command.cli import main
 
 pydicom = pytest.importorskip("pydicom", reason="comes with the extra 'data'")
 from pydicom.dataset import Dataset, FileMetaDataset  # noqa: E402
@@ -101,7 +101,7 @@ def square(rows, columns):
 
 
 def run(key, source, target):
-    return preparation.main([key, "--from", str(source), "-o", str(target)])
+    return main(["prepare", key, "--from", str(source), "-o", str(target)])
 
 
 def written(target, name):
@@ -127,13 +127,12 @@ class TestLidc:
         entry = json.loads((tmp_path / "out/dataset.json").read_text())
         assert (entry["training"] + entry["validation"])[0]["patient"] == "LIDC-IDRI-0314"
 
-    def test_unsegmented_series_is_left_out(self, tmp_path, caplog):
-        caplog.set_level("INFO")
+    def test_unsegmented_series_is_left_out(self, tmp_path, capsys):
         series = ct(tmp_path / "LIDC-IDRI-0001/a", "LIDC-IDRI-0001")
         ct(tmp_path / "LIDC-IDRI-0002/a", "LIDC-IDRI-0002")
         seg(tmp_path / "LIDC-IDRI-0001/b/1-1.dcm", "LIDC-IDRI-0001", series, [(1, 0, square(0, 0))])
         assert run("lidc", tmp_path, tmp_path / "out") == 0
-        assert "1 CT series without segmentation left out" in caplog.text
+        assert "1 CT series without segmentation left out" in capsys.readouterr().err
         assert [p.name for p in (tmp_path / "out/labelsTr").iterdir()] == ["Chest_LIDC-IDRI-0001.nii.gz"]
 
     def test_second_series_of_a_patient(self, tmp_path):
@@ -168,10 +167,12 @@ class TestNsclcRadiomics:
         hu, label, _ = written(tmp_path / "out", "Chest_NSCLC-Radiomics_001")
         assert hu[label == 1].tolist() == [132]
 
-    def test_unknown_segment(self, tmp_path, caplog):
+    def test_unknown_segment(self, tmp_path, capsys):
         source = self.original(tmp_path, ("GTV-1", "Lung", "Hat"))
         assert run("nsclc_radiomics", source, tmp_path / "out") == 1
-        assert "segment 'Hat' is unknown; known are names that begin with neoplasm, gtv, lung" in caplog.text
+        assert (
+            "segment 'Hat' is unknown; known are names that begin with neoplasm, gtv, lung" in capsys.readouterr().err
+        )
         assert not (tmp_path / "out/dataset.json").exists()
 
 
@@ -181,17 +182,17 @@ class TestErrors:
         seg(tmp_path / "in/seg/1-1.dcm", "HCC_001", series, [(1, 1, square(2, 2))], names=("Mass",), **options)
         return tmp_path / "in"
 
-    def test_series_is_missing(self, tmp_path, caplog):
+    def test_series_is_missing(self, tmp_path, capsys):
         source = self.original(tmp_path)
         for path in (source / "ct").iterdir():
             path.unlink()
         assert run("hcc_tace", source, tmp_path / "out") == 1
-        assert "which is not below" in caplog.text
+        assert "which is not below" in capsys.readouterr().err
 
-    def test_object_names_no_series(self, tmp_path, caplog):
+    def test_object_names_no_series(self, tmp_path, capsys):
         seg(tmp_path / "in/1-1.dcm", "HCC_001", None, [(1, 1, square(2, 2))])
         assert run("hcc_tace", tmp_path / "in", tmp_path / "out") == 1
-        assert "names no CT series" in caplog.text
+        assert "names no CT series" in capsys.readouterr().err
 
     @pytest.mark.parametrize(
         ("options", "words"),
@@ -201,19 +202,19 @@ class TestErrors:
             ({"offset": 40.0}, "lies outside the CT's slices"),
         ],
     )
-    def test_other_grid(self, tmp_path, caplog, options, words):
+    def test_other_grid(self, tmp_path, capsys, options, words):
         assert run("hcc_tace", self.original(tmp_path, **options), tmp_path / "out") == 1
-        assert words in caplog.text
+        assert words in capsys.readouterr().err
 
-    def test_missing_slice(self, tmp_path, caplog):
+    def test_missing_slice(self, tmp_path, capsys):
         source = self.original(tmp_path)
         (source / "ct/1-02.dcm").unlink()
         assert run("hcc_tace", source, tmp_path / "out") == 1
-        assert "missing slices (1), a gap of 4.00 mm" in caplog.text
+        assert "missing slices (1), a gap of 4.00 mm" in capsys.readouterr().err
 
-    def test_file_that_is_no_dicom(self, tmp_path, caplog):
+    def test_file_that_is_no_dicom(self, tmp_path, capsys):
         source = self.original(tmp_path)
         (source / "other").mkdir()
         (source / "other/1-1.dcm").write_bytes(b"x" * 200)
         assert run("hcc_tace", source, tmp_path / "out") == 1
-        assert "other/1-1.dcm: not readable as DICOM" in caplog.text
+        assert "other/1-1.dcm: not readable as DICOM" in capsys.readouterr().err

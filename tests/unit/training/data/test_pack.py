@@ -7,6 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from gfscreen.command.cli import main
 from gfscreen.config import preset_plan
 from gfscreen.training.data import pack
 from gfscreen.training.data.cache import load_scan
@@ -52,7 +53,7 @@ def listed(tmp_path):
 
 
 def run(listed, out, *words):
-    return pack.main(["--data", str(listed), "--cache", str(out.parent / "cache"), "-o", str(out), *words])
+    return main(["pack", "--data", str(listed), "--cache", str(out.parent / "cache"), "-o", str(out), *words])
 
 
 def scans(path, cache):
@@ -104,26 +105,26 @@ def test_parts_are_bounded(listed, tmp_path):
     read_list(tmp_path / "packed/list.json")
 
 
-def test_a_part_that_holds_no_scan(listed, tmp_path, caplog):
+def test_a_part_that_holds_no_scan(listed, tmp_path, capsys):
     assert run(listed, tmp_path / "packed", "--part-mb", "0.1") == 1
-    assert "a part holds 0.1; raise --part-mb" in caplog.text
+    assert "a part holds 0.1; raise --part-mb" in capsys.readouterr().err
     assert not (tmp_path / "packed/list.json").exists()
 
 
-def test_a_folder_in_use(listed, tmp_path, caplog):
+def test_a_folder_in_use(listed, tmp_path, capsys):
     (tmp_path / "packed").mkdir()
     (tmp_path / "packed/mine").touch()
     assert run(listed, tmp_path / "packed") == 1
-    assert "is not empty; name a new folder" in caplog.text
+    assert "is not empty; name a new folder" in capsys.readouterr().err
     assert [p.name for p in Path(tmp_path / "packed").iterdir()] == ["mine"]
 
 
-def test_two_scans_of_one_name(listed, tmp_path, caplog):
+def test_two_scans_of_one_name(listed, tmp_path, capsys):
     data = json.loads(listed.read_text())
     (tmp_path / "data/other").mkdir()
     (tmp_path / "data/imagesTr/B_0000.nii.gz").rename(tmp_path / "data/other/A_0000.nii.gz")
     data["validation"][0] |= {"image": "other/A_0000.nii.gz", "patient": "P2"}
     listed.write_text(json.dumps(data))
     assert run(listed, tmp_path / "packed") == 1
-    assert "A: is the name of two scans in the list; rename one of the files" in caplog.text
+    assert "A: is the name of two scans in the list; rename one of the files" in capsys.readouterr().err
     assert not (tmp_path / "packed").exists()

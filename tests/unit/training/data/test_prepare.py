@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from gfscreen.training.data import prepare as preparation
+from gfscreen.command.cli import main
 from gfscreen.training.data.downloads import find_cases, patient_of, published_name
 from gfscreen.training.data.lists import on_dev_side, read_list
 from gfscreen.training.data.public_data_sets import DATA_SETS, FACTS, VALIDATION_PERCENT, describe, find
@@ -36,7 +36,7 @@ def label_of(path, *values):
 
 
 def run(key, source, target, *more):
-    return preparation.main([key, "--from", str(source), "-o", str(target), *map(str, more)])
+    return main(["prepare", key, "--from", str(source), "-o", str(target), *map(str, more)])
 
 
 def listed(target):
@@ -75,11 +75,11 @@ class TestRegistry:
         assert "licence unknown" in describe(find("flare23"))
         assert "UNCONFIRMED" not in describe(find("kits23"))
 
-    def test_list_shows_all_rows_and_what_is_missing(self, caplog):
-        caplog.set_level("INFO")
-        assert preparation.main(["list"]) == 0
-        assert all(item.key in caplog.text for item in DATA_SETS)
-        assert "4 more external sets of the method are not named" in caplog.text
+    def test_list_shows_all_rows_and_what_is_missing(self, capsys):
+        assert main(["prepare", "list"]) == 0
+        shown = capsys.readouterr().out
+        assert all(item.key in shown for item in DATA_SETS)
+        assert "4 more external sets of the method are not named" in shown
 
     @pytest.mark.parametrize(
         ("key", "stem", "name", "patient"),
@@ -131,21 +131,26 @@ class TestDecathlon:
         assert lesion_planes(target, name) == planes
         assert (np.asanyarray(nib.load(target / f"imagesTr/{name}_0000.nii.gz").dataobj).ravel() == range(120)).all()
 
-    def test_folder_without_labels(self, tmp_path, caplog):
+    def test_folder_without_labels(self, tmp_path, capsys):
         scan(tmp_path / "imagesTr/liver_0.nii.gz")
         assert run("msd03", tmp_path, tmp_path / "out") == 1
-        assert "labelsTr: no such folder; --from is the folder that holds imagesTr and labelsTr" in caplog.text
+        assert (
+            "labelsTr: no such folder; --from is the folder that holds imagesTr and labelsTr" in capsys.readouterr().err
+        )
         assert not (tmp_path / "out").exists()
 
     @pytest.mark.parametrize(("lost", "missing"), [("imagesTr", "image"), ("labelsTr", "label")])
-    def test_half_a_pair(self, tmp_path, caplog, lost, missing):
+    def test_half_a_pair(self, tmp_path, capsys, lost, missing):
         for case in ("liver_0", "liver_1", "liver_2"):
             scan(tmp_path / f"imagesTr/{case}.nii.gz")
             label_of(tmp_path / f"labelsTr/{case}.nii.gz", 2)
         for case in ("liver_1", "liver_2"):
             (tmp_path / lost / f"{case}.nii.gz").unlink()
         assert run("msd03", tmp_path, tmp_path / "out") == 1
-        assert f"has no {missing} of the case name 'liver_1' (and 1 more such); restore the {missing}" in caplog.text
+        assert (
+            f"has no {missing} of the case name 'liver_1' (and 1 more such); restore the {missing}"
+            in capsys.readouterr().err
+        )
         assert not (tmp_path / "out").exists()
 
 
@@ -157,10 +162,10 @@ class TestKits:
         assert run("kits23", tmp_path / "dataset", tmp_path / "out") == 0
         assert lesion_planes(tmp_path / "out", "KiTS23_case_00000") == [1]
 
-    def test_case_without_its_image(self, tmp_path, caplog):
+    def test_case_without_its_image(self, tmp_path, capsys):
         label_of(tmp_path / "case_00001/segmentation.nii.gz", 1)
         assert run("kits23", tmp_path, tmp_path / "out") == 1
-        assert "case_00001/imaging.nii.gz: no such file; download the case again" in caplog.text
+        assert "case_00001/imaging.nii.gz: no such file; download the case again" in capsys.readouterr().err
 
 
 class TestCovid:
@@ -172,10 +177,10 @@ class TestCovid:
         assert list(listed(tmp_path / "out")) == ["Chest_volume-covid19-A-0003", "Chest_volume-covid19-A-0011"]
         assert lesion_planes(tmp_path / "out", "Chest_volume-covid19-A-0003") == [0]
 
-    def test_validation_folder_has_no_labels(self, tmp_path, caplog):
+    def test_validation_folder_has_no_labels(self, tmp_path, capsys):
         scan(tmp_path / "Validation/volume-covid19-A-0001_ct.nii.gz")
         assert run("covid19_20", tmp_path / "Validation", tmp_path / "out") == 1
-        assert "has no label of the case name 'volume-covid19-A-0001'" in caplog.text
+        assert "has no label of the case name 'volume-covid19-A-0001'" in capsys.readouterr().err
 
     def test_coronacases_alone_are_taken(self, tmp_path):
         for case in ("coronacases_001", "radiopaedia_10_85902_1"):
@@ -199,12 +204,12 @@ class TestFolders:
         assert lesion_planes(target, "Panorama_100000_00002") == []
         assert {entry["patient"] for entry in listed(target).values()} == {"Panorama_100000"}
 
-    def test_labels_of_one_name_in_two_folders(self, tmp_path, caplog):
+    def test_labels_of_one_name_in_two_folders(self, tmp_path, capsys):
         scan(tmp_path / "images/100000_00001_0000.nii.gz")
         for folder in ("manual_labels", "automatic_labels"):
             label_of(tmp_path / f"labels/{folder}/100000_00001.nii.gz", 1)
         assert run("panorama", tmp_path / "images", tmp_path / "out", "--labels", tmp_path / "labels") == 1
-        assert "has the case name '100000_00001' of" in caplog.text
+        assert "has the case name '100000_00001' of" in capsys.readouterr().err
 
     def test_first_reviewer_of_effusions(self, tmp_path):
         scan(tmp_path / "ct/LUNG1-001.nii.gz")
@@ -247,17 +252,17 @@ class TestHealthy:
         assert lesion_planes(tmp_path / "out", "Chest_MSD_h1") == []
 
     @pytest.mark.parametrize(("text", "words"), [("[", "not readable as a published list"), ("{}", "published list")])
-    def test_unreadable_list(self, tmp_path, caplog, text, words):
+    def test_unreadable_list(self, tmp_path, capsys, text, words):
         scan(tmp_path / "scans/h1.nii.gz")
         (tmp_path / "only.json").write_text(text)
         assert run("healthy", tmp_path / "scans", tmp_path / "out", "--only", tmp_path / "only.json") == 1
-        assert words in caplog.text
+        assert words in capsys.readouterr().err
 
-    def test_list_that_names_no_case(self, tmp_path, caplog):
+    def test_list_that_names_no_case(self, tmp_path, capsys):
         scan(tmp_path / "scans/h1.nii.gz")
         (tmp_path / "only.json").write_text('{"training": [{"name": "x"}], "validation": []}')
         assert run("healthy", tmp_path / "scans", tmp_path / "out", "--only", tmp_path / "only.json") == 1
-        assert "holds none of the 1 cases of the list; check --only" in caplog.text
+        assert "holds none of the 1 cases of the list; check --only" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -312,46 +317,46 @@ class TestList:
         assert data["numTraining"] + data["numValidation"] == len(listed(target)) == 31
         assert set(data["sources"]) == {"msd03", "kits23"}
 
-    def test_damaged_list_is_not_overwritten(self, liver, tmp_path, caplog):
+    def test_damaged_list_is_not_overwritten(self, liver, tmp_path, capsys):
         (tmp_path / "out").mkdir()
         (tmp_path / "out/dataset.json").write_text("[")
         assert run("msd03", liver, tmp_path / "out") == 1
-        assert "dataset.json: not readable as a data list" in caplog.text
+        assert "dataset.json: not readable as a data list" in capsys.readouterr().err
         assert (tmp_path / "out/dataset.json").read_text() == "["
 
 
 class TestBadCases:
     """A case that cannot be used is named and left out; the others are written; the exit code is 1."""
 
-    def check(self, liver, tmp_path, caplog, words):
+    def check(self, liver, tmp_path, capsys, words):
         assert run("msd03", liver, tmp_path / "out") == 1
-        assert words in caplog.text
+        assert words in capsys.readouterr().err
         names = listed(tmp_path / "out")
         assert len(names) == 29
         assert "MSD_liver_7" not in names
         assert not (tmp_path / "out/labelsTr/MSD_liver_7.nii.gz").exists()
 
-    def test_unknown_value(self, liver, tmp_path, caplog):
+    def test_unknown_value(self, liver, tmp_path, capsys):
         label_of(liver / "labelsTr/liver_7.nii.gz", 1, 2, 3)
-        self.check(liver, tmp_path, caplog, "label value 3 is unknown in MSD Task03 Liver; known are 0, 1, 2")
+        self.check(liver, tmp_path, capsys, "label value 3 is unknown in MSD Task03 Liver; known are 0, 1, 2")
 
-    def test_value_between_integers(self, liver, tmp_path, caplog):
+    def test_value_between_integers(self, liver, tmp_path, capsys):
         write(liver / "labelsTr/liver_7.nii.gz", np.full(SHAPE, 1.5, np.float32))
-        self.check(liver, tmp_path, caplog, "label value 1.5 is unknown")
+        self.check(liver, tmp_path, capsys, "label value 1.5 is unknown")
 
-    def test_other_shape(self, liver, tmp_path, caplog):
+    def test_other_shape(self, liver, tmp_path, capsys):
         write(liver / "labelsTr/liver_7.nii.gz", np.zeros((6, 5, 3), np.uint8))
-        self.check(liver, tmp_path, caplog, "expected the image's shape (6, 5, 4), got (6, 5, 3); resample the label")
+        self.check(liver, tmp_path, capsys, "expected the image's shape (6, 5, 4), got (6, 5, 3); resample the label")
 
     @pytest.mark.parametrize("folder", ["imagesTr", "labelsTr"])
-    def test_empty_file(self, liver, tmp_path, caplog, folder):
+    def test_empty_file(self, liver, tmp_path, capsys, folder):
         (liver / folder / "liver_7.nii.gz").write_bytes(b"")
-        self.check(liver, tmp_path, caplog, f"{folder}/liver_7.nii.gz: not readable as NIfTI")
+        self.check(liver, tmp_path, capsys, f"{folder}/liver_7.nii.gz: not readable as NIfTI")
 
-    def test_label_without_lesion_is_kept_and_named(self, liver, tmp_path, caplog):
+    def test_label_without_lesion_is_kept_and_named(self, liver, tmp_path, capsys):
         label_of(liver / "labelsTr/liver_7.nii.gz", 1)
         assert run("msd03", liver, tmp_path / "out") == 0
-        assert "MSD_liver_7.nii.gz: the label holds no lesion" in caplog.text
+        assert "MSD_liver_7.nii.gz: the label holds no lesion" in capsys.readouterr().err
         assert "MSD_liver_7" in listed(tmp_path / "out")
 
 
@@ -372,15 +377,15 @@ class TestUse:
             (["kits23", "--from", ".", "-o", "x"], 1, "holds no case of KiTS23 in the layout 'kits'; check --from"),
         ],
     )
-    def test_errors(self, arguments, code, words, tmp_path, monkeypatch, caplog):
+    def test_errors(self, arguments, code, words, tmp_path, monkeypatch, capsys):
         monkeypatch.chdir(tmp_path)
-        assert preparation.main(arguments) == code
-        assert words in caplog.text
+        assert main(["prepare", *arguments]) == code
+        assert words in capsys.readouterr().err
         assert not (tmp_path / "x").exists()
 
-    def test_unconfirmed_facts_are_said_before_the_work(self, tmp_path, caplog):
+    def test_unconfirmed_facts_are_said_before_the_work(self, tmp_path, capsys):
         run("covid19_20", tmp_path, tmp_path / "out")
-        assert "COVID-19-20: unconfirmed: licence; check its page" in caplog.text
+        assert "COVID-19-20: unconfirmed: licence; check its page" in capsys.readouterr().err
 
     def test_cases_come_by_name(self, tmp_path):
         for case in ("b", "a", "c"):

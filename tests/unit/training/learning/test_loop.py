@@ -1,6 +1,5 @@
 """The loop on a painted scan with tiny networks: every stage and gate, resume, full disk, two processes, the clock."""
 
-import argparse
 import dataclasses
 import errno
 import json
@@ -16,9 +15,9 @@ import pytest
 import torch
 
 from gfscreen import files
-from gfscreen.command import training_commands as cli
+from gfscreen.command.cli import main
 from gfscreen.config import FocusConfig, GlanceConfig
-from gfscreen.errors import OutputError, UsageError, WeightsError
+from gfscreen.errors import OutputError, WeightsError
 from gfscreen.networks.models.weights import load_networks
 from gfscreen.training.data.lists import read_list
 from gfscreen.training.data.sampling import Sample
@@ -279,55 +278,49 @@ def test_score_of_a_crop():
     predicted[5:7, 5:7, 5] = True  # 4 of 8 voxels
     predicted[19, 19, 19] = True  # one far away
     score = score_crop(predicted, Sample(np.zeros(label.shape, np.float32), label, "real", 0), (1.0, 1.0, 3.0))
-    assert score.touched
+    assert score.found
     assert score.dice == pytest.approx(2 * 4 / (5 + 8))
-    assert score.dice_near == pytest.approx(2 * 4 / (4 + 8))
+    assert score.dice_within_10_mm == pytest.approx(2 * 4 / (4 + 8))
     assert score.false_positive_ml == pytest.approx(0.003)
 
 
 class TestCommand:
-    def arguments(self, *words):
-        parser = argparse.ArgumentParser()
-        cli.configure(parser)
-        return parser.parse_args([str(w) for w in words])
+    def run(self, *words):
+        return main(["train", *(str(w) for w in words)])
 
     def settings_file(self, tmp_path, **keys):
         path = tmp_path / "settings.json"
         path.write_text(json.dumps({**TINY.to_json(), **keys}))
         return path
 
-    def test_trains_and_resumes(self, data_folder, tmp_path, monkeypatch):
+    def test_trains_and_resumes(self, data_folder, tmp_path, monkeypatch, capsys):
         monkeypatch.setenv("MALLOC_TOP_PAD_", "1")  # stay in this process
         config, out = self.settings_file(tmp_path), tmp_path / "run"
         words = ("--config", config, "--data", data_folder / "list.json", "-o", out, "--cache", data_folder / "cache")
-        assert cli.run(self.arguments(*words, "--steps", 1)) == 0
-        assert cli.run(self.arguments(*words, "--steps", 2, "--resume")) == 0
+        assert self.run(*words, "--steps", 1) == 0
+        assert self.run(*words, "--steps", 2, "--resume") == 0
         assert state.read_checkpoint(out / "checkpoint.pt")["step"] == 2
         assert json.loads((out / "settings.json").read_text())["stage"] == "focus"
-        with pytest.raises(UsageError, match="holds a checkpoint already"):
-            cli.run(self.arguments(*words))
+        assert self.run(*words) == 2
+        assert "holds a checkpoint already" in capsys.readouterr().err
 
     @pytest.mark.parametrize(
         ("words", "message"),
         [(("--max-minutes", "0"), "must be above 0"), (("--steps", "0"), "must be at least 1")],
     )
-    def test_wrong_usage(self, words, message, data_folder, tmp_path):
+    def test_wrong_usage(self, words, message, data_folder, tmp_path, capsys):
         basic = ("--preset", "fast", "--data", data_folder / "list.json", "-o", tmp_path / "run")
-        with pytest.raises(UsageError, match=message):
-            cli.run(self.arguments(*basic, *words))
+        assert self.run(*basic, *words) == 2
+        assert message in capsys.readouterr().err
 
     @pytest.mark.slow
     def test_two_processes_agree(self, data_folder, tmp_path):
         """Two gloo processes of one sub-volume each end with the same weights, and write once."""
         config = self.settings_file(tmp_path, stage="joint", steps=2, group=2)
-        script = tmp_path / "run.py"
-        script.write_text(
-            "import argparse, sys\nfrom gfscreen.training import cli\n"
-            "parser = argparse.ArgumentParser(); cli.configure(parser); sys.exit(cli.run(parser.parse_args()))\n"
-        )
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_TOP_PAD_": "1", "PYTHONWARNINGS": "ignore"}
         command = [
-            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script),
+            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+            "-m", "gfscreen", "train",
             "--config", str(config), "--data", str(data_folder / "list.json"), "-o", str(tmp_path / "run"),
             "--cache", str(data_folder / "cache"), "--device", "cpu",
         ]  # fmt: skip
@@ -352,7 +345,7 @@ class TestAssemble:
     def test_mean_of_two_runs_with_the_glance_and_gate_that_were_asked_for(self, runs, tmp_path):
         a, b, target = runs / "a", runs / "b", tmp_path / "weights"
         call = ["--focus", str(a), "--focus", str(b), "--glance", str(b), "-o", str(target), "--gate", "0.25"]
-        assert assemble.main(call) == 0
+        assert main(["assemble", *call]) == 0
         plan, glance, focus = load_networks(target)
         assert (plan.gate, plan.weights) == (0.25, "trained")
         left, right = tensors(a), tensors(b)
@@ -417,10 +410,10 @@ class TestAssemble:
         """Minus zero is a zero of the same value and other bytes: `eval gates` tells a Focus by its bytes."""
         assert torch.signbit(assemble.mean([{"weight": torch.tensor([-0.0])}])["weight"]).item()
 
-    def test_other_networks_have_no_mean(self, runs, data_folder, tmp_path, caplog):
+    def test_other_networks_have_no_mean(self, runs, data_folder, tmp_path, capsys):
         other = dataclasses.replace(TINY, focus=FocusConfig(12, (1, 1, 1, 1), (1, 1, 1, 2)), steps=1)
         loop.train(other, job(data_folder, tmp_path / "c"), ALONE)
         call = ["--focus", str(runs / "a"), "--focus", str(tmp_path / "c"), "--glance", str(runs / "a")]
-        assert assemble.main([*call, "-o", str(tmp_path / "weights")]) == 1
-        assert "different Focus networks" in caplog.text
+        assert main(["assemble", *call, "-o", str(tmp_path / "weights")]) == 2
+        assert "different Focus networks" in capsys.readouterr().err
         assert not (tmp_path / "weights").exists()
