@@ -68,15 +68,6 @@ ORIENTATIONS = [
 ]
 
 
-def rotation(axis: int, degrees: float) -> NDArray[np.float64]:
-    """Rotation matrix (3, 3) about one of the RAS axes."""
-    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-    matrix = np.eye(3)
-    a, b = [n for n in range(3) if n != axis]
-    matrix[a, a], matrix[a, b], matrix[b, a], matrix[b, b] = c, -s, s, c
-    return matrix
-
-
 def affine_of(
     columns: NDArray[np.float64], origin_mm: tuple[float, ...] = (-60.0, -55.0, -70.0)
 ) -> NDArray[np.float64]:

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from eval.reliability.torture.store import rotation
 from gfscreen.results.statistics.lesions import Lesion, measure_lesions
-from tests.helpers.scans import affine_of, rotation, volume_of
+from tests.helpers.scans import affine_of, volume_of
 
 SHAPE = (7, 6, 5)
 LOOSE = pytest.approx

@@ -11,13 +11,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from eval.reliability.torture.store import rotation
 from gfscreen.errors import InputError
 from gfscreen.scan.volume import read_volume, write_mask
 from gfscreen.scan.volume.geometry import Geometry
 from gfscreen.scan.volume.hounsfield import to_hounsfield
 from gfscreen.scan.volume.ras import ras_view
 from tests.helpers.nifti_files import assert_same_geometry, nifti_bytes, nifti_header, read_mask, write_nifti
-from tests.helpers.scans import affine_of, rotation, volume_of
+from tests.helpers.scans import affine_of, volume_of
 
 SHAPE = (5, 4, 3)
 RAMP = (np.arange(60).reshape(SHAPE) * 30 - 1000).astype(np.int16)

@@ -172,7 +172,7 @@ def add_insert_lesions(commands: Commands) -> None:
     parser.add_argument("--lesions", type=int, default=60, metavar="N", help="at least so many (default: %(default)s)")
     parser.add_argument("--hosts", choices=("training", "validation"), default="validation", help="side of the scans")
     parser.add_argument("--half", choices=("choose", "report", "all"), default="all", help="of the dev lesions")
-    parser.add_argument("--seed", type=int, default=0, metavar="N")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the draws (default: %(default)s)")
     parser.set_defaults(run=_insert_lesions)
 
 

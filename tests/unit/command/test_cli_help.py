@@ -51,7 +51,7 @@ class TestHelp:
     )
     def test_examples_are_commands_that_parse(self, example):
         words = shlex.split(example)[1:]
-        build_parser(words).parse_args(words)
+        build_parser().parse_args(words)
 
 
 class TestMistakes:

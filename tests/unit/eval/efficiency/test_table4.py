@@ -121,7 +121,7 @@ def run(*arguments):
 @pytest.fixture
 def small(monkeypatch):
     monkeypatch.setattr(table4, "SIZES", SMALL)
-    monkeypatch.setattr("eval.efficiency.open_gpu", lambda index: None)
+    monkeypatch.setattr("eval.efficiency.measure.open_gpu", lambda index: None)
 
 
 def test_on_real_scans(small, tmp_path, capsys):

@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from eval.reliability.torture.store import rotation
 from gfscreen.command.cli import main
 from gfscreen.errors import UsageError
 from gfscreen.results.statistics.documents import (
@@ -28,7 +29,7 @@ from gfscreen.scan.grid import ModelGrid
 from gfscreen.screening.network_outputs import NetworkOutputs
 from gfscreen.screening.windows import Window
 from tests.helpers.nifti_files import write_nifti
-from tests.helpers.scans import affine_of, axes_affine, rotation, volume_of
+from tests.helpers.scans import affine_of, axes_affine, volume_of
 
 # Left, back, head: 2 x 3 x 5 mm.
 AFFINE = axes_affine((0, 1, 2), (-1, -1, 1), (2.0, 3.0, 5.0), (40.0, 60.0, -20.0))

@@ -10,22 +10,13 @@ import pytest
 import SimpleITK as sitk  # noqa: N813 - the field's usual name
 from numpy.typing import NDArray
 
+from eval.reliability.torture.store import rotation
 from gfscreen.errors import InputError
 from gfscreen.scan.volume.geometry import Geometry, check_affine
 from gfscreen.scan.volume.ras import ras_spacing, ras_view
 from tests.helpers.nifti_files import assert_same_geometry, nifti_header, raw_content, read_mask, write_nifti
 from tests.helpers.runs import Runner
-from tests.helpers.scans import (
-    BALL_OFFSET_MM,
-    ORIENTATIONS,
-    affine_of,
-    axes_affine,
-    dice,
-    paint,
-    rotation,
-    volume_of,
-    world_mm,
-)
+from tests.helpers.scans import BALL_OFFSET_MM, ORIENTATIONS, affine_of, axes_affine, dice, paint, volume_of, world_mm
 
 # Along R, A, S, whatever the order of the file's axes.
 PATIENT_MM = (4.0, 4.0, 5.0)

@@ -14,6 +14,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813 - the field's usual name
 from numpy.typing import NDArray
 
+from eval.reliability.torture.store import rotation
 from gfscreen.errors import InputError, OutputError
 from gfscreen.scan.volume import Geometry, read_volume, write_mask
 from gfscreen.scan.volume.nifti import encode_mask, read_geometry
@@ -27,7 +28,7 @@ from tests.helpers.nifti_files import (
     write_nifti,
 )
 from tests.helpers.refusals import error_of
-from tests.helpers.scans import affine_of, rotation, volume_of
+from tests.helpers.scans import affine_of, volume_of
 
 SHAPE = (4, 3, 5)
 AFFINE = affine_of(np.diag([2.0, 3.0, 4.0]))

@@ -10,10 +10,10 @@ import pytest
 import SimpleITK as sitk  # noqa: N813 - the field's usual name
 from numpy.typing import NDArray
 
+from eval.reliability.torture.store import rotation
 from gfscreen.scan.volume import read_volume, write_mask
 from tests.helpers.nifti_files import read_mask
 from tests.helpers.refusals import error_of
-from tests.helpers.scans import rotation
 
 SHAPE = (4, 3, 5)
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
