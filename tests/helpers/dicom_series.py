@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
+import SimpleITK as sitk  # noqa: N813 - the field's usual name
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.encaps import encapsulate, get_frame
+from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLosslessSV1
 
 ROOT = "1.2.826.0.1.3680043.2.1125."
 CT, ENHANCED_CT, SECONDARY_CAPTURE, DOSE_REPORT = (
@@ -53,6 +57,8 @@ class Series:
     left_out_tags: Sequence[str] = ()
     # Compression of the pixels; None stores them plainly.
     transfer_syntax: str | None = None
+    # Changes the data set of slice k, the last before it is compressed and written.
+    change: Callable[[int, Dataset], None] | None = None
 
     @property
     def uid(self) -> str:
@@ -92,7 +98,11 @@ class Series:
                 setattr(data, key, value)
             for key in self.left_out_tags:
                 delattr(data, key)
-            if self.transfer_syntax is not None:
+            if self.change is not None:
+                self.change(k, data)
+            if self.transfer_syntax in _BY_GDCM:
+                compress_by_gdcm(data, self.transfer_syntax)
+            elif self.transfer_syntax is not None:
                 data.compress(self.transfer_syntax, generate_instance_uid=False)
             # 7 and the number of slices have no common factor unless it is a multiple of 7.
             data.save_as(
@@ -115,6 +125,28 @@ class Series:
         data.Modality, data.ImageType, data.Manufacturer = self.modality, list(self.image_type), "gfscreen tests"
         data.ReferringPhysicianName, data.PositionReferenceIndicator = "", ""
         return data
+
+
+# Compressors of GDCM's that pydicom has no encoder for here.
+_BY_GDCM = {JPEG2000Lossless: "JPEG2000", JPEGLosslessSV1: "JPEG"}
+
+
+def compress_by_gdcm(data: Dataset, syntax: str) -> None:
+    """Compress the pixels of a slice without loss; the header stays."""
+    kind = np.int16 if data.PixelRepresentation else np.uint16
+    stored = np.frombuffer(data.PixelData, kind).reshape(1, data.Rows, data.Columns)
+    with tempfile.TemporaryDirectory() as folder:
+        writer = sitk.ImageFileWriter()
+        writer.SetImageIO("GDCMImageIO")
+        writer.SetFileName(f"{folder}/x.dcm")
+        writer.SetUseCompression(True)
+        writer.SetCompressor(_BY_GDCM[syntax])
+        writer.Execute(sitk.GetImageFromArray(stored))
+        written = pydicom.dcmread(f"{folder}/x.dcm")
+    assert written.file_meta.TransferSyntaxUID == syntax
+    data.PixelData = encapsulate([get_frame(written.PixelData, 0, number_of_frames=1)])
+    data["PixelData"].VR = "OB"
+    data.file_meta.TransferSyntaxUID = syntax
 
 
 def write_no_image(folder: Path, sop_class: str, name: str) -> Path:

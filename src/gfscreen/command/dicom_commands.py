@@ -37,16 +37,18 @@ def add_series(commands: Commands) -> None:
 def run_series(args: argparse.Namespace) -> int:
     """Print every series, which one `predict` would take, and why each other is left out."""
     from gfscreen.errors import InputError
-    from gfscreen.scan.volume.dicom.series import choose, survey
+    from gfscreen.scan.volume.dicom.choice import choose
+    from gfscreen.scan.volume.dicom.series import survey
     from gfscreen.scan.volume.dicom.source import opened
 
     with opened(_existing(args.input)) as folder:
         series, others = survey(folder, args.input.name)
-    try:
-        chosen, reason = choose(series, args.input.name), None
-    except InputError as error:
-        chosen, reason = None, str(error)
-    rows = [_row(one, one is chosen) for one in series]
+        try:
+            choice, reason = choose(series, args.input.name), None
+        except InputError as error:
+            choice, reason = None, str(error)
+    chosen, flaws = (choice.series, choice.flaws) if choice else (None, {})
+    rows = [_row(one, one is chosen, one.problem or flaws.get(one.uid)) for one in series]
     if args.json:
         files = [{"reason": other.reason, "file": other.path.name} for other in others]
         shown = json.dumps({"series": rows, "no_images": files, "error": reason}, indent=2)
@@ -68,7 +70,7 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def _row(series: Series, chosen: bool) -> dict[str, Any]:
+def _row(series: Series, chosen: bool, left_out: str | None) -> dict[str, Any]:
     return {
         "uid": series.uid,
         "number": series.number,
@@ -77,7 +79,7 @@ def _row(series: Series, chosen: bool) -> dict[str, Any]:
         "slices": len(series.images),
         "length_mm": None if series.length_mm is None else round(series.length_mm, 2),
         "original": series.original,
-        "left_out": series.problem,
+        "left_out": left_out,
         "chosen": chosen,
     }
 

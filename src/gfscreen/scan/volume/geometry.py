@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from gfscreen.errors import InputError
 
@@ -92,6 +92,24 @@ def check_spacing(spacing_mm: NDArray[np.float64], source: Path) -> None:
             f"{source.name}: expected a spacing of at least {low} and at most {high:.0f} mm, got "
             f"{[float(f'{s:.6g}') for s in spacing_mm]} mm; check the units of the header"
         )
+
+
+# Spacings are stored in float32 and often written with three digits behind the point: 0.977 for 0.9765625 is 0.05 %.
+# A part in a thousand is half a millimetre over the width of a scan, as little as two forms may lie apart.
+SPACING_TOLERANCE = 1e-3
+
+
+def same_spacing(a: ArrayLike, b: ArrayLike) -> bool:
+    """Whether two spacings (i, j, k) in mm are the same but for how they were written; not with NaN or infinity."""
+    first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if not (np.isfinite(first).all() and np.isfinite(second).all()):
+        return False
+    return bool((np.abs(first - second) <= SPACING_TOLERANCE * np.maximum(np.abs(first), np.abs(second))).all())
+
+
+def spacing_text(spacing_mm: ArrayLike) -> str:
+    """A spacing for a message: 0.976562 x 0.976562 x 3."""
+    return " x ".join(f"{mm:.6g}" for mm in np.asarray(spacing_mm, np.float64))
 
 
 def grid_shift_mm(shape: tuple[int, ...], a: NDArray[np.float64], b: NDArray[np.float64]) -> float:

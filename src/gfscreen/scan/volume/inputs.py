@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from gfscreen.errors import UsageError
-from gfscreen.scan.volume.dicom.source import ZIP_SUFFIX, dicom_files
+from gfscreen.scan.volume.dicom.source import ZIP_SUFFIX, holds_dicom
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ def _is_zip(path: Path) -> bool:
 
 def _holds_dicom(folder: Path) -> bool:
     try:
-        return next(dicom_files(folder), None) is not None
+        return holds_dicom(folder)
     except OSError as error:
         raise UsageError(
             f"{folder}: {error.filename} cannot be read ({error.strerror}); check permissions and links"
@@ -78,7 +79,8 @@ def find_cases(source: Path) -> list[Case]:
     volumes = [path for path in entries if volume_suffix(path) is not None and not path.name.startswith(".")]
     if not volumes:
         if _holds_dicom(source):
-            return [Case(case_name(source.resolve()), source)]
+            # Named as the user names it: a link keeps its own name; `.` has none of its own.
+            return [Case(case_name(Path(os.path.abspath(source))), source)]  # noqa: PTH100
         zips = [path for path in entries if _is_zip(path) and not path.name.startswith(".")]
         if zips:
             return _without_collisions(zips)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 
+from gfscreen.cgroups import PROC, ROOT, memory_left_bytes
 from gfscreen.errors import ScanTooLargeError
 
 # Per voxel of the model grid (3 mm3): HU, label of the body, probability sum, count, and one working copy.
@@ -16,22 +17,15 @@ _MODEL_VOXEL_MM3 = 3.0
 # Per native voxel: HU (2), the mask (1) and its encoded copies (2).
 _NATIVE_BYTES_PER_VOXEL = 5
 
-_CGROUP_FILES = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-)
 
+def available_bytes(proc: Path = PROC, root: Path = ROOT) -> int:
+    """Memory that can still be used: the machine's, or what a control group above this process leaves if that is less.
 
-def available_bytes() -> int:
-    """Memory that can still be used: the machine's, or the container's if that is less."""
+    proc, root: as for `memory_left_bytes`.
+    """
     available = int(psutil.virtual_memory().available)
-    for limit_file, used_file in _CGROUP_FILES:
-        # "max" in the file means no limit and is not a number.
-        with contextlib.suppress(OSError, ValueError):
-            limit = int(Path(limit_file).read_text())
-            used = int(Path(used_file).read_text())
-            available = min(available, max(limit - used, 0))
-    return available
+    left = memory_left_bytes(proc, root)
+    return available if left is None else min(available, left)
 
 
 # What the scan that is being worked on may still allocate, while the next one is read.

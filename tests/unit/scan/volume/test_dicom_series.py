@@ -33,8 +33,10 @@ class TestRule:
         assert number_of(study_of(tmp_path, filled(1, 40, orientation="sagittal"), filled(2))) == 2
 
     def test_original_before_a_longer_derived(self, tmp_path):
+        # 39 x 2.5 = 97.5 mm against 19 x 2.5 = 47.5 mm is less than half, 20 x 2.5 = 50 mm is not.
         derived = filled(1, 40, image_type=("DERIVED", "SECONDARY", "AXIAL"))
-        assert number_of(study_of(tmp_path, derived, filled(2))) == 2
+        assert number_of(study_of(tmp_path / "half", derived, filled(2, 21))) == 2
+        assert number_of(study_of(tmp_path / "less", derived, filled(2, 20))) == 1
 
     def test_the_longest_before_the_most_slices(self, tmp_path):
         # 19 x 1 mm against 11 x 5 mm.
@@ -57,7 +59,7 @@ class TestRule:
             volume = read_volume(study)
         (line,) = [warning for warning in volume.warnings if "took" in warning]
         assert line.startswith("took series 3 'Abdomen 2.5': axial, 40 slices, 98 mm, original, UID 1.2.826")
-        assert "of 2 CT series (rule: axial before other planes, original before derived" in line
+        assert "of 2 CT series (rule: those that make a volume; axial before other planes" in line
         assert "series 2 'Abdomen 2.5': axial, 8 slices, 18 mm, original: left out, another series" in caplog.text
 
     def test_a_single_series_needs_no_word(self, tmp_path):

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from gfscreen.errors import InputError
-from gfscreen.scan.volume.dicom.series import Series, choose, log_choice, survey
+from gfscreen.scan.volume.dicom.choice import choose, notes_of
+from gfscreen.scan.volume.dicom.pixels import read_slice
+from gfscreen.scan.volume.dicom.series import Series, survey
 from gfscreen.scan.volume.dicom.source import opened
-from gfscreen.scan.volume.dicom.stack import Stack, stack
+from gfscreen.scan.volume.dicom.stack import Stack
 from gfscreen.scan.volume.geometry import Volume, check_affine
-from gfscreen.scan.volume.hounsfield import to_hounsfield
+from gfscreen.scan.volume.hounsfield import value_warnings
 from gfscreen.scan.volume.memory import check_memory
 
 logger = logging.getLogger(__name__)
+
+_MOST_THREADS = 4
 
 
 @contextmanager
@@ -28,9 +34,8 @@ def located(source: Path, wanted: str | None = None) -> Iterator[tuple[Series, S
     """
     with opened(source) as folder:
         series, others = survey(folder, source.name)
-        chosen = choose(series, source.name, wanted)
-        note = log_choice(series, others, chosen, wanted)
-        yield chosen, stack(chosen, source.name), [] if note is None else [note]
+        choice = choose(series, source.name, wanted)
+        yield choice.series, choice.stack, notes_of(series, others, choice, wanted)
 
 
 def read_dicom(source: Path, wanted: str | None = None, memory_bytes: int | None = None) -> Volume:
@@ -38,25 +43,28 @@ def read_dicom(source: Path, wanted: str | None = None, memory_bytes: int | None
 
     memory_bytes: what the scan may need; None for what is available. Raises InputError.
     """
-    import SimpleITK as sitk  # noqa: N813 - the field's usual name
-
     with located(source, wanted) as (_, slices, notes):
         geometry = slices.geometry
         logger.debug("%s: %s voxels of %s mm", source.name, geometry.shape, np.round(geometry.spacing_mm, 4).tolist())
         warnings = [*notes, *check_affine(geometry.affine_ras_mm, source)]
         check_memory(source.name, geometry.shape, geometry.spacing_mm, 4, memory_bytes)
-        reader = sitk.ImageSeriesReader()
-        reader.SetImageIO("GDCMImageIO")
-        reader.SetFileNames([str(path) for path in slices.files])
+        hu = np.empty(geometry.shape, np.int16, order="F")
+
+        def read(k: int) -> int:
+            plane, clipped = read_slice(slices.files[k])
+            if plane.T.shape != geometry.shape[:2]:
+                raise InputError(
+                    f"{slices.files[k].name} has {plane.T.shape} pixels, its header says {geometry.shape[:2]}; "
+                    "copy it again"
+                )
+            hu[:, :, k] = plane.T
+            return clipped
+
         try:
-            image = reader.Execute()
-        except RuntimeError as error:
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            raise InputError(f"{source.name}: damaged DICOM series ({lines[-1]}); copy the files again") from error
-    # SimpleITK's arrays are (k, j, i) in C order: transposed, they are (i, j, k) in Fortran order without a copy.
-    stored = sitk.GetArrayViewFromImage(image).transpose(2, 1, 0)
-    if stored.shape != geometry.shape:
-        raise InputError(f"{source.name}: expected {geometry.shape} voxels, got {stored.shape}; copy the files again")
-    hu, value_notes = to_hounsfield(stored, 1.0, 0.0, source.name)
-    hu = np.asfortranarray(hu) if hu.base is None else hu.copy(order="F")
-    return Volume(hu, geometry, source, tuple(warnings + value_notes))
+            with ThreadPoolExecutor(min(_MOST_THREADS, len(os.sched_getaffinity(0)))) as threads:
+                clipped = sum(threads.map(read, range(geometry.shape[2])))
+        except InputError as error:
+            raise InputError(f"{source.name}: {error}") from error
+    if clipped:
+        warnings.append(f"{clipped} voxels beyond [-32768, 32767] HU were clipped")
+    return Volume(hu, geometry, source, (*warnings, *value_warnings(hu)))

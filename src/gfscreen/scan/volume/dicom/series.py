@@ -1,9 +1,8 @@
-"""Which series of a DICOM study is screened: what is left out and why, and the rule that chooses among the rest."""
+"""The series of a DICOM study: which images belong together, what is no CT of a patient, and what is there twice."""
 
 from __future__ import annotations
 
-import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,24 +19,31 @@ from gfscreen.scan.volume.dicom.headers import (
     is_a,
     read_headers,
 )
+from gfscreen.scan.volume.dicom.pixels import unread_syntax
 
-logger = logging.getLogger(__name__)
-
-RULE = "axial before other planes, original before derived, the longest (in steps of 10 mm), the most slices"
-_LENGTH_STEP_MM = 10.0
 # Values of Image Type that mark pictures whose grey values are no HU of one place.
 _PROJECTIONS = {"MIP", "MINIP", "PROJECTION IMAGE", "VOLREN", "VRT"}
+# Rescale Types of Hounsfield units; US is «unspecified».
+_HU_TYPES = {"", "HU", "US", "HOUNSFIELD", "HOUNSFIELD UNITS"}
+# Fewer single slices are monitoring images rather than a series that lost its UID.
+_FEWEST_JOINED = 3
+_NAMED = 3
 _PLANES = ("sagittal", "coronal", "axial")
 _PLANE_COSINE = 0.9
 
 
 @dataclass(frozen=True)
 class Series:
-    """Images of one Series Instance UID. `problem`: why it cannot be screened; None for a candidate."""
+    """Images of one Series Instance UID. `problem`: why it cannot be screened; None for a candidate.
+
+    passed_over: what was left out of it, as counts for a person. notes: what was odd about it.
+    """
 
     uid: str
     images: tuple[Header, ...]
     problem: str | None = None
+    passed_over: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def number(self) -> int | None:
@@ -103,72 +109,73 @@ def _problem_of(image: Header) -> str | None:
         return f"projection ({', '.join(sorted(projection))})"
     if image.components != 1:
         return "colours, not HU"
+    if image.rescale_type not in _HU_TYPES:
+        return f"Rescale Type {image.rescale_type}, not HU"
+    if syntax := unread_syntax(image.transfer_syntax):
+        return f"transfer syntax {syntax}, which is not read; export it uncompressed or as JPEG 2000"
     if image.orientation is None or image.position_lps_mm is None or image.pixel_mm is None:
         return "no position, orientation or pixel spacing"
     return None
 
 
 def group(headers: list[Header]) -> list[Series]:
-    """Series by number, then UID. Localizers and the like within a CT series are dropped from it."""
-    by_uid: dict[str, dict[str, Header]] = defaultdict(dict)
+    """Series by number, then UID. Localizers and the like within a CT series are dropped from it, and counted.
+
+    Images of one series and UID at different positions are different images, whatever their UID says. Series of one
+    slice each that are alike in all but their UID, as an anonymiser leaves them, are one.
+    """
+    by_uid: dict[str, list[Header]] = defaultdict(list)
     for header in headers:
-        # The same image twice, as when a folder holds a copy of another.
-        by_uid[header.series_uid].setdefault(header.sop_uid or str(header.path), header)
+        by_uid[header.series_uid].append(header)
     series = []
     for uid, images in by_uid.items():
-        good = [image for image in images.values() if _problem_of(image) is None]
+        good = [image for image in images if _problem_of(image) is None]
         if good:
-            series.append(Series(uid, tuple(good)))
+            others = Counter(_problem_of(image) for image in images)
+            others.pop(None)
+            passed = tuple(f"{count} of series {good[0].series_number}: {why}" for why, count in sorted(others.items()))
+            series.append(Series(uid, tuple(good), passed_over=passed, notes=_shared_uids(good)))
         else:
-            everything = tuple(images.values())
-            series.append(Series(uid, everything, _problem_of(everything[0])))
-    return sorted(series, key=lambda one: (one.number is None, one.number or 0, one.uid))
+            problems = Counter(_problem_of(image) for image in images)
+            series.append(Series(uid, tuple(images), problems.most_common(1)[0][0]))
+    return sorted(_joined(series), key=lambda one: (one.number is None, one.number or 0, one.uid))
 
 
-def _rank(series: Series) -> tuple[bool, bool, float, int]:
-    steps = -round((series.length_mm or 0.0) / _LENGTH_STEP_MM)
-    return series.plane != "axial", not series.original, steps, -len(series.images)
+def _shared_uids(images: list[Header]) -> tuple[str, ...]:
+    """A word if images at different positions share a SOP Instance UID."""
+    places: dict[str, set[bytes]] = defaultdict(set)
+    for image in images:
+        assert image.position_lps_mm is not None
+        places[image.sop_uid].add(np.round(image.position_lps_mm, 3).tobytes())
+    shared = sum(len(found) - 1 for uid, found in places.items() if uid)
+    if not shared:
+        return ()
+    return (f"{shared} slices have the SOP Instance UID of another slice; they are told apart by their positions",)
 
 
-def choose(series: list[Series], name: str, wanted: str | None = None) -> Series:
-    """The series to screen: by `wanted` (UID or Series Number), else by RULE; ties go to the lowest number, then UID.
-
-    `name` is named in errors. Raises InputError.
-    """
-    candidates = [one for one in series if one.problem is None]
-    if wanted is not None:
-        return _named(series, name, wanted)
-    if not candidates:
-        reasons = "; ".join(f"{one.label.split(':')[0]}: {one.problem}" for one in series)
-        raise InputError(
-            f"{name}: expected a CT series, found none that can be screened ({reasons or 'no images'}); "
-            "name the folder of the CT series"
-        )
-    studies = {one.images[0].study_uid for one in candidates}
-    if len(studies) > 1:
-        raise InputError(
-            f"{name}: expected one study, found CT of {len(studies)}; name the folder of one or choose with --series"
-        )
-    return min(candidates, key=_rank)
-
-
-def _named(series: list[Series], name: str, wanted: str) -> Series:
-    found = [one for one in series if one.uid == wanted] or [
-        one for one in series if one.number is not None and str(one.number) == wanted
-    ]
-    if not found:
-        known = ", ".join(str(one.uid if one.number is None else one.number) for one in series) or "none"
-        raise InputError(f"{name}: --series {wanted} is not there; found {known}")
-    if len(found) > 1:
-        uids = ", ".join(one.uid for one in found)
-        raise InputError(f"{name}: --series {wanted} names {len(found)} series; give one UID of {uids}")
-    if found[0].problem is not None:
-        raise InputError(f"{name}: --series {wanted} cannot be screened: {found[0].problem}; choose another")
-    return found[0]
+def _joined(series: list[Series]) -> list[Series]:
+    """Candidates of one slice each that are alike in all but UID and position become one series."""
+    alike: dict[tuple[object, ...], list[Series]] = defaultdict(list)
+    for one in series:
+        if one.problem is None and len(one.images) == 1:
+            image = one.images[0]
+            assert image.orientation is not None
+            frame = (image.study_uid, image.frame_uid, image.series_number, image.description, image.image_type)
+            size = (image.columns, image.rows, image.pixel_mm, np.round(image.orientation, 3).tobytes())
+            alike[frame + size].append(one)
+    result = list(series)
+    for parts in alike.values():
+        if len(parts) < _FEWEST_JOINED:
+            continue
+        note = f"{len(parts)} series of one slice each, alike in all but their UID, are taken as one"
+        images = tuple(image for part in parts for image in part.images)
+        result = [one for one in result if one not in parts]
+        result.append(Series(min(part.uid for part in parts), images, notes=(note, *_shared_uids(list(images)))))
+    return result
 
 
 def survey(folder: Path, name: str) -> tuple[list[Series], list[NoImage]]:
-    """All series of a folder and the files without an image. Raises InputError for an unreadable or damaged slice."""
+    """All series of a folder and the files without an image. Raises InputError for what may be a slice and is lost."""
     try:
         headers, others = read_headers(folder)
     except OSError as error:
@@ -176,30 +183,13 @@ def survey(folder: Path, name: str) -> tuple[list[Series], list[NoImage]]:
             f"{name}: {Path(str(error.filename)).name} cannot be read ({error.strerror or error}); "
             "check permissions and links"
         ) from error
-    damaged = [other for other in others if other.damaged]
-    if damaged:
-        more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
+    if lost := [other for other in others if other.lost]:
+        reasons = Counter(other.reason for other in lost)
+        told = "; ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+        names = ", ".join(other.path.name for other in lost[:_NAMED])
+        more = f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
         raise InputError(
-            f"{name}: {damaged[0].path.name}{more} is a damaged CT slice; copy it again, or remove it if it belongs "
-            "to another series"
+            f"{name}: {names}{more} may be slices that were lost ({told}); copy them again, or remove what belongs to "
+            "no series"
         )
     return group(headers), others
-
-
-def log_choice(series: list[Series], others: list[NoImage], chosen: Series, wanted: str | None) -> str | None:
-    """Say what was found, left out and taken; returns the one line for the report, None if there was no choice."""
-    for one in series:
-        if one is not chosen:
-            logger.info("%s: left out, %s", one.label, one.problem or "another series was chosen")
-    for reason in sorted({other.reason for other in others}):
-        logger.info(
-            "left out, %s: %s", reason, ", ".join(other.path.name for other in others if other.reason == reason)
-        )
-    candidates = sum(one.problem is None for one in series)
-    why = "asked for by --series" if wanted is not None else f"rule: {RULE}"
-    if candidates > 1:
-        return f"took {chosen.label}, UID {chosen.uid}, of {candidates} CT series ({why})"
-    logger.info("took %s", chosen.label)
-    if chosen.plane != "axial":
-        return f"took {chosen.label}: no axial series was found"
-    return None

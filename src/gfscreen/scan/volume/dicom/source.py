@@ -17,8 +17,13 @@ from gfscreen.errors import InputError
 ZIP_SUFFIX = ".zip"
 DICOM_PREAMBLE_BYTES = 128
 DICOM_MAGIC = b"DICM"
-# A slice of a CT shrinks to a half or a third, an empty one to about a hundredth; bombs to a thousandth and less.
+HEAD_BYTES = 512
+_BARE_BYTES = 16
+_FIRST_ELEMENT_BYTES = 1024
+# A slice of a CT shrinks to a half or a third, an empty one or a phantom without noise to some hundredth; bombs to a
+# thousandth and less. What unpacks to no more than a long series is harmless at any ratio.
 MAX_RATIO = 200
+HARMLESS_BYTES = 1 << 30
 # The longest whole-body CT has a few thousand slices of 0.5 MB; a study some such series.
 MAX_FILES = 100_000
 MAX_BYTES = 32 * 2**30
@@ -26,17 +31,29 @@ _BLOCK_BYTES = 1 << 20
 _NAME_LENGTH = 80
 
 
-def is_dicom(path: Path) -> bool:
-    """Whether a file carries DICOM's preamble. Raises OSError if it cannot be read."""
+def is_dicom(head: bytes) -> bool:
+    """Whether a file that begins with `head` is DICOM: with the preamble, or a bare data set as older exports are."""
+    return head[DICOM_PREAMBLE_BYTES : DICOM_PREAMBLE_BYTES + 4] == DICOM_MAGIC or _is_bare(head)
+
+
+def _is_bare(head: bytes) -> bool:
+    """A data set without preamble begins with an element of group 0002 or 0008, in little endian."""
+    if len(head) < _BARE_BYTES or head[:2] not in (b"\x02\x00", b"\x08\x00"):
+        return False
+    # Explicit: two capitals name the kind of value; implicit: the length of a first element is small.
+    return bool(re.fullmatch(rb"[A-Z]{2}", head[4:6])) or int.from_bytes(head[4:8], "little") <= _FIRST_ELEMENT_BYTES
+
+
+def head_of(path: Path) -> bytes:
+    """The beginning of a file, enough to see what it is. Raises OSError."""
     with path.open("rb") as stream:
-        stream.seek(DICOM_PREAMBLE_BYTES)
-        return stream.read(len(DICOM_MAGIC)) == DICOM_MAGIC
+        return stream.read(HEAD_BYTES)
 
 
-def dicom_files(folder: Path) -> Iterator[Path]:
-    """The DICOM files of a folder and of the folders below it, sorted; links to folders are not followed.
+def files_below(folder: Path) -> Iterator[Path]:
+    """The files of a folder and of the folders below it, sorted; links to folders are not followed.
 
-    Raises OSError for a file or folder that cannot be read, a link to nothing included: it may be a slice.
+    Raises OSError for a folder that cannot be read; of links to nothing whoever opens them is told.
     """
 
     def refuse(error: OSError) -> None:
@@ -46,8 +63,13 @@ def dicom_files(folder: Path) -> Iterator[Path]:
         folders.sort()
         for name in sorted(names):
             path = Path(place) / name
-            if (path.is_file() or path.is_symlink()) and is_dicom(path):
+            if path.is_file() or path.is_symlink():
                 yield path
+
+
+def holds_dicom(folder: Path) -> bool:
+    """Whether any file below a folder is DICOM. Raises OSError for a file or folder that cannot be read."""
+    return any(is_dicom(head_of(path)) for path in files_below(folder))
 
 
 @contextmanager
@@ -69,8 +91,8 @@ def opened(source: Path) -> Iterator[Path]:
         yield Path(temporary)
 
 
-def unpack(source: Path, folder: Path) -> int:
-    """Write the DICOM files of a zip into `folder`; returns how many.
+def unpack(source: Path, folder: Path) -> None:
+    """Write the files of a zip into `folder`.
 
     Files are numbered in the order of their names; of a name only harmless characters of its last part are kept, for
     messages: nothing can be written elsewhere. Sizes, counts and ratios are checked before anything is written; no
@@ -79,19 +101,16 @@ def unpack(source: Path, folder: Path) -> int:
     with zipfile.ZipFile(source) as archive:
         members = sorted((m for m in archive.infolist() if not m.is_dir()), key=lambda m: m.filename)
         _check(source, members, folder)
-        written = 0
-        for member in members:
+        found = False
+        for number, member in enumerate(members, start=1):
             with archive.open(member) as stream:
-                head = stream.read(DICOM_PREAMBLE_BYTES + len(DICOM_MAGIC))
-                if head[DICOM_PREAMBLE_BYTES:] != DICOM_MAGIC:
-                    continue
-                written += 1
-                with (folder / f"{written:06d}-{_harmless(member.filename)}").open("wb") as target:
+                head = stream.read(HEAD_BYTES)
+                found = found or is_dicom(head)
+                with (folder / f"{number:06d}-{_harmless(member.filename)}").open("wb") as target:
                     target.write(head)
                     shutil.copyfileobj(stream, target, _BLOCK_BYTES)
-    if not written:
+    if not found:
         raise InputError(f"{source.name}: expected a zip of DICOM files, found none; zip the folder of the series")
-    return written
 
 
 def _harmless(name: str) -> str:
@@ -105,7 +124,7 @@ def _check(source: Path, members: list[zipfile.ZipInfo], folder: Path) -> None:
     if len(members) > MAX_FILES:
         raise InputError(f"{source.name}: holds {len(members)} files, at most {MAX_FILES} are read; zip one study")
     total = sum(m.file_size for m in members)
-    if total > MAX_RATIO * max(source.stat().st_size, 1):
+    if total > HARMLESS_BYTES and total > MAX_RATIO * max(source.stat().st_size, 1):
         raise InputError(
             f"{source.name}: would grow from {source.stat().st_size} to {total} bytes, more than {MAX_RATIO} times, "
             "which no CT does; check where it comes from"

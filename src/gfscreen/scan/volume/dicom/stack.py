@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gfscreen.errors import InputError
+from gfscreen.scan.volume.dicom.acquisitions import check_one_acquisition
 from gfscreen.scan.volume.dicom.headers import Header
+from gfscreen.scan.volume.dicom.pixels import read_slice
 from gfscreen.scan.volume.dicom.series import Series
 from gfscreen.scan.volume.geometry import Geometry
 
@@ -33,12 +35,14 @@ class Stack:
 
     files: tuple[Path, ...]
     geometry: Geometry
+    notes: tuple[str, ...] = ()
 
 
 def stack(series: Series, name: str) -> Stack:
     """Order the slices and check them against an even, straight stack.
 
-    Raises InputError for mixed sizes or orientations, a tilted gantry, missing, repeated or unevenly spaced slices.
+    Copies (same position, same pixels) are passed over, and counted in the notes. Raises InputError for mixed sizes or
+    orientations, several acquisitions, a tilted gantry, missing, repeated or unevenly spaced slices.
     """
     first = series.images[0]
     _check_alike(series, name)
@@ -51,8 +55,10 @@ def stack(series: Series, name: str) -> Stack:
             f"{first.orientation.tolist()}, {first.pixel_mm} mm; repair the headers"
         )
     normal = np.cross(row, column)
-    images = sorted(series.images, key=lambda image: (float(normal @ _position(image)), image.sop_uid))
+    images = sorted(series.images, key=lambda image: (float(normal @ _position(image)), image.sop_uid, image.path))
+    images, notes = _without_copies(images)
     positions = np.array([_position(image) for image in images])
+    check_one_acquisition(images, (positions @ normal).tolist(), name)
     slice_mm = _slice_spacing(images, positions @ normal, name)
     _check_straight(positions, normal, min(first.pixel_mm), name)
     lps = np.eye(4)
@@ -60,7 +66,29 @@ def stack(series: Series, name: str) -> Stack:
     lps[:3, 0], lps[:3, 1], lps[:3, 2] = row * first.pixel_mm[1], column * first.pixel_mm[0], normal * slice_mm
     lps[:3, 3] = positions[0]
     shape = (first.columns, first.rows, len(images))
-    return Stack(tuple(image.path for image in images), Geometry(shape, LPS_TO_RAS @ lps))
+    return Stack(tuple(image.path for image in images), Geometry(shape, LPS_TO_RAS @ lps), notes)
+
+
+def _without_copies(images: list[Header]) -> tuple[list[Header], tuple[str, ...]]:
+    """Images in slice order without copies, and a note that counts those. A copy: same position, same HU."""
+    kept: list[Header] = []
+    copies = 0
+    for image in images:
+        here = bool(kept) and np.abs(_position(image) - _position(kept[-1])).max() < _SAME_MM
+        if here and _same_pixels(image.path, kept[-1].path):
+            copies += 1
+            continue
+        kept.append(image)
+        if here:
+            # Not a copy: the series is refused for it, and nobody need look at the rest.
+            return [*kept, *images[len(kept) + copies :]], ()
+    return kept, (f"passed over: {copies} copies of slices",) if copies else ()
+
+
+def _same_pixels(one: Path, other: Path) -> bool:
+    if one.read_bytes() == other.read_bytes():
+        return True
+    return np.array_equal(read_slice(one)[0], read_slice(other)[0])
 
 
 def _position(image: Header) -> NDArray[np.float64]:
