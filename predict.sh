@@ -11,6 +11,8 @@
 #   GFSCREEN_RESUME=1          keep the masks that an earlier run finished (--resume)
 #   GFSCREEN_EMPTY_MASK=0      no last resort; by default a scan that was read but could not be screened gets an empty
 #                              mask with its geometry, and counts as failed (--empty-mask-on-failure)
+#   GFSCREEN_OVERWRITE=0       keep a mask that an earlier run made of another scan: the case then fails; by default it is
+#                              replaced, with a warning (--overwrite)
 # Exit: 0 all cases written, 1 some case failed, 2 wrong usage; 128 + N: stopped by signal N (143: SIGTERM).
 set -eu
 
@@ -43,5 +45,6 @@ if test -n "${GFSCREEN_KEEP_SHARE:-}"; then set -- "$@" --keep-share "$GFSCREEN_
 if test -n "${GFSCREEN_REPORT:-}"; then set -- "$@" --report "$GFSCREEN_REPORT"; fi
 if test "${GFSCREEN_RESUME:-0}" = 1; then set -- "$@" --resume; fi
 if test "${GFSCREEN_EMPTY_MASK:-1}" = 1; then set -- "$@" --empty-mask-on-failure; fi
+if test "${GFSCREEN_OVERWRITE:-1}" = 1; then set -- "$@" --overwrite; fi
 
 exec "$python" -m gfscreen predict "$@"

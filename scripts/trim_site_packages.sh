@@ -35,3 +35,8 @@ if test -d "$site/openvino"; then
     rm -f "$libs"/libopenvino_intel_gpu_plugin.so "$libs"/libopenvino_intel_npu_plugin.so "$libs"/libopenvino_auto_plugin.so \
         "$libs"/libopenvino_auto_batch_plugin.so "$libs"/libopenvino_hetero_plugin.so "$libs"/libopenvino_c.so* "$libs"/cache.json
 fi
+
+# pydicom: headers and stored values; its dictionaries of structured reports and its example files are not needed.
+if test -d "$site/pydicom"; then
+    rm -rf "$site/pydicom/sr" "$site/pydicom/data/test_files" "$site/pydicom/data/charset_files"
+fi

@@ -66,12 +66,16 @@ class ScanDetection:
         return "TN" if self.answered and self.predicted_ml == 0 else "FP"
 
 
-def detect(truth: NDArray[Any], prediction: NDArray[Any] | None, spacing_mm: Spacing) -> ScanDetection:
+def detect(
+    truth: NDArray[Any], prediction: NDArray[Any] | None, spacing_mm: Spacing, *, voxel_ml: float | None = None
+) -> ScanDetection:
     """Match the components of two masks (x, y, z) of equal shape; `prediction=None` is an unanswered scan.
 
-    Any non-zero voxel counts. Volumes are in ml.
+    Any non-zero voxel counts. Volumes are in ml, by `voxel_ml`, the volume of a voxel, or else by `spacing_mm`: in a
+    file whose pixdim contradicts its affine the two differ.
     """
-    voxel_ml = math.prod(spacing_mm) / 1000
+    if voxel_ml is None:
+        voxel_ml = math.prod(spacing_mm) / 1000
     sizes, hit = _components(truth, prediction)
     lesions = tuple(Lesion(int(n) * voxel_ml, bool(h)) for n, h in zip(sizes, hit, strict=True))
     if prediction is None:

@@ -7,24 +7,24 @@ nibabel's own scaling rule: every voxel gets the same value, and only the uint8 
 
 from __future__ import annotations
 
-import io
-import zlib
-from contextlib import closing
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 import nibabel as nib
 import numpy as np
-from isal import igzip
 from nibabel.volumeutils import apply_read_scaling
 from numpy.typing import NDArray
 
 from gfscreen.scan.volume.geometry import grid_shift_mm
+from gfscreen.scan.volume.gunzip import READ_ERRORS, Gunzip, open_unpacked, read_up_to, skip
 
 SUFFIX = ".nii.gz"
 # 2**22 voxels: 32 MiB once scaled to float64, large enough to keep the decompressor busy.
 _BLOCK_VOXELS = 1 << 22
+# What is unpacked behind the voxels, to come to the checksum.
+_MOST_EXTRA_BYTES = 1 << 20
 
 Spacing = tuple[float, float, float]
 
@@ -33,17 +33,62 @@ class MaskError(Exception):
     """A mask file that cannot be scored; the message names the file, the rule and the value found."""
 
 
+@dataclass
+class CastChange:
+    """What the cast to uint8 does to voxels beyond rounding: 0.99999 becomes 0, 256 becomes 0, -1 becomes 255.
+
+    `changed`: voxels that come to hold another number than the whole one nearest to them. `lost`: of these, those that
+    were nearest to 1 or more and are 0. `value`, `became`: the first of them.
+    """
+
+    changed: int = 0
+    lost: int = 0
+    value: float = 0.0
+    became: int = 0
+
+    def add(self, values: NDArray[Any], casted: NDArray[np.uint8]) -> None:
+        """Count a block: the values as read and scaled, and what became of them. NaN that becomes 0 is no change."""
+        whole = values.dtype.kind in "iu"
+        nearest = values if whole else np.rint(values)
+        different = nearest != casted
+        if not whole:
+            different &= ~(np.isnan(values) & (casted == 0))
+        changed = int(np.count_nonzero(different))
+        if changed == 0:
+            return
+        if self.changed == 0:
+            first = int(np.flatnonzero(different)[0])
+            self.value, self.became = float(values[first]), int(casted[first])
+        self.changed += changed
+        self.lost += int(np.count_nonzero(different & (nearest >= 1) & (casted == 0)))
+
+
 @dataclass(frozen=True)
 class Mask:
     """A label volume on its native grid.
 
-    `voxels`: uint8, axes (x, y, z) in file order, Fortran contiguous. `spacing_mm`: the header's zooms.
-    `affine`: 4x4 float64, voxel index to RAS mm.
+    `voxels`: uint8, axes (x, y, z) in file order, Fortran contiguous. `spacing_mm`: the header's zooms (pixdim), by
+    which the organisers measure. `affine`: 4x4 float64, voxel index to RAS mm. `change`: what the cast did, None for
+    nothing. `ignored_bytes`: of the file, behind the gzip stream.
     """
 
     voxels: NDArray[np.uint8]
     spacing_mm: Spacing
     affine: NDArray[np.float64]
+    change: CastChange | None = None
+    ignored_bytes: int = 0
+
+    @property
+    def grid_spacing_mm(self) -> Spacing:
+        """Distance of neighbouring voxels along x, y, z by the affine, by which the product measures."""
+        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return (float(x), float(y), float(z))
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of a voxel by the affine, as in the product; by the zooms where the affine spans no volume."""
+        volume_mm3 = abs(float(np.linalg.det(self.affine[:3, :3])))
+        return (volume_mm3 if 0 < volume_mm3 < math.inf else math.prod(self.spacing_mm)) / 1000
 
 
 def list_masks(folder: Path) -> dict[str, Path]:
@@ -51,25 +96,31 @@ def list_masks(folder: Path) -> dict[str, Path]:
     return {p.name: p for p in sorted(folder.glob(f"*{SUFFIX}")) if p.is_file() and not p.name.startswith(".")}
 
 
-def cast_block(block: NDArray[Any], slope: float, inter: float) -> NDArray[np.uint8]:
-    """`np.uint8(get_fdata())` for a piece of stored values.
+def cast_block(block: NDArray[Any], slope: float, inter: float, change: CastChange | None = None) -> NDArray[np.uint8]:
+    """`np.uint8(get_fdata())` for a piece of stored values, (n,); `change` counts what that does to them.
 
     Fractions are cut towards zero (0.999 -> 0). Values outside 0..255 wrap or saturate as this NumPy build does it,
     which is what the organisers' expression gives on the same machine.
     """
-    if block.dtype == np.uint8 and slope == 1 and inter == 0:
+    plain = slope == 1 and inter == 0
+    if block.dtype == np.uint8 and plain:
         return cast("NDArray[np.uint8]", block)
     scaled = apply_read_scaling(block, np.float64(slope), np.float64(inter))
     scaled = scaled.astype(np.promote_types(scaled.dtype, np.float64), copy=False)
     with np.errstate(invalid="ignore", over="ignore"):
-        return cast("NDArray[np.uint8]", scaled.astype(np.uint8))
+        casted = cast("NDArray[np.uint8]", scaled.astype(np.uint8))
+    if change is not None:
+        change.add(block if plain and block.dtype.kind in "iu" else scaled, casted)
+    return casted
 
 
-def read_mask(path: Path) -> Mask:
-    """Read a 3D mask. Peak memory: one byte per voxel plus about 100 MiB.
+def read_mask(path: Path, *, spacing_used: bool = True) -> Mask:
+    """Read a 3D mask. Peak memory: one byte per voxel plus about 130 MiB.
+
+    spacing_used: whether the header's zooms will be; of a prediction they are not, and may be anything.
 
     Raises:
-        MaskError: not readable as NIfTI, not three-dimensional, no usable spacing, or cut short.
+        MaskError: not readable as NIfTI, not three-dimensional, no usable spacing, cut short or damaged.
 
     """
     try:
@@ -84,48 +135,42 @@ def read_mask(path: Path) -> Mask:
         raise MaskError(f"{path.name}: expected integer or real voxels, got {proxy.dtype}; write uint8 labels")
     zooms = tuple(float(z) for z in image.header.get_zooms())
     spacing = (zooms[0], zooms[1], zooms[2])
-    if not all(np.isfinite(s) and s > 0 for s in spacing):
+    if spacing_used and not all(np.isfinite(s) and s > 0 for s in spacing):
         raise MaskError(f"{path.name}: expected a positive spacing in mm, got {spacing}; repair the header's pixdim")
     try:
-        voxels = _stream(path, proxy, shape)
-    except (OSError, EOFError, zlib.error, igzip.BadGzipFile) as error:
+        voxels, change, ignored = _stream(path, proxy, shape)
+    except READ_ERRORS as error:
         raise MaskError(f"{path.name}: voxel data not readable ({type(error).__name__}: {error})") from error
-    return Mask(voxels, spacing, np.asarray(image.affine, dtype=np.float64))
+    affine = np.asarray(image.affine, dtype=np.float64)
+    return Mask(voxels, spacing, affine, change if change.changed else None, ignored)
 
 
-def _stream(path: Path, proxy: Any, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+def _stream(path: Path, proxy: Any, shape: tuple[int, ...]) -> tuple[NDArray[np.uint8], CastChange, int]:
+    """Voxels as cast, what the cast changed, and how many bytes lie behind the gzip stream."""
     dtype: np.dtype[Any] = proxy.dtype
     out = np.empty(shape, dtype=np.uint8, order="F")
     flat = out.reshape(-1, order="F")
-    with closing(_open(path)) as stream:
-        stream.seek(int(proxy.offset))
+    change = CastChange()
+    with open_unpacked(path) as stream:
+        skip(stream, int(proxy.offset))
         for start in range(0, flat.size, _BLOCK_VOXELS):
-            count = min(_BLOCK_VOXELS, flat.size - start)
-            data = stream.read(count * dtype.itemsize)
-            if len(data) != count * dtype.itemsize:
-                found = start + len(data) // dtype.itemsize
+            block = np.empty(min(_BLOCK_VOXELS, flat.size - start), dtype)
+            size = read_up_to(stream, block.view(np.uint8))
+            if size < block.nbytes:
                 raise MaskError(
-                    f"{path.name}: expected {flat.size} voxels, the file ends after {found}; write it again"
+                    f"{path.name}: expected {flat.size} voxels, the file ends after {start + size // dtype.itemsize}; "
+                    "write it again"
                 )
-            block = np.frombuffer(data, dtype=dtype)
-            flat[start : start + count] = cast_block(block, float(proxy.slope), float(proxy.inter))
-    return out
-
-
-def _open(path: Path) -> BinaryIO:
-    """Compressed or plain by content, so that `.nii` is read too."""
-    with path.open("rb") as probe:
-        compressed = probe.read(2) == b"\x1f\x8b"
-    if compressed:
-        return cast("BinaryIO", igzip.open(path, "rb"))
-    return io.BufferedReader(io.FileIO(path))
+            flat[start : start + block.size] = cast_block(block, float(proxy.slope), float(proxy.inter), change)
+        ignored = stream.finish(_MOST_EXTRA_BYTES) if isinstance(stream, Gunzip) else 0
+    return out, change, ignored
 
 
 def geometry_problem(truth: Mask, other: Mask, name: str, tolerance_voxels: float = 0.1) -> str | None:
     """Say how `other` fails to lie on `truth`'s grid, or None when it does.
 
     Shapes must be equal, and no corner of the volume may be displaced by more than `tolerance_voxels` of the smallest
-    spacing: enough room for float32 headers, too little for a flip, a shift or another spacing.
+    spacing of the affine: enough room for float32 headers, too little for a flip, a shift or another spacing.
     """
     if other.voxels.shape != truth.voxels.shape:
         return (
@@ -133,9 +178,10 @@ def geometry_problem(truth: Mask, other: Mask, name: str, tolerance_voxels: floa
             "write the mask on the input's grid"
         )
     worst_mm = grid_shift_mm(truth.voxels.shape, truth.affine, other.affine)
-    if not worst_mm <= tolerance_voxels * min(truth.spacing_mm):  # also true for NaN
+    allowed_mm = tolerance_voxels * min(truth.grid_spacing_mm)
+    if not worst_mm <= allowed_mm:  # also true for NaN
         return (
             f"{name}: geometry mismatch, a corner lies {worst_mm:.3g} mm from the ground truth's, allowed "
-            f"{tolerance_voxels * min(truth.spacing_mm):.3g} mm; copy the input's affine to the mask"
+            f"{allowed_mm:.3g} mm; copy the input's affine to the mask"
         )
     return None

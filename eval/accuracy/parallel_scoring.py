@@ -17,6 +17,7 @@ from tqdm import tqdm
 from eval.accuracy import detection
 from eval.accuracy.masks import MaskError, geometry_problem, read_mask
 from eval.accuracy.metrics import score_pair
+from eval.accuracy.notes import prediction_notes, truth_notes
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,10 @@ class Job:
 
 @dataclass(frozen=True)
 class CaseScore:
-    """The outcome of one case. `status`: `ok`, `labels_above_one`, or one of `FAILED`; `rule` as in `metrics`."""
+    """The outcome of one case. `status`: `ok`, `labels_above_one`, or one of `FAILED`; `rule` as in `metrics`.
+
+    `notes`: what is worth a word about its files although they are scored, one line each.
+    """
 
     name: str
     dsc: float
@@ -48,6 +52,7 @@ class CaseScore:
     error: str = ""
     scan: detection.ScanDetection | None = None
     truth_labels_above_one: bool = False
+    notes: tuple[str, ...] = ()
     peak_rss_mb: float = 0.0
 
 
@@ -67,17 +72,19 @@ def _score(job: Job) -> CaseScore:
     except MaskError as error:
         return CaseScore(job.name, 0.0, 0.0, "unreadable", error=f"ground truth {error}")
     above_one = bool(truth.voxels.max() > 1)
+    notes = truth_notes(truth, job.name)
 
     def unanswered(status: str, error: str) -> CaseScore:
-        scan = detection.detect(truth.voxels, None, truth.spacing_mm)
-        return CaseScore(job.name, 0.0, 0.0, status, "", error, scan, above_one)
+        scan = detection.detect(truth.voxels, None, truth.spacing_mm, voxel_ml=truth.voxel_ml)
+        return CaseScore(job.name, 0.0, 0.0, status, "", error, scan, above_one, tuple(notes))
 
     if job.prediction is None:
         return unanswered("missing", f"{job.name}: no prediction of this name; scored 0")
     try:
-        prediction = read_mask(job.prediction)
+        prediction = read_mask(job.prediction, spacing_used=False)
     except MaskError as error:
         return unanswered("unreadable", f"prediction {error}")
+    notes += prediction_notes(prediction, job.name)
     problem = geometry_problem(truth, prediction, job.name)
     if problem is not None:
         return unanswered("mismatch", problem)
@@ -85,8 +92,8 @@ def _score(job: Job) -> CaseScore:
     if score.rule == "labels_above_one":
         found = int(prediction.voxels.max())
         return unanswered(score.rule, f"{job.name}: expected labels 0 and 1, got up to {found}; scored 0")
-    scan = detection.detect(truth.voxels, prediction.voxels, truth.spacing_mm)
-    return CaseScore(job.name, score.dsc, score.nsd, "ok", score.rule, "", scan, above_one)
+    scan = detection.detect(truth.voxels, prediction.voxels, truth.spacing_mm, voxel_ml=truth.voxel_ml)
+    return CaseScore(job.name, score.dsc, score.nsd, "ok", score.rule, "", scan, above_one, tuple(notes))
 
 
 def score_all(jobs: Sequence[Job], workers: int) -> list[CaseScore]:

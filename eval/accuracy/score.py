@@ -65,7 +65,7 @@ def summarise(
     """`summary.json`: means over all ground-truth cases, what was missing or wrong, and detection.
 
     `organisers_view` averages only the cases that have a prediction file, as their loop does (it would stop with an
-    exception at a mask of another shape).
+    exception at a mask of another shape). `notes`: files that are scored, but not by what they seem to say.
     """
 
     def means(group: Sequence[CaseScore]) -> dict[str, Any]:
@@ -93,6 +93,7 @@ def summarise(
         "labels_above_one": names("labels_above_one"),
         "truth_labels_above_one": [c.name for c in cases if c.truth_labels_above_one],
         "errors": {c.name: c.error for c in cases if c.status in FAILED and c.status != "missing"},
+        "notes": [note for c in cases for note in c.notes],
         "detection": detection.summarise([scan for scan, _ in known], [kind for _, kind in known], seed),
         "bootstrap": {"seed": seed, "resamples": RESAMPLES, "unit": "scan"},
         "peak_rss_mb": round(max((c.peak_rss_mb for c in cases), default=0.0), 1),
@@ -102,11 +103,11 @@ def summarise(
 def write_results(out: Path, cases: Sequence[CaseScore], kinds: Sequence[str], summary: dict[str, Any]) -> None:
     """Write `per_case.csv`, `per_lesion.csv` and `summary.json` into `out`."""
     out.mkdir(parents=True, exist_ok=True)
-    with (out / "per_case.csv").open("w", newline="", encoding="utf-8") as stream:
+    with (out / "per_case.csv").open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
         writer = csv.DictWriter(stream, COLUMNS)
         writer.writeheader()
         writer.writerows(case_row(c, kind) for c, kind in zip(cases, kinds, strict=True))
-    with (out / "per_lesion.csv").open("w", newline="", encoding="utf-8") as stream:
+    with (out / "per_lesion.csv").open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
         lines = csv.writer(stream)
         lines.writerow(["Name", "type", "lesion", "volume_ml", "diameter_mm", "size_class", "detected"])
         for case, kind in zip(cases, kinds, strict=True):
@@ -148,6 +149,8 @@ def run(args: argparse.Namespace) -> int:
     for case in cases:
         if case.error:
             sys.stderr.write(f"{case.status}: {case.error}\n")
+    for note in summary["notes"]:
+        sys.stderr.write(f"note: {note}\n")
     for name in extra:
         sys.stderr.write(f"extra: {name}: no ground truth of this name; not scored\n")
     sys.stdout.write(json.dumps(summary, indent=2) + "\n" if args.json else _brief(summary))

@@ -26,6 +26,7 @@ from eval.tables import write_table
 from eval.tuning.gate_curve import GatePoint, read_curve
 from gfscreen.errors import GFScreenError, UsageError
 from gfscreen.results.preview.viewer import EmbeddedCase
+from gfscreen.text import encodable, visible
 
 logger = logging.getLogger(__name__)
 
@@ -65,8 +66,8 @@ def run(args: argparse.Namespace) -> int:
         sys.stderr.write(f"report: {name}: cannot be written ({error.strerror or error}); check folder and disk\n")
         return 1
     for problem in contents["problems"]:
-        sys.stderr.write(f"report: {problem}\n")
-    sys.stdout.write(json.dumps(contents, indent=2) + "\n" if args.json else _brief(contents, args.output))
+        sys.stderr.write(f"report: {visible(problem)}\n")
+    sys.stdout.write(json.dumps(contents, indent=2) + "\n" if args.json else encodable(_brief(contents, args.output)))
     return int(bool(contents["problems"]))
 
 
@@ -157,7 +158,11 @@ def show_cases(inputs: Inputs, folder: Path, budget: float) -> Shown:
             shown.problems.append(f"{files.name}: {error}")
             continue
         shown.problems += [f"{files.name}: {problem}" for problem in case.problems]
-        shown.montages.append(draw_montage(folder, case, rows.get(files.name)))
+        try:
+            shown.montages.append(draw_montage(folder, case, rows.get(encodable(files.name))))
+        except Exception as error:  # a fault of ours, or a name that the disk refuses: the others are shown
+            logger.exception("%s: not drawn", files.name)
+            shown.problems.append(f"{files.name}: not drawn ({type(error).__name__}: {error})")
         if budget <= 0:
             continue
         share = (budget - sum(c.size for c in shown.embedded)) / (len(inputs.cases) - index)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from html import escape
 from statistics import median
 from typing import Any
 
 from eval.efficiency.table4 import BROKEN, GPU_LIMIT_MB, HELD, NOT_MEASURED, TIME_LIMIT_S
 from eval.report.challenge_tables import limits_said, table4_rows
 from eval.report.inputs import Efficiency
-from gfscreen.results.preview.markup import pill
+from gfscreen.results.preview.markup import escape, pill
 
 
 @dataclass(frozen=True)

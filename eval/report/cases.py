@@ -21,6 +21,7 @@ from gfscreen.scan.anatomy import Anatomy, find_anatomy
 from gfscreen.scan.region import RegionSplit, split
 from gfscreen.scan.volume import Volume, read_volume
 from gfscreen.scan.volume.ras import ras_affine, ras_spacing, ras_view
+from gfscreen.text import encodable
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,8 @@ def choose_cases(
         if unknown or not names:
             raise UsageError(f"--cases: no scan for {unknown or wanted!r}; there are {', '.join(by_name) or 'none'}")
         return [by_name[name] for name in names], "as named by the user"
-    scored = [case for case in cases if case.name in rows]
-    pool = sorted(scored, key=lambda c: float(rows[c.name]["Lesion_DSC"])) if scored else list(cases)
+    scored = [case for case in cases if encodable(case.name) in rows]
+    pool = sorted(scored, key=lambda c: float(rows[encodable(c.name)]["Lesion_DSC"])) if scored else list(cases)
     order = "DSC, lowest to highest" if scored else "name"
     if len(pool) <= count:
         return pool, f"all {len(pool)} with a scan, by {order}"

@@ -11,6 +11,7 @@ from eval.accuracy.detection import SIZE_CLASSES
 from eval.efficiency.table4 import NOT_MEASURED, SIZES, build_table, table_row, verdict
 from eval.report.inputs import Efficiency
 from eval.tables import Cell, Table, interval, spread
+from gfscreen.text import visible
 
 PERCENT = 100.0
 _NO_SCORES = "Not measured: no score folder was given (--scores)."
@@ -26,7 +27,7 @@ def table2_scans(summary: Mapping[str, Any] | None) -> Table:
     if summary is None:
         return _unmeasured(caption, columns, "tab:detection-scan")
     detection = summary["detection"]
-    groups = [("All", detection["scan"]), *detection["scan_by_type"].items()]
+    groups = [("All", detection["scan"]), *_by_type(detection["scan_by_type"])]
     rows = [(name, *_scan_cells(level)) for name, level in groups]
     healthy = detection["healthy"]
     counts = detection["scan"]
@@ -56,7 +57,7 @@ def table2_lesions(summary: Mapping[str, Any] | None) -> Table:
         return _unmeasured(caption, columns, "tab:detection-lesion")
     detection = summary["detection"]
     by_size = [(_size_name(name), detection["lesion_by_size"][name]) for name in SIZE_CLASSES]
-    groups = [("All", detection["lesion"]), *by_size, *detection["lesion_by_type"].items()]
+    groups = [("All", detection["lesion"]), *by_size, *_by_type(detection["lesion_by_type"])]
     notes = (
         "A lesion is a 26-connected component of the label, found if the prediction shares a voxel with it; "
         "a predicted component without such a voxel is false.",
@@ -78,6 +79,11 @@ def _lesion_cells(level: Mapping[str, Any]) -> tuple[Cell, ...]:
         _rate(level.get("f1")),
         _rate(level.get("false_positives_per_scan"), 2, 1.0),
     )
+
+
+def _by_type(levels: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Kinds of lesions and what was scored of them. A kind may be a piece of a file name."""
+    return [(visible(kind), level) for kind, level in levels.items()]
 
 
 def _size_name(name: str) -> str:
@@ -118,7 +124,7 @@ def table3(summary: Mapping[str, Any] | None, split: str) -> Table:
         (f"{split[:1].upper()}{split[1:]}, all", summary),
         ("with lesions", summary["lesion_scans"]),
         ("healthy", summary["healthy_scans"]),
-        *summary["by_type"].items(),
+        *_by_type(summary["by_type"]),
     ]
     notes = [
         f"NSD at {summary['tolerance_mm']:g} mm. CI: of the mean, bootstrap over scans.",
@@ -188,9 +194,8 @@ def table4_rows(efficiency: Efficiency) -> list[dict[str, Any]]:
         rows.append(table_row(size, None, detail))
     for detail in left:
         row = table_row(SIZES[0], None, detail)
-        rows.append(
-            row | {"case": detail["case"], "size": None, "published_time_s": None, "published_max_gpu_mb": None}
-        )
+        unpublished = {"size": None, "published_time_s": None, "published_max_gpu_mb": None}
+        rows.append(row | unpublished | {"case": visible(str(detail["case"]))})
     return rows
 
 

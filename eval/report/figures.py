@@ -17,11 +17,14 @@ from eval.accuracy.detection import SIZE_LIMITS_MM
 from eval.efficiency.table4 import GPU_LIMIT_MB, TIME_LIMIT_S
 from eval.report.inputs import Efficiency, Scores
 from eval.tuning.gate_curve import PUBLISHED, GatePoint
+from gfscreen.results.preview.planes import boxes_for_missing_glyphs, drawable
 
 # All ink that is not data; the page replaces it by the colour of its text.
 INK = "#1b1f27"
 # Near Okabe and Ito's, told apart by the colour-blind, in tones that stand out on white and near-black alike.
 COLOURS = ("#3d8bd4", "#e2672e", "#22a884", "#c77cb5", "#d9a400", "#5bb8e8", "#8a63d2", "#8c8c8c")
+# Of a case or a kind of lesion, in a legend or along an axis.
+_LONGEST_NAME = 40
 _STYLE = {
     "svg.hashsalt": "gfscreen",
     "svg.fonttype": "path",
@@ -53,9 +56,10 @@ class Chart:
 def _save(figure: Any, folder: Path, stem: str, caption: str) -> Chart:
     folder.mkdir(parents=True, exist_ok=True)
     png, svg = folder / f"{stem}.png", folder / f"{stem}.svg"
-    figure.savefig(png, dpi=200, facecolor="white")
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    with boxes_for_missing_glyphs():
+        figure.savefig(png, dpi=200, facecolor="white")
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg.write_text(buffer.getvalue(), encoding="utf-8")
     return Chart(stem, caption, buffer.getvalue(), (png, svg))
 
@@ -105,7 +109,8 @@ def score_distribution(folder: Path, scores: Scores) -> Chart | None:
             axes.plot([q1, q3], [place, place], color=INK, linewidth=5, alpha=0.35, solid_capstyle="butt")
             axes.plot([median, median], [place - 0.3, place + 0.3], color=INK, linewidth=1.8)
         axes.set(xlim=(-3, 103), xlabel=f"{metric.removeprefix('Lesion_')} (%)", ylim=(len(groups) - 0.45, -0.55))
-        axes.set_yticks(range(len(groups)), [f"{name} ({len(group)})" for name, group in groups])
+        names = [f"{drawable(name, _LONGEST_NAME)} ({len(group)})" for name, group in groups]
+        axes.set_yticks(range(len(groups)), names)
         axes.grid(axis="x")
     caption = "DSC and NSD per scan, by lesion type. Line: median; bar: quartiles."
     return _save(figure, folder, "dsc_distribution", caption)
@@ -178,7 +183,8 @@ def memory_curves(folder: Path, efficiency: Efficiency, what: str) -> Chart | No
     for index, (name, points) in enumerate(lines):
         few = len(lines) <= len(COLOURS)
         colour = COLOURS[index] if few else COLOURS[0]
-        label = name if few else None
+        # matplotlib leaves labels that begin with an underscore out.
+        label = f" {drawable(name, _LONGEST_NAME)}" if few else None
         axes.plot(*zip(*points, strict=True), linewidth=1.3, color=colour, alpha=1 if few else 0.35, label=label)
     longest = axes.get_xlim()[1]
     highest = 1.1 * max(value for _, points in lines for _, value in points)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable
-from html import escape
 
 from eval.efficiency.table4 import BROKEN, HELD, NOT_MEASURED
 from eval.report.figures import INK, Chart
 from eval.report.montage import Montage
 from eval.tables import MISSING, Cell, Table
-from gfscreen.results.preview.markup import pill
+from gfscreen.results.preview.markup import escape, pill
 
 _PILLS = {HELD: "good", BROKEN: "bad", NOT_MEASURED: "none"}
 _ALIGN = {"l": "left", "r": "right", "c": "centre"}
@@ -68,14 +67,14 @@ def inline_svg(chart: Chart) -> str:
     svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{chart.stem}-", svg)
     head, rest = svg.split(">", 1)
     head = re.sub(r' (?:width|height)="[^"]*"', "", head)
-    return f'{head} role="img" aria-label="{escape(chart.caption, quote=True)}">{rest}'
+    return f'{head} role="img" aria-label="{escape(chart.caption)}">{rest}'
 
 
 def montage_html(montage: Montage) -> str:
     """A montage as an inline picture."""
     data = base64.b64encode(montage.jpeg).decode("ascii")
     width, height = montage.size  # known before it is decoded, so that the page does not jump
-    alt = escape(f"{montage.case}: {montage.caption}", quote=True)
+    alt = escape(f"{montage.case}: {montage.caption}")
     return (
         f'<figure class="montage"><img loading="lazy" width="{width}" height="{height}" alt="{alt}" '
         f'src="data:image/jpeg;base64,{data}"></figure>'

@@ -14,13 +14,26 @@ from scipy import ndimage
 
 from eval.accuracy.metrics import bounding_box
 from eval.report.cases import LoadedCase
-from gfscreen.results.preview.planes import PLANES, PREDICTION, TRUTH, Plane, centre_of_interest, draw_plane, plane_of
+from gfscreen.results.preview.planes import (
+    PLANES,
+    PREDICTION,
+    TRUTH,
+    Plane,
+    boxes_for_missing_glyphs,
+    centre_of_interest,
+    draw_plane,
+    drawable,
+    plane_of,
+)
+from gfscreen.text import file_stem
 
 AXIAL_SLICES = 4
 _FACE = "#0c0f13"
 _PANEL_INCH = 2.55
 _HEAD_INCH = 0.75
 _JPEG_DPI = 130
+# What fits beside scores and legend.
+_LONGEST_NAME = 44
 
 Voxel = tuple[int, int, int]
 
@@ -102,7 +115,8 @@ def _head(figure: Any, case: LoadedCase, facts: str, scores: Mapping[str, str] |
     said = ""
     if scores is not None:
         said = f"   DSC {float(scores['Lesion_DSC']):.3f}   NSD {float(scores['Lesion_NSD']):.3f}"
-    figure.text(0.01, top, case.name + said, color="white", fontsize=10, va="center", weight="bold")
+    title = drawable(case.name, _LONGEST_NAME) + said
+    figure.text(0.01, top, title, color="white", fontsize=10, va="center", weight="bold")
     figure.text(0.01, low, facts, color="#9aa4b2", fontsize=8, va="center")
     for place, (name, colour, mask) in enumerate(
         (("prediction", PREDICTION, case.prediction), ("truth", TRUTH, case.truth))
@@ -114,10 +128,13 @@ def _head(figure: Any, case: LoadedCase, facts: str, scores: Mapping[str, str] |
 
 def _save(figure: Any, folder: Path, name: str, facts: str) -> Montage:
     folder.mkdir(parents=True, exist_ok=True)
-    png, pdf = folder / f"overlay_{name}.png", folder / f"overlay_{name}.pdf"
-    figure.savefig(png, dpi=150, facecolor=_FACE)
-    figure.savefig(pdf, dpi=150, facecolor=_FACE, metadata={"CreationDate": None})
+    stem = file_stem(f"overlay_{name}")
+    png, pdf = folder / f"{stem}.png", folder / f"{stem}.pdf"
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="jpg", dpi=_JPEG_DPI, facecolor=_FACE, pil_kwargs={"quality": 82, "optimize": True})
+    with boxes_for_missing_glyphs():
+        figure.savefig(png, dpi=150, facecolor=_FACE)
+        figure.savefig(pdf, dpi=150, facecolor=_FACE, metadata={"CreationDate": None})
+        quality = {"quality": 82, "optimize": True}
+        figure.savefig(buffer, format="jpg", dpi=_JPEG_DPI, facecolor=_FACE, pil_kwargs=quality)
     width, height = (round(float(inch) * _JPEG_DPI) for inch in figure.get_size_inches())
     return Montage(name, facts, buffer.getvalue(), (width, height), (png, pdf))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from eval.report.screening import cases_by_name, facts, kept_share, stage_table,
 from eval.tables import Table, number
 from eval.tuning.gate_curve import GatePoint, at_gate
 from gfscreen.files import write_atomically
-from gfscreen.results.preview.markup import document, pill
+from gfscreen.results.preview.markup import document, escape, pill
 from gfscreen.results.preview.planes import PREDICTION, TRUTH
 from gfscreen.results.preview.viewer import EmbeddedCase, Layer, viewer_html, viewer_scripts
 

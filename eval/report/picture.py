@@ -13,13 +13,21 @@ from numpy.typing import NDArray
 
 from gfscreen.config import HUWindows
 from gfscreen.errors import InputError
-from gfscreen.results.preview.planes import PLANES, centre_of_interest, draw_plane, plane_of
+from gfscreen.results.preview.planes import (
+    PLANES,
+    boxes_for_missing_glyphs,
+    centre_of_interest,
+    draw_plane,
+    drawable,
+    plane_of,
+)
 from gfscreen.scan.anatomy import find_anatomy
 from gfscreen.scan.region import split
 from gfscreen.scan.volume import Volume, read_volume
 from gfscreen.scan.volume.ras import ras_spacing, ras_view
 
 _FACE = "#111111"
+_LONGEST_TITLE = 90
 _PREDICTION, _TRUTH = "#ff3b30", "#34c759"
 
 
@@ -45,10 +53,12 @@ def render(volume: Volume, prediction: NDArray[Any], truth: NDArray[Any] | None,
         draw_plane(axes, plane_of(hu, plane, centre), sections, plane, mm, window)
         axes.set_title(plane.name, color="white", fontsize=10)
     legend = "red: found" + (", green: truth" if truth is not None else "")
-    figure.suptitle(f"{title}   HU [{window.low_hu:.0f}, {window.high_hu:.0f}]   {legend}", color="white", fontsize=11)
+    named = drawable(title, _LONGEST_TITLE)
+    figure.suptitle(f"{named}   HU [{window.low_hu:.0f}, {window.high_hu:.0f}]   {legend}", color="white", fontsize=11)
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110, facecolor=_FACE)
+    with boxes_for_missing_glyphs():
+        figure.savefig(path, dpi=110, facecolor=_FACE)
     plt.close(figure)
 
 

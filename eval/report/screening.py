@@ -8,6 +8,7 @@ from typing import Any
 
 from eval.report.inputs import case_name
 from eval.tables import Table, number
+from gfscreen.text import encodable
 
 STAGES = ("read", "preprocess", "glance", "focus", "write", "total")
 
@@ -26,8 +27,9 @@ def kept_share(product: Product | None) -> float | None:
 
 
 def cases_by_name(product: Product | None) -> dict[str, Mapping[str, Any]]:
-    """The product's entries by case ID."""
-    return {} if product is None else {case_name(case.get("name", "")): case for case in product["cases"]}
+    """The product's entries by case ID, written as in the tables of scores."""
+    cases = [] if product is None else product["cases"]
+    return {encodable(case_name(case.get("name", ""))): case for case in cases}
 
 
 def untrained(product: Product | None) -> bool:

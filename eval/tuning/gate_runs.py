@@ -157,8 +157,10 @@ def run_case(
         found &= label_on_grid(inserted, volume, outputs.grid)
     windows = _records(case, variant.plan, volume, truth.voxels, judged, found)
     score = score_pair(truth.voxels, result.mask, truth.spacing_mm)
-    found_inserted = detect(inserted, result.mask, truth.spacing_mm)
-    found_real = detect(np.where(inserted > 0, 0, truth.voxels).astype(np.uint8), result.mask, truth.spacing_mm)
+    found_inserted = detect(inserted, result.mask, truth.spacing_mm, voxel_ml=truth.voxel_ml)
+    found_real = detect(
+        np.where(inserted > 0, 0, truth.voxels).astype(np.uint8), result.mask, truth.spacing_mm, voxel_ml=truth.voxel_ml
+    )
     run = CaseRun(
         case=case.name,
         variant=variant.name,
@@ -170,7 +172,9 @@ def run_case(
         real=len(found_real.lesions),
         real_found=sum(lesion.detected for lesion in found_real.lesions),
         real_ml=sum(lesion.volume_ml for lesion in found_real.lesions),
-        false_positive_ml=detect(truth.voxels, result.mask, truth.spacing_mm).false_components_ml,
+        false_positive_ml=detect(
+            truth.voxels, result.mask, truth.spacing_mm, voxel_ml=truth.voxel_ml
+        ).false_components_ml,
         windows_total=result.windows_total,
         windows_kept=result.windows_kept,
         seconds=seconds,

@@ -155,7 +155,7 @@ def _mounts(mountinfo: Path, controller: str | None) -> list[tuple[str, str]]:
 
 
 def _unescaped(text: str) -> str:
-    r"""mountinfo writes blanks and the like as \ and three octal digits."""
+    r"""Blanks and the like are written there as \ and three octal digits."""
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
 
 

@@ -26,7 +26,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--executions", type=int, default=100_000, metavar="N", help="files per engine (default 100000)"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N")
-    parser.add_argument("--engine", choices=("auto", "atheris", "random"), default="auto", help="default: auto")
+    parser.add_argument(
+        "--engine", choices=("auto", "atheris", "random", "dicom"), default="auto", help="default: auto"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -170,6 +170,9 @@ def mutate(data: bytes, rng: Random, other: bytes = b"") -> bytes:
         choice = rng.random()
         if raw[:4] == b"NRRD" or raw[:6] == b"Object" or raw[:5] == b"NDims":
             raw = damage_text(raw, rng) if choice < 0.6 else damage_bytes(raw, rng)
+        elif raw[128:132] == b"DICM" and choice < 0.9:
+            # Nobody reads the preamble.
+            raw = raw[:132] + damage_bytes(raw[132:], rng)
         elif choice < 0.6:
             raw = damage_fields(raw, rng)
         elif choice < 0.95 or not other:

@@ -33,8 +33,8 @@ def choose_engines(wanted: str) -> tuple[list[str], str]:
     if wanted != "auto":
         return [wanted], "asked for by --engine"
     if importlib.util.find_spec("atheris") is None:
-        return ["random"], "the package atheris is not installed: mutations without coverage alone"
-    return ["atheris", "random"], "atheris is installed: NIfTI guided by coverage, then all kinds without"
+        return ["random", "dicom"], "the package atheris is not installed: mutations without coverage alone"
+    return ["atheris", "random", "dicom"], "atheris is installed: NIfTI guided by coverage, then all kinds without"
 
 
 def fuzz(executions: int, seed: int, name: str, output: Path) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def fuzz(executions: int, seed: int, name: str, output: Path) -> dict[str, Any]:
                 _keep(findings, found, folder / found["file"], output)
             if died is not None:
                 deaths += 1
-                for path in (folder / INPUT_FOLDER).iterdir():
+                for path in (p for p in (folder / INPUT_FOLDER).rglob("*") if p.is_file()):
                     _keep(findings, {"what": died, "message": died, "file": "", "times": 1}, path, output)
             elif not state["executions"]:
                 raise RuntimeError("the worker ended without executing anything")

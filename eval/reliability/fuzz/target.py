@@ -13,9 +13,11 @@ import numpy as np
 import psutil
 
 import gfscreen.scan.volume.memory
+from eval.reliability.fuzz.dicom_seeds import DICOM_SUFFIX, write_neighbours
 from eval.reliability.threshold_engine import THRESHOLD_PLAN, ThresholdEngine
 from gfscreen.errors import InputError
 from gfscreen.scan.volume import Volume, read_volume
+from gfscreen.scan.volume.dicom.read import read_dicom
 from gfscreen.scan.volume.nifti import encode_mask, mask_header
 from gfscreen.screening.budget import Budget
 from gfscreen.screening.screening import screen
@@ -66,7 +68,7 @@ class Reader:
 
     def __post_init__(self) -> None:
         # What the reader asks before it allocates: the limit that this machine is declared to have.
-        gfscreen.scan.volume.memory.available_bytes = lambda: MEMORY_LIMIT_MB * 2**20
+        gfscreen.scan.volume.memory.available_bytes = _declared_bytes
         signal.signal(signal.SIGALRM, _alarm)
         # Whatever is loaded on first use is loaded now, so that growth is the scans' alone.
         self._baseline_mb = 0.0
@@ -83,8 +85,7 @@ class Reader:
 
     def execute(self, data: bytes, suffix: str) -> str:
         """Read one file. Returns the outcome; raises Finding."""
-        path = self.folder / f"scan_0000{suffix}"
-        path.write_bytes(data)
+        path = self._placed(data, suffix)
         self.executions += 1
         _forget_peak()
         before_mb = _peak_mb()
@@ -114,9 +115,23 @@ class Reader:
             raise Finding("leak", f"{self.growth_mb:.0f} MB more than at the start after {self.executions} executions")
         return outcome
 
+    def _placed(self, data: bytes, suffix: str) -> Path:
+        """The file where it is to be read; a slice of a DICOM series lies between two whole ones."""
+        if suffix != DICOM_SUFFIX:
+            path = self.folder / f"scan_0000{suffix}"
+            path.write_bytes(data)
+            return path
+        folder = self.folder / "series"
+        if not folder.is_dir():
+            folder.mkdir()
+            write_neighbours(folder)
+        (folder / f"IM1{DICOM_SUFFIX}").write_bytes(data)
+        return folder
+
     def _read(self, path: Path) -> str:
         try:
-            volume = read_volume(path)
+            # In this process: what reads DICOM but for compressed frames is Python.
+            volume = read_dicom(path) if path.is_dir() else read_volume(path)
         except InputError as error:
             message = str(error)
             if not message.startswith(f"{path.name}: ") or "\n" in message or "internal error" in message:
@@ -166,6 +181,10 @@ def _peak_mb() -> float:
 def _forget_peak() -> None:
     # "5" sets the peak to the present resident memory (proc(5), clear_refs).
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def _declared_bytes(proc: Path = Path(), root: Path = Path()) -> int:
+    return MEMORY_LIMIT_MB * 2**20
 
 
 def _alarm(number: int, frame: types.FrameType | None) -> None:

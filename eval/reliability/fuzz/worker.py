@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 from random import Random
 
+from eval.reliability.fuzz.dicom_seeds import make_dicom_seeds
 from eval.reliability.fuzz.findings import Log, read_seeds
 from eval.reliability.fuzz.mutate import mutate
 from eval.reliability.fuzz.seeds import Seed, make_seeds
@@ -23,15 +24,14 @@ ITK_EVERY = 25
 INPUT_FOLDER = "input"
 
 
-def random_search(reader: Reader, log: Log, executions: int, seed: int) -> None:
+def random_search(reader: Reader, log: Log, executions: int, seed: int, seeds: list[Seed]) -> None:
     """Mutations of seeds, and of mutations that were accepted: no coverage, no other package."""
     rng = Random(seed)
-    seeds = make_seeds()
     read_seeds(reader, seeds)
     corpus = [one for one in seeds if one.suffix not in ITK_SUFFIXES]
     itk_corpus = [one for one in seeds if one.suffix in ITK_SUFFIXES]
     while reader.executions < executions:
-        pool = itk_corpus if reader.executions % ITK_EVERY == 0 else corpus
+        pool = itk_corpus if itk_corpus and reader.executions % ITK_EVERY == 0 else corpus
         parent, other = rng.choice(pool), rng.choice(seeds)
         data = mutate(parent.data, rng, other.data)
         suffix = parent.suffix if rng.random() < 0.97 else other.suffix
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--executions", type=int, required=True)
     parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--engine", choices=("random", "atheris"), required=True)
+    parser.add_argument("--engine", choices=("random", "atheris", "dicom"), required=True)
     args = parser.parse_args(argv)
     logging.disable(logging.CRITICAL)
     scratch = args.folder / INPUT_FOLDER
@@ -66,7 +66,8 @@ def main(argv: list[str] | None = None) -> int:
         with tempfile.TemporaryDirectory() as corpus:
             coverage_search(reader, log, args.executions, args.seed, Path(corpus))
     else:
-        random_search(reader, log, args.executions, args.seed)
+        seeds = make_dicom_seeds() if args.engine == "dicom" else make_seeds()
+        random_search(reader, log, args.executions, args.seed, seeds)
     return 0
 
 

@@ -6,10 +6,13 @@ Exit codes: 0 all cases written, 1 some case failed, 2 wrong usage, 128 + N stop
 from __future__ import annotations
 
 import argparse
+import getpass
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 from gfscreen.command.arguments import (
@@ -22,9 +25,11 @@ from gfscreen.command.arguments import (
 )
 from gfscreen.command.dicom_commands import add_seg, add_series
 from gfscreen.command.predict_command import add_predict, add_stats
+from gfscreen.command.progress import TerminalHandler, flush_standard_streams, open_standard_streams
 from gfscreen.command.training_commands import add_assemble, add_insert_lesions, add_pack, add_prepare, add_train
 from gfscreen.command.weights_commands import add_convert, add_export, add_info, add_init
 from gfscreen.errors import GFScreenError, UsageError
+from gfscreen.files import private_folder
 from gfscreen.stopping import Stopped, stop_on_signals
 from gfscreen.version import __version__
 
@@ -34,7 +39,7 @@ EXIT_FAILED = 1
 # Extra that brings what a command imports beyond the core.
 EXTRAS = {
     "train": "train",
-    "prepare": "data",
+    "prepare": "train",
     "pack": "train",
     "insert-lesions": "train",
     "assemble": "train",
@@ -96,8 +101,6 @@ class _OneLine(logging.Formatter):
 
 
 def _configure_logging(quiet: bool, verbose: bool) -> None:
-    from gfscreen.command.progress import TerminalHandler
-
     level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO
     handler = TerminalHandler(sys.stderr)
     handler.setFormatter(_OneLine())
@@ -106,14 +109,45 @@ def _configure_logging(quiet: bool, verbose: bool) -> None:
     logger.propagate = False
 
 
+def _complete_environment(command: str) -> None:
+    """Give libraries what they ask for where the system does not know the user (`docker run --user`): name and home.
+
+    As the images do by ENV. MONAI does not even load without a name. For `predict` also a place for exports.
+    """
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["USER"] = f"uid-{os.getuid()}"
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = str(private_folder() or "/")
+    if command == "predict":
+        from gfscreen.networks.engines.openvino import fallback_cache
+
+        if (folder := fallback_cache()) is not None:
+            os.environ["GFSCREEN_CACHE"] = str(folder)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code. Errors are one line on stderr."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    open_standard_streams()
+    try:
+        return _main(list(sys.argv[1:] if argv is None else argv))
+    finally:
+        flush_standard_streams()
+
+
+def _main(arguments: list[str]) -> int:
     args = build_parser().parse_args(arguments)
     _configure_logging(args.quiet, args.verbose)
+    _complete_environment(args.command)
     try:
         with stop_on_signals() if args.command == "predict" else nullcontext():
-            return int(args.run(args))
+            code = int(args.run(args))
+        if args.command != "predict":  # whose results are files
+            sys.stdout.flush()
+        return code
     except Stopped as stop:
         logger.error("%s", stop)
         return stop.exit_code

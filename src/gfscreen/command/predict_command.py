@@ -36,6 +36,9 @@ def add_predict(commands: Commands) -> None:
         "--resume", action="store_true", help="keep masks that an earlier run finished, screen the other scans"
     )
     files.add_argument(
+        "--overwrite", action="store_true", help="replace a mask that an earlier run made of another scan"
+    )
+    files.add_argument(
         "--empty-mask-on-failure",
         action="store_true",
         help="last resort: an empty mask for a scan that was read but could not be screened; it still counts as failed",
@@ -94,6 +97,7 @@ def _predict(args: argparse.Namespace) -> int:
         report=args.report,
         resume=args.resume,
         empty_mask_on_failure=args.empty_mask_on_failure,
+        overwrite=args.overwrite,
         series=args.series,
         dicom_seg=args.dicom_seg,
         statistics=args.statistics,

@@ -1,10 +1,17 @@
-"""Progress on a terminal: one line that is rewritten; nothing where stderr is a file or a pipe."""
+"""The standard streams, which may be closed or lead nowhere, and progress on a terminal: one line that is rewritten.
+
+Results are files: whatever becomes of the streams, a run goes on and its exit code stays. Imports nothing of the
+method, and is the first that a program calls.
+"""
 
 from __future__ import annotations
 
+import io
 import logging
+import os
 import sys
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gfscreen.screening.screening import Progress
@@ -12,16 +19,88 @@ if TYPE_CHECKING:
 CLEAR_LINE = "\r\x1b[K"
 
 
+def open_standard_streams() -> None:
+    """Have the standard streams that the caller closed (`>&-`) lead to /dev/null, for child processes as well.
+
+    Files that are opened later would get their descriptors, and what libraries print would end up in a mask. To be
+    called before other files are opened. A standard output whose reader has gone (`| head`) takes what is written and
+    drops it from then on.
+    """
+    with suppress(OSError):  # a system without /dev/null
+        for descriptor in range(3):
+            try:
+                os.fstat(descriptor)
+            except OSError:
+                # The lowest free descriptor is opened, which is this one.
+                os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, _nowhere(mode))
+    if sys.stdout is sys.__stdout__ and isinstance(sys.stdout, io.TextIOWrapper):  # not what a test put there
+        with suppress(OSError, ValueError):
+            sys.stdout = _patient(sys.stdout)
+
+
+def _nowhere(mode: str) -> IO[Any]:
+    try:
+        return open(os.devnull, mode, encoding="utf-8", errors="replace")  # noqa: PTH123 - for the whole process
+    except OSError:
+        return io.StringIO()
+
+
+class _Patient(io.FileIO):
+    """Writes while somebody reads."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            return memoryview(data).nbytes
+        except OSError as error:
+            error.filename = "standard output"
+            raise
+
+
+def _patient(stream: io.TextIOWrapper) -> io.TextIOWrapper:
+    return io.TextIOWrapper(
+        io.BufferedWriter(_Patient(stream.fileno(), "w", closefd=False)),
+        encoding=stream.encoding,
+        errors=stream.errors,
+        line_buffering=stream.line_buffering or stream.write_through,
+    )
+
+
+def flush_standard_streams() -> None:
+    """Write what is still held back, and drop it where nobody takes it (a broken pipe, a full disk).
+
+    Python would try again when it ends, fail, and make that the exit code.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            with suppress(OSError, ValueError, AttributeError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _is_terminal(stream: Any) -> bool:
+    try:
+        return bool(stream.isatty())
+    except (OSError, ValueError, AttributeError):  # closed, or there is none
+        return False
+
+
 def terminal_progress() -> Progress:
     """A progress line on stderr if it is a terminal, silence otherwise."""
     from gfscreen.screening.screening import no_progress
 
-    if not sys.stderr.isatty():
+    if not _is_terminal(sys.stderr):
         return no_progress
 
     def show(stage: str, done: int, total: int) -> None:
-        sys.stderr.write(f"\r{stage} {done}/{total}\x1b[K" + (CLEAR_LINE if done == total else ""))
-        sys.stderr.flush()
+        with suppress(OSError, ValueError):  # the terminal may go while the run goes on
+            sys.stderr.write(f"\r{stage} {done}/{total}\x1b[K" + (CLEAR_LINE if done == total else ""))
+            sys.stderr.flush()
 
     return show
 
@@ -31,6 +110,12 @@ class TerminalHandler(logging.StreamHandler):  # type: ignore[type-arg]
 
     def emit(self, record: logging.LogRecord) -> None:
         """Clear the line, then write the record."""
-        if self.stream.isatty():
-            self.stream.write(CLEAR_LINE)
+        if _is_terminal(self.stream):
+            with suppress(OSError, ValueError):
+                self.stream.write(CLEAR_LINE)
         super().emit(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is logging's
+        """Nothing where the stream takes nothing any more: there is nobody to tell. A fault of ours is told."""
+        if not isinstance(sys.exc_info()[1], OSError) and not getattr(self.stream, "closed", False):
+            super().handleError(record)

@@ -16,6 +16,7 @@ from gfscreen.errors import GFScreenError, InputError, OutputError
 from gfscreen.networks.engines.base import Engine
 from gfscreen.run.background_io import Timed
 from gfscreen.run.dicom_seg_output import seg_path, write_seg_of
+from gfscreen.run.earlier_mask import check_earlier_mask
 from gfscreen.run.options import Options
 from gfscreen.run.output_folder import is_the_scan, keep_folder, remove_stale_mask
 from gfscreen.run.report import CaseReport, peak_rss_mb
@@ -28,6 +29,7 @@ from gfscreen.scan.volume import (
     write_empty_mask,
     write_mask,
 )
+from gfscreen.scan.volume.provenance import fingerprint
 from gfscreen.screening.budget import Budget
 from gfscreen.screening.screening import Prepared, Progress, Screening, prepare, screen
 
@@ -57,6 +59,7 @@ class CaseRun:
         self.options = options
         self.report = CaseReport(case.name)
         self.mask = options.output / case.mask_name
+        self._scan: str | None = None
         self.seg = None if options.dicom_seg is None else seg_path(case, options.dicom_seg)
 
     @property
@@ -105,6 +108,15 @@ class CaseRun:
             if self.seg is not None:
                 remove_stale_mask(self.seg)
 
+    def _replace_earlier(self, volume: Volume) -> None:
+        """Remove an earlier run's mask of this scan. Raises OutputError if it is another scan's."""
+        self._scan = fingerprint(volume)
+        warning = check_earlier_mask(self.mask, volume, self._scan, overwrite=self.options.overwrite)
+        if warning is not None:
+            self.report.warnings.append(warning)
+            logger.warning("%s: %s", self._file, warning)
+        self.remove_stale()
+
     def leave_finished(self, finished: Finished) -> None:
         """Keep what an earlier run has made."""
         self.report.status, self.report.error, self.report.resumed = "ok", None, True
@@ -137,7 +149,7 @@ class CaseRun:
         prepared: Prepared | None,
     ) -> Screening | None:
         """Screen the scan, after an earlier run's mask was removed; None if there is no engine in time."""
-        self.remove_stale()
+        self._replace_earlier(volume)
         if engine is None:
             return None
         try:
@@ -162,7 +174,7 @@ class CaseRun:
                 if result is None:
                     self._write_empty(geometry, "the networks were not loaded in time: nothing was looked at")
                 else:
-                    write_mask(self.mask, result.mask, geometry)
+                    write_mask(self.mask, result.mask, geometry, self._scan)
             if result is not None and self.seg is not None:
                 # Outside: a SEG that cannot be made must not cost the mask.
                 options = self.options
@@ -186,7 +198,7 @@ class CaseRun:
             if isinstance(scan, Finished):
                 self.leave_finished(scan)
                 return
-            self.remove_stale()
+            self._replace_earlier(scan)
             self._last_resort(scan.geometry)
         except Exception as other:
             self.report.error = f"{error}; {other}"

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gfscreen.errors import GFScreenError, InputError, UsageError
-from gfscreen.results.statistics.documents import Case, csv_path, write_statistics
-from gfscreen.results.statistics.lesions import measure_lesions
+from gfscreen.results.statistics.documents import Case, csv_path, measure_case, write_statistics
 from gfscreen.scan.volume import Volume, find_cases, read_volume
 from gfscreen.scan.volume.geometry import grid_shift_mm
+
+if TYPE_CHECKING:  # imported when asked for
+    from gfscreen.results.preview.run import Preview
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +80,10 @@ def read_pair(pair: Pair) -> tuple[Volume, NDArray[np.bool_]]:
 
 
 def run(image: Path, mask: Path, output: Path, preview: Path | None = None) -> int:
-    """Measure every pair: 0 if all were measured, 1 if some case failed. Raises UsageError before any work."""
+    """Measure every pair: 0 if all was measured and drawn, 1 if some of it failed. Raises UsageError before any work.
+
+    Whatever goes wrong in one case is told of that case, and the others go on.
+    """
     csv_path(output)
     pairs = pair_up(image, mask)
     drawing = None
@@ -83,27 +91,59 @@ def run(image: Path, mask: Path, output: Path, preview: Path | None = None) -> i
         from gfscreen.results.preview.run import Preview
 
         drawing = Preview(preview, len(pairs))
-    cases: list[Case] = []
-    failed = False
+    cases, complete = [], True
     for pair in pairs:
-        case = Case(pair.name)
+        case, drawn = _measured(pair, drawing)
         cases.append(case)
-        try:
-            volume, marked = read_pair(pair)
-            case.fill(volume, measure_lesions(volume, marked))
-            case.status = "ok"
-            logger.info("%s: lesions: %d, %.2f ml", case.name, len(case.lesions), (case.lesion_volume_mm3 or 0) / 1000)
-            if drawing is not None:
-                from gfscreen.results.preview.case import shown_case
-
-                drawing.add(shown_case(case.name, case.status, volume, marked, case.lesions))
-        except GFScreenError as error:
-            failed = True
-            logger.error("%s", error)
-            case.error = str(error)
-            if drawing is not None:
-                drawing.add_absent(case.name, case.status, str(error))
-    write_statistics(output, cases)
+        complete = complete and drawn and case.status == "ok"
+    complete = _done(output, lambda: write_statistics(output, cases)) and complete
     if drawing is not None:
-        logger.info("%s: written", drawing.finish("GF-Screen: preview of existing masks"))
-    return 1 if failed else 0
+        complete = _done(drawing.folder, partial(_finish, drawing)) and complete
+    return 0 if complete else 1
+
+
+def _measured(pair: Pair, drawing: Preview | None) -> tuple[Case, bool]:
+    """A case, measured or with the reason why not; and whether it was drawn, if that was asked for."""
+    try:
+        volume, marked = read_pair(pair)
+        case = measure_case(pair.name, "ok", volume, marked)
+    except Exception as error:
+        case = Case(pair.name, error=_told(pair.image.name, error))
+        if drawing is not None:
+            drawing.add_absent(case.name, case.status, str(case.error))
+        return case, False
+    logger.info("%s: lesions: %d, %.2f ml", case.name, len(case.lesions), (case.lesion_volume_mm3 or 0) / 1000)
+    if drawing is None:
+        return case, True
+    try:
+        from gfscreen.results.preview.case import shown_case
+
+        drawing.add(shown_case(case.name, case.status, volume, marked, case.lesions))
+    except Exception as error:
+        drawing.add_absent(case.name, case.status, f"its preview could not be made ({_told(pair.image.name, error)})")
+        return case, False
+    return case, True
+
+
+def _told(name: str, error: Exception) -> str:
+    """Log an error, with its trace if it is a fault of ours; returns the line."""
+    if isinstance(error, GFScreenError):
+        logger.error("%s", error)
+        return str(error)
+    line = f"{name}: internal error, {type(error).__name__}: {error}"
+    logger.error("%s", line, exc_info=error)
+    return line
+
+
+def _finish(drawing: Preview) -> None:
+    logger.info("%s: written", drawing.finish("GF-Screen: preview of existing masks"))
+
+
+def _done(target: Path, work: Callable[[], None]) -> bool:
+    """Whether it went well; if not, the error is logged, and what is left to do goes on."""
+    try:
+        work()
+    except Exception as error:
+        _told(target.name, error)
+        return False
+    return True

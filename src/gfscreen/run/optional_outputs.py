@@ -7,7 +7,8 @@ seconds that the report tells. None of it may lie in the output folder: there on
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,21 +67,17 @@ class OptionalOutputs:
         Whatever goes wrong is logged, and `finish` tells it.
         """
         self._seen += 1
-        try:
-            if report.status == "failed":
-                self._add_absent(report, "this case failed")
-            elif screened is None or screened[1] is None:
-                self._add_absent(report, "nobody looked at this case")
-            else:
+        if report.status == "failed":
+            self._add_absent(report, "this case failed")
+        elif screened is None or screened[1] is None:
+            self._add_absent(report, "nobody looked at this case")
+        else:
+            done = False
+            with self._logged(f"{report.name}: statistics or preview"):
                 self._measure(report, screened[0], screened[1])
-            return
-        except GFScreenError as error:
-            logger.error("%s", error)
-        except Exception as error:
-            # A fault of ours: the masks of the other cases must still be written, and the trace must not be lost.
-            logger.exception("%s: statistics or preview failed, %s: %s", report.name, type(error).__name__, error)
-        self._failed = True
-        self._add_absent(report, "its preview could not be made")
+                done = True
+            if not done:
+                self._add_absent(report, "its preview could not be made")
 
     def _add_absent(self, report: CaseReport, why_not: str) -> None:
         if self._preview is not None:
@@ -101,21 +98,37 @@ class OptionalOutputs:
             )
 
     def finish(self, reports: Sequence[CaseReport], plan: Plan | None, engine: EngineInfo | None) -> bool:
-        """Write what was asked for; False if some of it could not be made. Raises OutputError."""
+        """Write what was asked for, one thing whatever became of the other; False if some of it could not be made."""
         if self._statistics is not None:
-            from gfscreen.results.statistics.documents import Case, write_statistics
+            with self._logged("statistics"):
+                from gfscreen.results.statistics.documents import Case, write_statistics
 
-            failed = [Case(report.name, error=report.error or "not measured, see the log") for report in reports]
-            cases = [self._measured.get(id(report), case) for report, case in zip(reports, failed, strict=True)]
-            write_statistics(self._statistics, cases)
+                failed = [Case(report.name, error=report.error or "not measured, see the log") for report in reports]
+                cases = [self._measured.get(id(report), case) for report, case in zip(reports, failed, strict=True)]
+                write_statistics(self._statistics, cases)
         if self._preview is not None:
-            for report in reports[self._seen :]:
-                self._add_absent(report, "this case failed")
-            untrained = plan is not None and plan.weights == "untrained"
-            banner = "Untrained weights: these masks mean nothing." if untrained else ""
-            path = self._preview.finish("GF-Screen: preview", _facts(plan, engine), banner)
-            logger.info("%s: written", path)
+            with self._logged("preview"):
+                for report in reports[self._seen :]:
+                    self._add_absent(report, "this case failed")
+                untrained = plan is not None and plan.weights == "untrained"
+                banner = "Untrained weights: these masks mean nothing." if untrained else ""
+                path = self._preview.finish("GF-Screen: preview", _facts(plan, engine), banner)
+                logger.info("%s: written", path)
         return not self._failed
+
+    @contextmanager
+    def _logged(self, what: str) -> Iterator[None]:
+        """Whatever goes wrong inside is logged, and `finish` tells it."""
+        try:
+            yield
+        except GFScreenError as error:
+            self._failed = True
+            logger.error("%s", error)
+        except Exception as error:
+            # A fault of ours: the masks are there and what else was asked for must be written; the trace must not be
+            # lost.
+            self._failed = True
+            logger.exception("%s failed, %s: %s", what, type(error).__name__, error)
 
 
 def _facts(plan: Plan | None, engine: EngineInfo | None) -> list[tuple[str, str]]:

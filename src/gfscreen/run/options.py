@@ -27,6 +27,7 @@ class Options:
     preview: Path | None = None
     resume: bool = False
     empty_mask_on_failure: bool = False
+    overwrite: bool = False
     series: str | None = None
     dicom_seg: Path | None = None
 

@@ -23,7 +23,8 @@ def prepare_output(output: Path) -> None:
         with unstoppable():
             # Never through a link that somebody has put there.
             os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-            probe.unlink()
+            with suppress(OSError):  # where nothing may be removed, masks can be written nevertheless
+                probe.unlink()
     except OSError as error:
         raise OutputError(
             f"{output}: the output folder cannot be written ({error.strerror or error}); check its permissions"

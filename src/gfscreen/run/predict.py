@@ -52,7 +52,7 @@ def predict(options: Options, progress: Progress = no_progress) -> int:
             "leave these out and run `gfscreen stats` on the masks afterwards"
         )
     if options.dicom_seg is not None:
-        check_seg_output(cases, options.dicom_seg)
+        check_seg_output(cases, options.dicom_seg, options.series)
     runs = [CaseRun(case, options) for case in cases]
     reports = [run.report for run in runs]
     optional_outputs = OptionalOutputs(options.statistics, options.preview, options.output, len(cases))

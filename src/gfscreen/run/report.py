@@ -58,7 +58,7 @@ class CaseReport:
 
     def fill(self, volume: Volume, screening: Screening) -> None:
         """Take over what the screening found."""
-        self.warnings = list(volume.warnings)
+        self.warnings += [warning for warning in volume.warnings if warning not in self.warnings]
         self.region = screening.region.label
         self.region_detail = region_detail(volume.geometry, screening)
         self.windows_total = screening.windows_total

@@ -14,7 +14,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813 - the field's usual name
 from numpy.typing import NDArray
 
-from gfscreen.errors import InputError, OutputError, UsageError
+from gfscreen.errors import InputError, UsageError
 from gfscreen.scan.volume import read_volume, write_mask
 from gfscreen.scan.volume.dicom.seg import read_mask_for_seg, write_seg
 from gfscreen.scan.volume.geometry import Geometry
@@ -175,12 +175,6 @@ class TestRefused:
         write_mask(tmp_path / "m.nii.gz", blob() * np.uint8(2), read_volume(folder).geometry)
         with pytest.raises(InputError, match=r"expected a mask of 0 and 1, got values 0\.\.2"):
             read_mask_for_seg(tmp_path / "m.nii.gz")
-
-    def test_a_series_without_a_frame_of_reference(self, tmp_path):
-        folder = Series(ramp(), left_out_tags=("FrameOfReferenceUID",)).write(tmp_path / "bare")
-        with pytest.raises(OutputError, match="bare: no SEG can be made of this series"):
-            write_seg(tmp_path / "a.seg.dcm", blob(), read_volume(folder).geometry, folder)
-        assert not (tmp_path / "a.seg.dcm").exists()
 
     def test_without_highdicom(self, tmp_path, folder, monkeypatch):
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)

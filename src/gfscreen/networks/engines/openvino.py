@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import os
 import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from gfscreen.errors import EngineError, UsageError
+from gfscreen.files import private_folder
 from gfscreen.networks.engines.base import EngineInfo, FloatArray
 from gfscreen.networks.engines.cpus import usable_cpus
 from gfscreen.networks.models.manifest import verify
@@ -21,6 +24,29 @@ GLANCE_MODEL = "glance.xml"
 FOCUS_MODEL = "focus.xml"
 # In the export's manifest: seconds of one sub-volume where it was made. Only their ratio is used.
 SECONDS_KEY = "seconds"
+
+
+def fallback_cache() -> Path | None:
+    """A folder for exports, to be named by GFSCREEN_CACHE, where the user's cache cannot be used; None where it can.
+
+    The cache may be somebody else's, or read-only, or there may be no home at all. Without a temporary folder either,
+    it is a place where nothing is.
+    """
+    with contextlib.suppress(RuntimeError):  # no home
+        own = os.environ.get("GFSCREEN_CACHE")
+        user = Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gfscreen"
+        if _is_usable(user / "openvino"):
+            return None
+    return (private_folder() or Path(os.devnull)) / "exports"
+
+
+def _is_usable(folder: Path) -> bool:
+    """Whether a folder is there and can be read, as one that was filled beforehand, or can be made."""
+    if os.access(folder, os.R_OK | os.X_OK):
+        return folder.is_dir()
+    while not os.path.lexists(folder) and folder != folder.parent:
+        folder = folder.parent
+    return os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)  # noqa: PTH112 - Path's raises on EACCES
 
 
 def _precision(core: Any, wanted: str) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Iterable, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
+
+from gfscreen.text import visible
 
 ASSETS = Path(__file__).parent / "assets"
 TIMES = "\N{MULTIPLICATION SIGN}"
@@ -15,6 +17,11 @@ POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; "
     "font-src data:; connect-src data: blob:; worker-src blob:; base-uri 'none'; form-action 'none'"
 )
+
+
+def escape(text: str) -> str:
+    """Text as HTML, for elements and attributes; what cannot be seen or encoded is written out."""
+    return html.escape(visible(text))
 
 
 def document(title: str, sections: Sequence[tuple[str, str, str]], scripts: str, style: str = "") -> str:
@@ -28,10 +35,10 @@ def document(title: str, sections: Sequence[tuple[str, str, str]], scripts: str,
 
     """
     nav = "".join(f'<a href="#{key}">{escape(name)}</a>' for key, name, _ in sections)
-    body = "".join(f'<section id="{key}"><h2>{escape(name)}</h2>{html}</section>' for key, name, html in sections)
+    body = "".join(f'<section id="{key}"><h2>{escape(name)}</h2>{content}</section>' for key, name, content in sections)
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta http-equiv="Content-Security-Policy" content="{escape(POLICY, quote=True)}">'
+        f'<meta http-equiv="Content-Security-Policy" content="{escape(POLICY)}">'
         '<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,">'
         f"<title>{escape(title)}</title><style>{asset('page.css')}{style}</style>"
     )
@@ -62,7 +69,7 @@ def product(values: Iterable[object]) -> str:
 def data_script(name: str, value: Any) -> str:
     """JSON inside the page; `<` is written so that no text can end the element."""
     text = json.dumps(value, allow_nan=False).replace("<", "\\u003c")
-    return f'<script type="application/json" id="{escape(name, quote=True)}">{text}</script>'
+    return f'<script type="application/json" id="{escape(name)}">{text}</script>'
 
 
 def code_script(code: str, name: str) -> str:

@@ -13,10 +13,19 @@ from numpy.typing import NDArray
 
 from gfscreen.results.preview.case import ShownCase, Voxel
 from gfscreen.results.preview.markup import TIMES
-from gfscreen.results.preview.planes import PLANES, PREDICTION, draw_plane, plane_of
+from gfscreen.results.preview.planes import (
+    PLANES,
+    PREDICTION,
+    boxes_for_missing_glyphs,
+    draw_plane,
+    drawable,
+    plane_of,
+)
 from gfscreen.results.statistics.lesions import Lesion
 
 MAX_LESIONS = 4
+# What fits beside the legend.
+_LONGEST_NAME = 72
 # A picture shows this much around a lesion, or twice the lesion.
 MIN_FIELD_MM = 120.0
 _PADDING_HU = -1024
@@ -44,7 +53,8 @@ def draw_montage(case: ShownCase) -> bytes:
             panel = figure.add_axes((left, low, 1 / 3 - 0.008, _PANEL_INCH / height))
             _draw_panel(panel, case, lesion, plane)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_DPI, facecolor=_FACE)
+    with boxes_for_missing_glyphs():
+        figure.savefig(buffer, format="png", dpi=_DPI, facecolor=_FACE)
     return buffer.getvalue()
 
 
@@ -110,7 +120,8 @@ def _head(figure: Any, case: ShownCase, height: float) -> None:
     shown = f", the largest {MAX_LESIONS} shown" if count > MAX_LESIONS else ""
     volume_ml = sum(lesion.volume_mm3 for lesion in case.lesions) / 1000
     spacing = f" {TIMES} ".join(f"{mm:.3g}" for mm in case.spacing_mm)
-    figure.text(0.01, 1 - 0.2 / height, case.name, color="white", fontsize=11, va="center", weight="bold")
+    name = drawable(case.name, _LONGEST_NAME)
+    figure.text(0.01, 1 - 0.2 / height, name, color="white", fontsize=11, va="center", weight="bold")
     lesions = "no lesion" if not count else f"{count} lesion{'s' if count > 1 else ''}, {volume_ml:.2f} ml{shown}"
     facts = f"{lesions}   {case.region.label}   spacing {spacing} mm   {case.status}"
     figure.text(0.01, 1 - 0.44 / height, facts, color=_DIM, fontsize=8.5, va="center")

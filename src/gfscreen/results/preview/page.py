@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from html import escape
 
 from gfscreen.results.preview.case import ShownCase
 from gfscreen.results.preview.heatmap import FATE_COLOURS, FATE_WORDS, Fate, fates, heat_layer, window_entries
-from gfscreen.results.preview.markup import TIMES, asset, code_script, document, pill
+from gfscreen.results.preview.markup import TIMES, asset, code_script, document, escape, pill
 from gfscreen.results.preview.planes import PREDICTION
-from gfscreen.results.preview.viewer import EmbeddedCase, Finding, Layer, viewer_html, viewer_scripts
+from gfscreen.results.preview.viewer import EmbeddedCase, Finding, Layer, viewer_data, viewer_html, viewer_scripts
 from gfscreen.results.preview.volumes import make_small
 from gfscreen.results.statistics.lesions import Lesion
 
@@ -63,7 +62,10 @@ class Page:
 
 
 def page_case(case: ShownCase, budget: float) -> PageCase:
-    """Make a case ready for the page, its volumes in at most `budget` characters."""
+    """Make a case ready for the page, its volumes in at most `budget` characters.
+
+    Raises ValueError for what a page could not hold, a number that is none.
+    """
     masks = {"lesions": (case.marked, PREDICTION)}
     small = make_small(case.hu, case.spacing_mm, case.affine_ras_mm, case.body_box, masks, budget)
     embedded, why_not = None, f"its volume does not fit into {budget / 1e6:.2f} MB"
@@ -82,7 +84,7 @@ def page_case(case: ShownCase, budget: float) -> PageCase:
         )
         why_not = ""
     outputs = case.network_outputs
-    return PageCase(
+    found = PageCase(
         name=case.name,
         status=case.status,
         lesions=case.lesions,
@@ -92,6 +94,11 @@ def page_case(case: ShownCase, budget: float) -> PageCase:
         embedded=embedded,
         why_not=why_not,
     )
+    _case_row(found, 0)
+    if embedded is not None:
+        _lesion_table(found, embedded, 0)
+        viewer_data([embedded], LAYERS)
+    return found
 
 
 def render(page: Page) -> str:
@@ -151,7 +158,7 @@ def _case_row(case: PageCase, index: int | None) -> str:
     longest = max((lesion.long_axis_mm for lesion in case.lesions), default=None)
     volume_ml = sum(lesion.volume_mm3 for lesion in case.lesions) / 1000
     windows = _UNKNOWN if case.windows_total is None else f"{case.windows_read} / {case.windows_total}"
-    view = f'<span class="dim" title="{escape(case.why_not, quote=True)}">not in this page</span>'
+    view = f'<span class="dim" title="{escape(case.why_not)}">not in this page</span>'
     if index is not None:
         view = f'<button type="button" data-show="{index}">View</button>'
     cells = (

@@ -1,10 +1,13 @@
-"""A plane through a scan as a picture: which way is up, orientation letters, scale bar, outlines of masks.
+"""A plane through a scan as a picture: which way is up, orientation letters, scale bar, outlines of masks, names.
 
 Arrays are RAS views (x, y, z). Pictures are radiological: the patient's right is on the left.
 """
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from gfscreen.config import HUWindow
+from gfscreen.text import visible
 
 SCALE_BAR_MM = 50.0
 # Vermilion and sky blue: told apart under all common forms of colour blindness, unlike red and green.
@@ -37,6 +41,19 @@ PLANES = (
     Plane("coronal", 1, 0, 2, ("R", "L", "F", "H"), True),
     Plane("sagittal", 0, 1, 2, ("A", "P", "F", "H"), True),
 )
+
+
+def drawable(name: str, longest: int | None = None) -> str:
+    """A name for matplotlib, which would take what is between two dollar signs for a formula."""
+    return visible(name, longest).replace("$", r"\$")
+
+
+@contextmanager
+def boxes_for_missing_glyphs() -> Iterator[None]:
+    """Names may have characters that the font has not: these are drawn as boxes, and nobody need be warned of each."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from")
+        yield
 
 
 def centre_of_interest(mask: NDArray[np.bool_]) -> tuple[int, int, int]:

@@ -12,6 +12,7 @@ from gfscreen.results.preview.case import ShownCase
 from gfscreen.results.preview.montage import draw_montage
 from gfscreen.results.preview.page import Page, PageCase, page_case, render
 from gfscreen.results.preview.viewer import NIIVUE
+from gfscreen.text import encodable, file_stem
 
 PAGE_NAME = "index.html"
 # Limits on the volumes inside the page, in MB of base64: browsers open 50 MB at once, and a CT is recognisable at 1 MB.
@@ -48,8 +49,11 @@ class Preview:
         self._cases: list[PageCase] = []
 
     def add(self, case: ShownCase) -> None:
-        """Write the still of a case and keep its small volumes for the page. Raises OutputError."""
-        self._write(f"{case.name}.png", draw_montage(case))
+        """Write the still of a case and keep its small volumes for the page. Raises OutputError.
+
+        What the page could not hold of it is met here, where it concerns this case alone.
+        """
+        self._write(f"{file_stem(case.name)}.png", draw_montage(case))
         used = sum(done.embedded.size for done in self._cases if done.embedded is not None)
         self._cases.append(page_case(case, min(self.case_mb * 1e6, PAGE_MB * 1e6 - used)))
 
@@ -60,7 +64,7 @@ class Preview:
     def finish(self, title: str, facts: Sequence[tuple[str, str]] = (), banner: str = "") -> Path:
         """Write the page; its path. Raises OutputError."""
         page = Page(title, self._cases, self.case_mb, PAGE_MB, facts, banner)
-        return self._write(PAGE_NAME, render(page).encode("utf-8"))
+        return self._write(PAGE_NAME, encodable(render(page)).encode("utf-8"))
 
     def _write(self, name: str, data: bytes) -> Path:
         path = self.folder / name

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from gfscreen.config import HUWindows
 from gfscreen.errors import OutputError
-from gfscreen.results.preview.markup import asset, code_script, data_script, product
+from gfscreen.results.preview.markup import asset, code_script, data_script, escape, product
 from gfscreen.results.preview.volumes import HU_STEP, Factors, SmallVolumes
+from gfscreen.text import visible
 
 VENDOR = Path(__file__).parent / "vendor"
 NIIVUE = VENDOR / "niivue.umd.js"
@@ -147,23 +147,28 @@ def viewer_scripts(cases: Sequence[EmbeddedCase], layers: Sequence[Layer]) -> st
     """Data and code of the viewer, nothing without cases. Raises OutputError if the bundle is not the known one."""
     if not cases:
         return ""
-    data: dict[str, Any] = {
-        "cases": [_entry(case) for case in cases],
-        "windows": windows(),
-        "layers": [{"key": layer.key, "letter": layer.letter.lower()} for layer in layers],
-    }
     volumes = "".join(
         f'<script type="text/plain" id="volume-{index}-{name}">{text}</script>'
         for index, case in enumerate(cases)
         for name, text in case.layers.items()
     )
     return (
-        data_script("viewer-data", data)
+        viewer_data(cases, layers)
         + volumes
         + f"<!-- NiiVue {NIIVUE_VERSION}, BSD-2-Clause, Copyright (c) 2021, Niivue -->"
         + code_script(niivue_code(), NIIVUE.name)
         + code_script(asset("viewer.js"), "viewer.js")
     )
+
+
+def viewer_data(cases: Sequence[EmbeddedCase], layers: Sequence[Layer]) -> str:
+    """What the viewer's code knows of the cases. Raises ValueError for a number that is none."""
+    data: dict[str, Any] = {
+        "cases": [_entry(case) for case in cases],
+        "windows": windows(),
+        "layers": [{"key": layer.key, "letter": layer.letter.lower()} for layer in layers],
+    }
+    return data_script("viewer-data", data)
 
 
 def niivue_code() -> str:
@@ -187,7 +192,7 @@ def _entry(case: EmbeddedCase) -> dict[str, Any]:
     shown = product(f"{mm:.3g}" for mm in case.spacing_mm)
     whole = "full resolution" if max(case.factors) == 1 else f"shown at {shown} mm (blocks of {blocks} voxels)"
     return {
-        "name": case.name,
+        "name": visible(case.name),
         "layers": sorted(case.layers),
         "shape": list(case.shape),
         "region": case.region,

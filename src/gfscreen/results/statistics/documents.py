@@ -1,7 +1,8 @@
 """What is written about the lesions of a run: one JSON file and, beside it, one CSV file with the same numbers.
 
 JSON holds everything; the fields are those of `Case` and `lesions.Lesion`. CSV has one row per scan (`row` = `scan`,
-the totals) followed by one per lesion (`row` = `lesion`). An empty cell or null means: not measured.
+the totals) followed by one per lesion (`row` = `lesion`). An empty cell or null means: not measured. Bytes of a name
+that are no UTF-8 are escapes in both, as in `gfscreen.text`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from gfscreen.files import write_atomically
 from gfscreen.results.statistics.lesions import Lesion, axial_tilt_deg, measure_lesions
 from gfscreen.scan.volume import Volume
 from gfscreen.screening.network_outputs import NetworkOutputs
+from gfscreen.text import encodable
 from gfscreen.version import __version__
 
 SCHEMA = "gfscreen-statistics"
@@ -89,9 +91,14 @@ class Case:
 def measure_case(
     name: str, status: str, volume: Volume, mask: NDArray[np.generic], outputs: NetworkOutputs | None = None
 ) -> Case:
-    """Measure all lesions of a mask (i, j, k) on the scan's grid."""
+    """Measure all lesions of a mask (i, j, k) on the scan's grid.
+
+    Raises ValueError for what no document could hold, a number that is none: here it concerns this case alone.
+    """
     case = Case(name, status)
     case.fill(volume, measure_lesions(volume, mask, outputs))
+    to_json([case])
+    to_csv([case])
     return case
 
 
@@ -140,12 +147,16 @@ def csv_path(json_path: Path) -> Path:
 
 
 def write_statistics(json_path: Path, cases: Sequence[Case]) -> None:
-    """Write both files, each whole or not at all. Raises OutputError, and UsageError for a wrong name."""
+    """Write both files, each whole or not at all, the second also where the first cannot be written.
+
+    Raises OutputError, and UsageError for a wrong name.
+    """
+    problems = []
     for path, text in ((json_path, to_json(cases)), (csv_path(json_path), to_csv(cases))):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, text.encode("utf-8"))
+            write_atomically(path, encodable(text).encode("utf-8"))
         except OSError as error:
-            raise OutputError(
-                f"{path}: cannot be written ({error.strerror or error}); check the folder and the disk"
-            ) from error
+            problems.append(f"{path}: cannot be written ({error.strerror or error})")
+    if problems:
+        raise OutputError(f"{'; '.join(problems)}; check the folder and the disk")

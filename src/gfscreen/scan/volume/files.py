@@ -13,6 +13,7 @@ from gfscreen.scan.volume.dicom.source import ZIP_SUFFIX
 from gfscreen.scan.volume.geometry import Geometry, Volume
 from gfscreen.scan.volume.inputs import volume_suffix
 from gfscreen.scan.volume.nifti import encode_mask, mask_voxels, read_geometry, read_nifti
+from gfscreen.scan.volume.provenance import note_of
 
 LAST_RESORT_NOTE = b"gfscreen: not screened, empty mask as a last resort"
 
@@ -53,9 +54,12 @@ def _is_dicom(path: Path) -> bool:
     return path.is_dir() or (path.is_file() and path.suffix.lower() == ZIP_SUFFIX)
 
 
-def write_mask(path: Path, mask: NDArray[np.uint8], geometry: Geometry) -> None:
-    """Write a uint8 {0, 1} mask (i, j, k) as .nii.gz with the scan's geometry. Raises OutputError."""
-    _write(path, encode_mask(mask, geometry))
+def write_mask(path: Path, mask: NDArray[np.uint8], geometry: Geometry, scan: str | None = None) -> None:
+    """Write a uint8 {0, 1} mask (i, j, k) as .nii.gz with the scan's geometry. Raises OutputError.
+
+    scan: fingerprint of the scan, kept in the gzip header.
+    """
+    _write(path, encode_mask(mask, geometry, note_of(scan) if scan else b""))
 
 
 def write_empty_mask(path: Path, geometry: Geometry) -> None:

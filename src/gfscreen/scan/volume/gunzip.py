@@ -126,12 +126,26 @@ def open_unpacked(path: Path) -> io.BufferedIOBase | io.RawIOBase:
     return Gunzip(path) if gzipped else path.open("rb")
 
 
-def fill(stream: Any, buffer: Any) -> None:
-    """Read exactly as many bytes as `buffer` has. Raises EOFError, and one of READ_ERRORS."""
+def read_up_to(stream: Any, buffer: Any) -> int:
+    """Fill `buffer` as far as the stream reaches; how many bytes that is. Raises one of READ_ERRORS."""
     view = memoryview(buffer).cast("B")
     done = 0
-    while done < len(view):
-        count = stream.readinto(view[done : done + (1 << 24)])
-        if not count:
-            raise EOFError(f"ends after {done} of {len(view)} bytes")
+    while done < len(view) and (count := stream.readinto(view[done : done + (1 << 24)])):
         done += count
+    return done
+
+
+def fill(stream: Any, buffer: Any) -> None:
+    """Read exactly as many bytes as `buffer` has. Raises EOFError, and one of READ_ERRORS."""
+    size = memoryview(buffer).nbytes
+    done = read_up_to(stream, buffer)
+    if done < size:
+        raise EOFError(f"ends after {done} of {size} bytes")
+
+
+def skip(stream: Any, size: int) -> None:
+    """Read `size` bytes and forget them. Raises EOFError, and one of READ_ERRORS."""
+    while size > 0:
+        piece = bytearray(min(size, _UNPACK_BYTES))
+        fill(stream, piece)
+        size -= len(piece)

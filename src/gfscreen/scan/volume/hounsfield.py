@@ -16,6 +16,12 @@ MIN_RANGE_HU = 100
 BELOW_AIR_HU = -1200
 # Stored 0..4095 values of soft tissue lie above this, HU of soft tissue far below.
 STORED_TISSUE = 700
+# Stored without sign, HU below 0 come to lie this far below 2**16, 2**32 or 2**64, and nothing of a CT just above this.
+WRAPPED_HU = 4096
+STORED_CT = 5000
+# Below this share it may be noise or an implant, which is clipped and told; and what is no CT has more in between.
+WRAPPED_SHARE = 0.01
+BETWEEN_PER_WRAPPED = 0.05
 _INT16 = np.iinfo(np.int16)
 
 
@@ -25,14 +31,14 @@ def to_hounsfield(
     """`stored` (i, j, k) of any real type -> int16 HU of the same shape and memory order, and warnings.
 
     slope 0 or not finite means 1 and 0, as NIfTI rules. NaN becomes air, values beyond int16 are clipped.
-    Raises InputError when no voxel is finite.
+    Raises InputError when no voxel is finite, and where negative HU have wrapped around in a type without sign.
     """
     if not np.isfinite(slope) or slope == 0.0:
         slope, intercept = 1.0, 0.0
     if not np.isfinite(intercept):
         intercept = 0.0
     plain = slope == 1.0 and intercept == 0.0
-    if plain and stored.dtype.kind in "iu" and stored.dtype.itemsize <= 2 and stored.dtype != np.dtype(np.uint16):
+    if plain and stored.dtype.kind in "iu" and np.can_cast(stored.dtype, np.int16):
         native = stored if stored.dtype.isnative else stored.astype(stored.dtype.newbyteorder("="))
         return native.astype(np.int16, copy=False), value_warnings(native)
     hu = np.empty(stored.shape, np.int16, order="F" if stored.flags.f_contiguous else "C")
@@ -51,6 +57,8 @@ def to_hounsfield(
         hu[:, :, k] = np.rint(np.clip(values, _INT16.min, _INT16.max))
     if not_finite == stored.size:
         raise InputError(f"{name}: expected CT values, every voxel is NaN or infinite; export the scan again")
+    if clipped >= WRAPPED_SHARE * stored.size:
+        _refuse_wrapped(stored, name)
     warnings = []
     if not_finite:
         warnings.append(f"{not_finite} voxels are NaN or infinite: NaN taken as air ({AIR_HU} HU)")
@@ -62,6 +70,33 @@ def to_hounsfield(
             "values lie in 0..1, which is not HU: expected air near -1000; the mask is not to be trusted",
         ]
     return hu, [*warnings, *value_warnings(hu)]
+
+
+def _refuse_wrapped(stored: NDArray[Any], name: str) -> None:
+    """Raise InputError if negative values have become large ones, as -1000 becomes 64536 in uint16.
+
+    Also in a wider type, to which such values were converted. A single value at the very top is padding, and what the
+    first voxel holds may be.
+    """
+    widest = float(np.finfo(stored.dtype).max if stored.dtype.kind == "f" else np.iinfo(stored.dtype).max)
+    for bits in (16, 32, 64):
+        top = 2**bits - 1
+        if widest < float(top):
+            continue
+        padding, at_top, wrapped, between = stored[0, 0, 0], 0, 0, 0
+        for k in range(stored.shape[2]):
+            plane = stored[:, :, k]
+            high = plane > top - WRAPPED_HU
+            at_top += int(np.count_nonzero(plane == top))
+            wrapped += int(np.count_nonzero(high & (plane < top)))
+            between += int(np.count_nonzero((plane > STORED_CT) & ~high & (plane != padding)))
+        if wrapped >= WRAPPED_SHARE * stored.size and between <= BETWEEN_PER_WRAPPED * wrapped:
+            share = (wrapped + at_top) / stored.size
+            raise InputError(
+                f"{name}: expected HU, negative HU have wrapped around in uint{bits}: {share:.1%} of the voxels lie in "
+                f"{top + 1 - WRAPPED_HU}..{top}, hardly any between {STORED_CT} and there; store as int16 and subtract "
+                f"{top + 1} from values above {top // 2}"
+            )
 
 
 def _is_unit_range(stored: NDArray[Any]) -> bool:

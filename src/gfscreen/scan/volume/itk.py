@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,10 @@ _GEOMETRY_LINE = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _DIMENSIONS_LINE = re.compile(rb"^ *(ndims|dimension) *[:=](.*)$", re.IGNORECASE | re.MULTILINE)
+# Stored values to HU. These two names are all that MetaIO has ever had for it; NRRD has none.
+_INTENSITY_LINE = re.compile(
+    rb"^[ \t]*(ElementToIntensityFunction(?:Slope|Offset))[ \t]*[:=](.*)$", re.IGNORECASE | re.MULTILINE
+)
 _NUMBER = re.compile(rb"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|[-+]?(?:nan|inf)", re.IGNORECASE)
 # Voxels or mm: far beyond any scan, far below what keeps ITK's decomposition of a matrix busy for ever.
 _LARGEST_NUMBER = 1e6
@@ -70,11 +75,16 @@ def _refuse_detached_data(path: Path, head: bytes) -> None:
         )
 
 
-def _refuse_wild_numbers(path: Path, head: bytes) -> None:
-    """Numbers beyond any scan: ITK 5.4 never returns from a direction of 1e308, nor from -1 dimensions."""
+def _header(path: Path, head: bytes) -> bytes:
+    """The lines of the header, without what ends it."""
     head = head.replace(b"\r", b"")
     end = _LOCAL_DATA.search(head) if path.suffix.lower() == ".mha" else re.search(rb"\n\n", head)
-    header = head[: end.start()] if end else head
+    return head[: end.start()] if end else head
+
+
+def _refuse_wild_numbers(path: Path, head: bytes) -> None:
+    """Numbers beyond any scan: ITK 5.4 never returns from a direction of 1e308, nor from -1 dimensions."""
+    header = _header(path, head)
     for key, value in _DIMENSIONS_LINE.findall(header):
         if value.strip() not in (b"2", b"3", b"4"):
             text = value.strip().decode("latin-1")
@@ -88,7 +98,26 @@ def _refuse_wild_numbers(path: Path, head: bytes) -> None:
                 )
 
 
-def _to_volume(image: Any, source: Path, warnings: list[str]) -> Volume:
+def _intensity_function(path: Path, head: bytes) -> tuple[float, float]:
+    """Slope and offset of a MetaImage, HU = stored * slope + offset, which ITK leaves alone; 1 and 0 if it has none.
+
+    Raises InputError for a slope of 0, which NIfTI takes for none and MetaImage does not, and for what is no number.
+    """
+    found = {b"slope": 1.0, b"offset": 0.0}
+    if path.suffix.lower() != ".mha":
+        return found[b"slope"], found[b"offset"]
+    for key, value in _INTENSITY_LINE.findall(_header(path, head)):
+        name = b"slope" if key.lower().endswith(b"slope") else b"offset"
+        number = float(value) if _NUMBER.fullmatch(value.strip()) else math.nan
+        if not math.isfinite(number) or (name == b"slope" and number == 0.0):
+            rule = "a number other than 0" if name == b"slope" else "a number"
+            text = value.strip().decode("latin-1")
+            raise InputError(f"{path.name}: {key.decode()} must be {rule}, got {text!r}; repair it or export again")
+        found[name] = number
+    return found[b"slope"], found[b"offset"]
+
+
+def _to_volume(image: Any, source: Path, slope: float, offset: float) -> Volume:
     import SimpleITK as sitk  # noqa: N813
 
     size = image.GetSize()
@@ -96,10 +125,10 @@ def _to_volume(image: Any, source: Path, warnings: list[str]) -> Volume:
     affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * np.asarray(image.GetSpacing())
     affine[:3, 3] = image.GetOrigin()
     affine = _LPS_TO_RAS @ affine
-    warnings = warnings + check_affine(affine, source)
+    warnings = check_affine(affine, source)
     # SimpleITK's arrays are (k, j, i) in C order: transposed, they are (i, j, k) in Fortran order without a copy.
     stored = sitk.GetArrayViewFromImage(image).transpose(2, 1, 0)
-    hu, value_notes = to_hounsfield(stored, 1.0, 0.0, source.name)
+    hu, value_notes = to_hounsfield(stored, slope, offset, source.name)
     hu = np.asfortranarray(hu) if hu.base is None else hu.copy(order="F")
     return Volume(hu, Geometry((size[0], size[1], size[2]), affine), source, tuple(warnings + value_notes))
 
@@ -131,6 +160,7 @@ def read_itk(path: Path, memory_bytes: int) -> Volume:
     head = _head(path)
     _refuse_detached_data(path, head)
     _refuse_wild_numbers(path, head)
+    slope, offset = _intensity_function(path, head)
     reader = _reader(path)
     try:
         reader.ReadImageInformation()
@@ -138,4 +168,4 @@ def read_itk(path: Path, memory_bytes: int) -> Volume:
         image = reader.Execute()
     except RuntimeError as error:
         raise InputError(f"{path.name}: truncated or damaged ({_reason(error)}); copy the file again") from error
-    return _to_volume(image, path, [])
+    return _to_volume(image, path, slope, offset)

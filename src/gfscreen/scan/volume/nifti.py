@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 
 from gfscreen.errors import InputError, OutputError
 from gfscreen.scan.volume.geometry import Geometry, Volume
-from gfscreen.scan.volume.gunzip import READ_ERRORS, Gunzip, fill, open_unpacked
+from gfscreen.scan.volume.gunzip import READ_ERRORS, Gunzip, fill, open_unpacked, skip
 from gfscreen.scan.volume.hounsfield import to_hounsfield
 from gfscreen.scan.volume.memory import check_memory
 from gfscreen.scan.volume.nifti_header import affine_of, parse_header, shape_of, voxel_offset
+from gfscreen.scan.volume.provenance import made_of, note_of
 
 # Deflate cannot expand by more than this; a header that promises more than the file can hold is refused unread.
 _MAX_DEFLATE_RATIO = 1032
@@ -56,7 +57,7 @@ def read_nifti(path: Path) -> Volume:
             _check_size(path, isinstance(stream, Gunzip), offset, data_bytes, shape)
             spacing = np.linalg.norm(affine[:3, :3], axis=0)
             check_memory(path.name, shape, (spacing[0], spacing[1], spacing[2]), int(dtype.itemsize))
-            _skip(stream, offset - int(header["sizeof_hdr"]))
+            skip(stream, offset - int(header["sizeof_hdr"]))
             stored = _read_array(stream, shape, dtype)
             ignored = stream.finish(_MOST_EXTRA_BYTES) if isinstance(stream, Gunzip) else 0
     except READ_ERRORS as error:
@@ -77,13 +78,6 @@ def _check_size(path: Path, gzipped: bool, offset: int, data_bytes: int, shape: 
             f"{path.name}: truncated, the header says {shape} = {data_bytes} bytes at {offset}, "
             f"the file of {file_bytes} bytes cannot hold them; copy the file again"
         )
-
-
-def _skip(stream: Any, size: int) -> None:
-    while size > 0:
-        piece = bytearray(min(size, 1 << 20))
-        fill(stream, piece)
-        size -= len(piece)
 
 
 def _read_array(stream: Any, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -137,10 +131,12 @@ def _gzip_header(note: bytes) -> bytes:
 
 
 def mask_voxels(path: Path, geometry: Geometry) -> int | None:
-    """Number of lesion voxels of a mask file; None unless it is whole, binary, of this geometry, and without a note."""
+    """Number of lesion voxels of a mask file; None unless it is ours of a screened scan, whole, binary, on this grid."""
     try:
+        scan = made_of(path)
+        header = _gzip_header(note_of(scan) if scan else b"")
         with path.open("rb") as packed:
-            if packed.read(10) != _gzip_header(b""):
+            if packed.read(len(header)) != header:
                 return None
         expected = bytes(mask_header(geometry).binaryblock) + bytes(4)
         left = math.prod(geometry.shape)

@@ -125,9 +125,7 @@ def _qform(header: Any, spacing_mm: NDArray[np.float64] | None = None) -> tuple[
     return np.asarray(header.get_qform(), np.float64), notes
 
 
-def _contradictions(
-    header: Any, sform: NDArray[np.float64], shape: tuple[int, int, int], has_qform: bool
-) -> list[str]:
+def _contradictions(header: Any, sform: NDArray[np.float64], shape: tuple[int, int, int], has_qform: bool) -> list[str]:
     """One warning if pixdim or the qform says otherwise than the sform, which is used; and that of the qfac.
 
     The spacing of the qform is pixdim's: where that is told, the qform is compared by its axes and its origin alone.
@@ -145,4 +143,6 @@ def _contradictions(
                 found.append(f"sform and qform place the scan up to {apart:.4g} mm apart")
         except _FORM_ERRORS as error:
             found.append(f"the qform cannot be read ({error})")
-    return [*notes, f"{'; '.join(found)}: the sform is used, the mask keeps the header"] if found else notes
+    if not found:
+        return notes
+    return [*notes, f"{'; '.join(found)}: the sform is used, {'both' if len(found) == 1 else 'all'} are kept"]

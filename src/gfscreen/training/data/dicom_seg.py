@@ -1,8 +1,7 @@
 """CT series and DICOM segmentation objects, as The Cancer Imaging Archive gives them, to arrays on the CT's grid.
 
 The folder is that of the NBIA Data Retriever: one folder per series, whatever lies above. A segmentation object names
-the series that it was drawn on; several objects on one series (LIDC's readers) are joined. Needs pydicom
-(`pip install gfscreen[data]`).
+the series that it was drawn on; several objects on one series (LIDC's readers) are joined.
 """
 
 from __future__ import annotations
@@ -13,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 from numpy.typing import NDArray
 
-from gfscreen.errors import InputError, UsageError
+from gfscreen.errors import InputError
 from gfscreen.scan.volume import read_volume
 from gfscreen.scan.volume.geometry import Geometry, Volume
 
@@ -26,16 +26,7 @@ OFF_GRID = 0.25  # of a voxel: pixels farther from any voxel's centre belong to 
 LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
 
 
-def _pydicom() -> Any:
-    try:
-        import pydicom
-    except ImportError as error:
-        raise UsageError("reading DICOM segmentations needs pydicom; pip install 'gfscreen[data]'") from error
-    return pydicom
-
-
 def _header(path: Path) -> Any:
-    pydicom = _pydicom()
     try:
         return pydicom.dcmread(path, stop_before_pixels=True)
     except (OSError, pydicom.errors.InvalidDicomError) as error:
@@ -109,7 +100,7 @@ def read_label(
     label = np.zeros(geometry.shape, dtype=np.uint8)
     to_voxel: NDArray[np.float64] = np.linalg.inv(geometry.affine_ras_mm).astype(np.float64)
     for path in paths:
-        data = _pydicom().dcmread(path)
+        data = pydicom.dcmread(path)
         chosen = _chosen(path, data, lesion, other)
         pixels = data.pixel_array
         if data.get("SegmentationType") == "FRACTIONAL":

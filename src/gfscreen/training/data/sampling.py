@@ -227,10 +227,16 @@ def _points(mask: NDArray[np.bool_], at_least: float = 1.0) -> NDArray[np.int16]
 
 
 def _deep_lung_points(scan: Scan, spacing_mm: tuple[float, ...]) -> NDArray[np.int16]:
-    """Lung voxels (n, 3) at least DEEP_MM below the skin, every fourth in plane: towards mediastinum and hilum."""
+    """Lung voxels (n, 3) at least DEEP_MM below the skin, every fourth in plane: towards mediastinum and hilum.
+
+    What lies beyond the sides of the scan counts as skin. A crop that the body fills, or a patient wider than the field
+    of view, does not show it: it may begin right there, and deep is only what is deep even then. A whole scan has air
+    at its sides, which is nearer. Beyond the first and the last slice the body goes on, in crops as in whole scans.
+    """
     step = (4, 4, 1)
     body, lung = scan.body[::4, ::4], scan.tissue[::4, ::4] == LUNG
-    depth_mm = ndimage.distance_transform_edt(body, sampling=np.multiply(spacing_mm, step))
+    closed = np.pad(body, ((1, 1), (1, 1), (0, 0)))
+    depth_mm = ndimage.distance_transform_edt(closed, sampling=np.multiply(spacing_mm, step))[1:-1, 1:-1]
     return np.asarray(np.argwhere(lung & (depth_mm > DEEP_MM)) * step, dtype=np.int16)
 
 

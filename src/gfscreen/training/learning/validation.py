@@ -60,10 +60,16 @@ def background_samples(sampler: Sampler, count: int, size: tuple[int, ...], seed
 
 
 def score_crop(predicted: NDArray[np.bool_], sample: Sample, spacing_mm: tuple[float, ...]) -> CropScore:
-    """Score of a predicted mask (x, y, z) against the sample's label."""
+    """Score of a predicted mask (x, y, z) against the sample's label.
+
+    Without a lesion no voxel is near one: whatever is predicted is a false positive.
+    """
     lesion, known = sample.label == LESION_CLASS, sample.label != IGNORE
     predicted = predicted & known
-    near = ndimage.distance_transform_edt(~lesion, sampling=spacing_mm) <= NEAR_MM
+    near = lesion
+    # Of an array without background, scipy gives the distance to one of its corners.
+    if lesion.any():
+        near = ndimage.distance_transform_edt(~lesion, sampling=spacing_mm) <= NEAR_MM
     voxel_ml = float(np.prod(spacing_mm)) / 1000.0
     shared = int((predicted & lesion).sum())
     total, total_near = int(predicted.sum() + lesion.sum()), int((predicted & near).sum() + lesion.sum())

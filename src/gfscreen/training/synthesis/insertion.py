@@ -60,8 +60,14 @@ def _overlap(crop_shape: tuple[int, ...], patch_shape: tuple[int, ...], centre: 
 
 def _signed_distance_mm(mask: BoolArray, grid_mm: tuple[float, ...]) -> FloatArray:
     """Distance to the mask's border in mm, negative inside; infinite where there is no mask."""
+    if not mask.any():
+        return np.full(mask.shape, np.inf, dtype=np.float32)
     outside = ndimage.distance_transform_edt(~mask, sampling=grid_mm)
-    inside = ndimage.distance_transform_edt(mask, sampling=grid_mm)
+    # A lesion goes on beyond a crop that cuts it; one that fills the array ends with it, or scipy measures to a corner.
+    border = int(mask.all())
+    inside = ndimage.distance_transform_edt(np.pad(mask, border), sampling=grid_mm)
+    if border:
+        inside = inside[1:-1, 1:-1, 1:-1]
     return np.asarray(outside - inside, dtype=np.float32)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import os
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from eval.__main__ import main
 from eval.accuracy import parallel_scoring as scoring
 from eval.accuracy.parallel_scoring import CaseScore, Job, default_jobs, score_all, score_case
+from gfscreen.scan.volume import Geometry
 
 SHAPE = (16, 14, 12)
 
@@ -244,3 +246,148 @@ def test_an_unforeseen_error_is_a_failed_case(monkeypatch, tmp_path):
 
 def test_at_least_one_worker():
     assert default_jobs() >= 1
+
+
+SFORM = np.diag([0.9765625, 0.9765625, 3.0, 1.0])
+
+
+def with_header(path: Path, **fields):
+    """Change fields of a written mask's header: name -> (offset, type, values)."""
+    places = {"pixdim": (80, "<f4"), "scl_slope": (112, "<f4"), "sform_code": (254, "<i2")}
+    raw = bytearray(gzip.decompress(path.read_bytes()))
+    for name, values in fields.items():
+        start, kind = places[name]
+        data = np.array(values, kind).tobytes()
+        raw[start : start + len(data)] = data
+    path.write_bytes(gzip.compress(bytes(raw)))
+
+
+def scored_pair(tmp_path, capsys, truth=None, prediction=None, *, affine=None, change=None):
+    """Score one case `a`; what was said on stderr, its row, the summary."""
+    save(tmp_path / "gt", "a.nii.gz", box((2, 2, 2)) if truth is None else truth, affine)
+    save(tmp_path / "pred", "a.nii.gz", box((2, 2, 2)) if prediction is None else prediction, affine)
+    if change is not None:
+        change(tmp_path / "gt" / "a.nii.gz", tmp_path / "pred" / "a.nii.gz")
+    assert run(tmp_path / "gt", tmp_path / "pred", tmp_path / "out") == 0
+    rows, summary = read(tmp_path / "out")
+    return capsys.readouterr().err.splitlines(), rows["a"], summary
+
+
+class TestSpacingSaidTwice:
+    def test_nsd_goes_by_pixdim_volumes_by_the_affine_and_it_is_said_once(self, tmp_path, capsys):
+        def change(truth, prediction):
+            for path in (truth, prediction):
+                with_header(path, pixdim=(1, 1, 1))
+
+        shifted = box((2, 2, 3))
+        said, row, summary = scored_pair(tmp_path, capsys, prediction=shifted, affine=SFORM, change=change)
+        (line,) = said
+        assert line.startswith("note: ground truth a.nii.gz: pixdim says a spacing of 1 x 1 x 1 mm")
+        assert "the affine 0.976562 x 0.976562 x 3 mm" in line
+        assert summary["notes"] == [line.removeprefix("note: ")]
+        # A slice apart: 1 mm by pixdim, within the 2 mm; by the affine 3 mm, and NSD would be less than 1.
+        assert row["Lesion_NSD"] == "1.0"
+        # 64 voxels of 0.9765625 x 0.9765625 x 3 mm = 2.861 mm3: 0.1831 ml, as the product's statistics say.
+        assert (row["lesion_volume_ml"], row["predicted_volume_ml"]) == ("0.1831", "0.1831")
+        assert Geometry(SHAPE, SFORM).volume_ml(64) == 0.1831
+
+    def test_a_sheared_grid_has_the_volume_of_the_product(self, tmp_path, capsys):
+        sheared = np.diag([1.0, 1.0, 4.0, 1.0])
+        sheared[1, 2] = 3.0  # the determinant stays 4, the column becomes 5 mm long
+        said, row, _ = scored_pair(tmp_path, capsys, affine=sheared)
+        assert row["lesion_volume_ml"] == str(Geometry(SHAPE, sheared).volume_ml(64)) == "0.256"
+        assert said == []
+
+    def test_pixdim_of_a_prediction_is_used_by_nobody(self, tmp_path, capsys):
+        for number, pixdim in enumerate([(1, 1, 1), (0, 0, 0), (np.nan, 1, 1)]):
+            said, row, summary = scored_pair(
+                tmp_path / str(number), capsys, affine=SFORM, change=lambda _, p, to=pixdim: with_header(p, pixdim=to)
+            )
+            assert (row["status"], row["Lesion_DSC"], row["Lesion_NSD"]) == ("ok", "1.0", "1.0")
+            assert summary["notes"] == []
+            assert not any("note" in line for line in said)
+
+    @pytest.mark.parametrize("pixdim", [(0.9765625, 0.9765625, 3), (0.977, 0.977, 3)])
+    def test_rounding_is_no_news(self, tmp_path, capsys, pixdim):
+        said, _, summary = scored_pair(
+            tmp_path, capsys, affine=SFORM, change=lambda t, _: with_header(t, pixdim=pixdim)
+        )
+        assert (said, summary["notes"]) == ([], [])
+
+    def test_a_grid_elsewhere_is_judged_by_the_affine(self, tmp_path):
+        """With pixdim 100 a shift of 5 mm was less than a tenth of a voxel."""
+        moved = SFORM.copy()
+        moved[0, 3] = 5.0
+        save(tmp_path / "gt", "a.nii.gz", box((2, 2, 2)), SFORM)
+        with_header(tmp_path / "gt" / "a.nii.gz", pixdim=(100, 100, 100))
+        save(tmp_path / "pred", "a.nii.gz", box((2, 2, 2)), moved)
+        assert run(tmp_path / "gt", tmp_path / "pred", tmp_path / "out") == 1
+        assert read(tmp_path / "out")[0]["a"]["status"] == "mismatch"
+
+
+class TestTheCastIsSaid:
+    """np.uint8(get_fdata()) cuts: what is not quite 1 becomes 0. The score stays, but not the silence."""
+
+    def test_a_float_mask_saved_as_int16_with_a_slope_is_emptied(self, tmp_path, capsys):
+        def change(_, prediction):
+            # 32767 x 0.0000305 = 0.9994, as a writer leaves that fits the range of a float mask into int16.
+            save(prediction.parent, prediction.name, (box((2, 2, 2)) * np.int16(32767)).astype(np.int16))
+            with_header(prediction, scl_slope=[3.05e-5])
+
+        said, row, summary = scored_pair(tmp_path, capsys, change=change)
+        assert (row["status"], row["Lesion_DSC"]) == ("ok", "0.0")
+        (line,) = said
+        assert line.startswith(
+            "note: prediction a.nii.gz: the organisers' cast np.uint8(get_fdata()) changes 64 voxels"
+        )
+        assert "becomes 0), none is left" in line
+        assert summary["notes"] == [line.removeprefix("note: ")]
+
+    def test_also_of_a_ground_truth(self, tmp_path, capsys):
+        said, row, summary = scored_pair(tmp_path, capsys, truth=box((2, 2, 2)) * np.float32(0.99999))
+        assert "ground truth a.nii.gz: the organisers' cast" in summary["notes"][0]
+        assert row["lesions"] == "0"
+        assert len(said) == 1
+
+    def test_both_files_have_a_line_each(self, tmp_path, capsys):
+        almost = box((2, 2, 2)) * np.float64(1 - 1e-12)
+        said, _, _ = scored_pair(tmp_path, capsys, truth=almost, prediction=almost)
+        assert [line.split(":")[1] for line in said] == [" ground truth a.nii.gz", " prediction a.nii.gz"]
+        assert all("(0.999999999999 becomes 0)" in line for line in said)
+
+    def test_some_voxels_of_many(self, tmp_path, capsys):
+        prediction = box((2, 2, 2)).astype(np.float32)
+        prediction[2, 2, 2:4] = 0.75
+        (line,), row, _ = scored_pair(tmp_path, capsys, prediction=prediction)
+        assert "changes 2 voxels (0.75 becomes 0): scored" in line
+        assert float(row["Lesion_DSC"]) == round(2 * 62 / 126, 4)
+
+    @pytest.mark.parametrize(("value", "kind", "became"), [(256, "int16", 0), (257, "int32", 1)])
+    def test_what_wraps_around(self, tmp_path, capsys, value, kind, became):
+        said, _, _ = scored_pair(tmp_path, capsys, prediction=box((2, 2, 2)).astype(kind) * np.dtype(kind).type(value))
+        assert f"changes 64 voxels ({value} becomes {became})" in said[0]
+
+    @pytest.mark.parametrize("kind", ["uint8", "int16", "uint16", "float32", "float64"])
+    def test_whole_numbers_are_no_news(self, tmp_path, capsys, kind):
+        said, row, summary = scored_pair(tmp_path, capsys, prediction=box((2, 2, 2)).astype(kind))
+        assert (said, summary["notes"], row["Lesion_DSC"]) == ([], [], "1.0")
+
+    def test_neither_is_what_is_cut_to_the_nearest(self, tmp_path, capsys):
+        prediction = box((2, 2, 2)).astype(np.float32) * np.float32(1.0001)
+        prediction[0, 0, 0], prediction[0, 0, 1] = 0.3, np.nan
+        said, row, _ = scored_pair(tmp_path, capsys, prediction=prediction)
+        assert (said, row["Lesion_DSC"]) == ([], "1.0")
+
+
+@pytest.mark.parametrize("tail", [b"garbage!" * 64, bytes(512), gzip.compress(b"notes")])
+def test_bytes_behind_the_gzip_stream_cost_no_score_and_are_said(tmp_path, capsys, tail):
+    """The organisers' reader does not see them."""
+
+    def change(_, prediction):
+        prediction.write_bytes(prediction.read_bytes() + tail)
+
+    said, row, summary = scored_pair(tmp_path, capsys, change=change)
+    assert (row["status"], row["Lesion_DSC"]) == ("ok", "1.0")
+    assert said == [f"note: prediction a.nii.gz: {len(tail)} bytes behind the gzip stream were ignored"]
+    assert summary["notes"] == [said[0].removeprefix("note: ")]
+    np.testing.assert_array_equal(np.uint8(nib.load(tmp_path / "pred" / "a.nii.gz").get_fdata()), box((2, 2, 2)))

@@ -32,6 +32,12 @@ class TestConversion:
         _, warnings = to_hounsfield(filled(-1000, "int32", first=40000, last=-40000), 1.0, 0.0, "a")
         assert "2 voxels beyond [-32768, 32767] HU were clipped" in warnings
 
+    @pytest.mark.parametrize("dtype", ["<u2", ">u2"])
+    def test_the_upper_half_of_uint16_is_not_negative_in_either_byte_order(self, dtype):
+        hu, warnings = to_hounsfield(filled(0, dtype, first=40000, last=900), 1.0, 0.0, "a")
+        assert (hu[0, 0, 0], hu[-1, -1, -1]) == (32767, 900)
+        assert "1 voxels beyond [-32768, 32767] HU were clipped" in warnings
+
     @pytest.mark.parametrize("order", ["F", "C"])
     def test_memory_order_is_kept(self, order):
         stored = np.asarray(filled(-1000), order=order)
@@ -162,3 +168,92 @@ class TestWrongRescale:
         assert (int(hu.min()), int(hu.max())) == (0, 32767)
         assert "16 voxels are NaN or infinite" in warnings[0]
         assert not [w for w in recwarn.list if issubclass(w.category, RuntimeWarning)]
+
+
+class TestWrappedAround:
+    """HU below 0 that were stored in a type without sign: -1000 became 64536."""
+
+    @staticmethod
+    def ct() -> np.ndarray:
+        """A third air with noise, a third soft tissue with noise, some bone; 40 x 40 x 9 voxels."""
+        rng = np.random.default_rng(0)
+        hu = rng.normal(40, 12, (40, 40, 9))
+        hu[:, :13] = rng.normal(-960, 20, (40, 13, 9))
+        hu[30:34, 20:24] = 1200
+        return np.clip(np.rint(hu), -1024, None).astype(np.int16)
+
+    @pytest.mark.parametrize(("stored", "bits"), [("uint16", 16), (">u2", 16), ("uint32", 32), ("uint64", 64)])
+    def test_is_refused_in_one_line_with_share_and_remedy(self, stored, bits):
+        with pytest.raises(InputError) as caught:
+            to_hounsfield(self.ct().astype(stored), 1.0, 0.0, "a.nii")
+        message = str(caught.value)
+        share = (self.ct() < 0).mean()
+        assert message.startswith(f"a.nii: expected HU, negative HU have wrapped around in uint{bits}: {share:.1%} of")
+        assert f"{2**bits - 4096}..{2**bits - 1}" in message
+        assert f"store as int16 and subtract {2**bits} from values above {2 ** (bits - 1) - 1}" in message
+        assert "\n" not in message
+
+    @pytest.mark.parametrize("wider", ["int32", "int64", "uint32", "float32", "float64"])
+    def test_also_after_a_conversion_to_a_wider_type(self, wider):
+        with pytest.raises(InputError, match="wrapped around in uint16"):
+            to_hounsfield(self.ct().astype(np.uint16).astype(wider), 1.0, 0.0, "a")
+
+    @pytest.mark.parametrize("wider", ["float32", "float64", "int64"])
+    def test_also_32_bits_after_a_conversion(self, wider):
+        with pytest.raises(InputError, match="wrapped around in uint32"):
+            to_hounsfield(self.ct().astype(np.uint32).astype(wider), 1.0, 0.0, "a")
+
+    def test_a_phantom_without_noise(self):
+        stored = np.full((20, 20, 9), 40, np.uint16)
+        stored[:8] = 64536
+        with pytest.raises(InputError, match="wrapped around"):
+            to_hounsfield(stored, 1.0, 0.0, "a")
+
+    @pytest.mark.parametrize("padding", [-1024, -3024, -8192, -32768])
+    def test_with_padding_that_wrapped_as_well(self, padding):
+        hu = self.ct()
+        hu[:2] = hu[-2:] = padding
+        with pytest.raises(InputError, match="wrapped around"):
+            to_hounsfield(hu.astype(np.uint16), 1.0, 0.0, "a")
+
+    def test_with_metal(self):
+        hu = self.ct()
+        hu[20:22, 30:32, :4] = 20000
+        with pytest.raises(InputError, match="wrapped around"):
+            to_hounsfield(hu.astype(np.uint16), 1.0, 0.0, "a")
+
+    @pytest.mark.parametrize("dtype", ["uint16", "uint32", "int32", "float32"])
+    def test_stored_values_with_their_intercept_are_read(self, dtype):
+        stored = (self.ct() + 1024).astype(dtype)
+        hu, warnings = to_hounsfield(stored, 1.0, -1024.0, "a")
+        np.testing.assert_array_equal(hu, self.ct())
+        assert warnings == []
+
+    def test_padding_with_the_highest_value_is_read_as_before(self):
+        stored = (self.ct() + 1024).astype(np.uint16)
+        stored[:4] = 65535
+        hu, warnings = to_hounsfield(stored, 1.0, -1024.0, "a")
+        np.testing.assert_array_equal(hu[4:], self.ct()[4:])
+        assert (hu[:4] == 32767).all()
+        assert warnings == [f"{4 * 40 * 9} voxels beyond [-32768, 32767] HU were clipped"]
+
+    @pytest.mark.parametrize(("slope", "intercept"), [(0.0625, -1024.0), (-0.0625, 3071.0)])
+    def test_the_whole_range_with_a_slope_is_read(self, slope, intercept):
+        stored = np.rint((self.ct() - intercept) / slope).astype(np.uint16)
+        hu, warnings = to_hounsfield(stored, slope, intercept, "a")
+        np.testing.assert_array_equal(hu, self.ct())
+        assert warnings == []
+
+    def test_values_all_over_the_range_are_something_else(self):
+        stored = np.linspace(0, 65535, 40 * 40 * 9).astype(np.uint16).reshape(40, 40, 9)
+        _, warnings = to_hounsfield(stored, 1.0, 0.0, "a")
+        assert any("clipped" in warning for warning in warnings)
+
+    def test_a_few_voxels_are_noise(self):
+        stored = (self.ct() + 1024).astype(np.uint16)
+        stored[0, 0, :5] = 65530, 65531, 65532, 65520, 65500
+        assert "5 voxels beyond" in to_hounsfield(stored, 1.0, -1024.0, "a")[1][0]
+
+    @pytest.mark.parametrize("dtype", ["uint8", "int16"])
+    def test_eight_bits_and_signed_ones_are_nothing_new(self, dtype):
+        to_hounsfield(self.ct().astype(dtype), 1.0, 0.0, "a")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import re
 import time
 from pathlib import Path
@@ -108,7 +109,9 @@ class TestStoredValues:
         np.testing.assert_array_equal(read_volume(path).hu, ramp())
 
     def test_voxels_equal_nibabels(self, tmp_path):
-        path = write_nifti(tmp_path / "a.nii.gz", ramp("uint16"), slope=2.0, intercept=-1024.0, endian=">")
+        stored = (ramp() + 1000).astype("uint16")
+        stored[3, 2, 4] = 40000  # 78976 HU, clipped
+        path = write_nifti(tmp_path / "a.nii.gz", stored, slope=2.0, intercept=-1024.0, endian=">")
         expected = np.clip(np.asarray(nib.load(path).dataobj), -32768, 32767)
         np.testing.assert_array_equal(read_volume(path).hu, expected)
 
@@ -483,6 +486,166 @@ class TestOddHeaders:
     def test_metres_for_millimetres(self, tmp_path):
         with pytest.raises(InputError, match=r"at least 0.01 and at most 100 mm.*check the units"):
             self.read(tmp_path, forms={"qform": np.diag([0.001, 0.001, 0.005, 1.0])})
+
+
+class TestSpacingSaidTwice:
+    """pixdim against the sform: one warning with both values; the sform is used."""
+
+    SPACING = (0.9765625, 0.9765625, 3.0)
+    SFORM = affine_of(np.diag(SPACING))
+
+    @staticmethod
+    def read(tmp_path: Path, *, pixdim: tuple[float, ...] | None = None, **forms: Any) -> Any:
+        header = nifti_header(SHAPE, **forms)
+        if pixdim is not None:
+            header["pixdim"][1:4] = pixdim
+        path = tmp_path / "a.nii"
+        path.write_bytes(nifti_bytes(header, ramp()))
+        return read_volume(path)
+
+    def about(self, volume: Any) -> list[str]:
+        return [warning for warning in volume.warnings if "pixdim" in warning]
+
+    @pytest.mark.parametrize(
+        ("pixdim", "said"),
+        [
+            ((1, 1, 1), "1 x 1 x 1"),
+            ((0.98, 0.9765625, 3), "0.98 x 0.976562 x 3"),  # 0.35 %
+            ((0.9765625, 0.9765625, 3.006), "0.976562 x 0.976562 x 3.006"),  # 0.2 %
+            ((3, 0.9765625, 0.9765625), "3 x 0.976562 x 0.976562"),  # by another order of axes
+            ((0, 0, 0), "0 x 0 x 0"),
+            ((-0.9765625, 0.9765625, 3), "-0.976562 x 0.976562 x 3"),
+            ((np.nan, 0.9765625, 3), "nan x 0.976562 x 3"),
+            ((np.inf, 1e38, 3), "inf x 1e+38 x 3"),
+            ((976.5625, 976.5625, 3000), "976.562 x 976.562 x 3000"),  # micrometres
+            ((0.0009765625, 0.0009765625, 0.003), "0.000976562 x 0.000976562 x 0.003"),  # metres
+        ],
+    )
+    @pytest.mark.parametrize("qform", [False, True])
+    def test_is_told_once_with_both_values(self, tmp_path, pixdim, said, qform):
+        forms = {"sform": self.SFORM, "qform": self.SFORM} if qform else {"sform": self.SFORM}
+        volume = self.read(tmp_path, pixdim=pixdim, **forms)
+        (warning,) = volume.warnings
+        assert f"pixdim says a spacing of {said} mm, the sform 0.976562 x 0.976562 x 3 mm" in warning
+        assert "the sform is used" in warning
+        assert volume.geometry.spacing_mm == self.SPACING
+
+    @pytest.mark.parametrize(
+        "pixdim",
+        [(0.9765625, 0.9765625, 3), (0.977, 0.977, 3.0), (0.9766, 0.9766, 3), (0.9765624, 0.97656256, 3.0000002)],
+    )
+    def test_rounding_is_no_contradiction(self, tmp_path, pixdim):
+        # 0.977 for 0.9765625 is 0.045 %, within the 0.1 % that are allowed.
+        assert self.read(tmp_path, pixdim=pixdim, sform=self.SFORM).warnings == ()
+
+    @pytest.mark.parametrize(
+        "columns", [np.eye(3)[[2, 0, 1]], rotation(2, 20) @ rotation(0, 35), np.diag([-1.0, 1, -1])]
+    )
+    def test_is_compared_along_the_axes_of_the_file(self, tmp_path, columns):
+        frame = affine_of(columns @ np.diag([0.7, 0.8, 5.0]))
+        assert self.read(tmp_path, pixdim=(0.7, 0.8, 5.0), sform=frame).warnings == ()
+        assert self.read(tmp_path, pixdim=(0.7, 0.8, 5.0), sform=frame, qform=frame).warnings == ()
+        assert len(self.about(self.read(tmp_path, pixdim=(0.8, 0.7, 5.0), sform=frame))) == 1
+
+    def test_the_qform_alone_has_no_other_spacing_than_pixdim(self, tmp_path):
+        volume = self.read(tmp_path, pixdim=(1, 1, 1), qform=self.SFORM)
+        assert volume.warnings == ()
+        assert volume.geometry.spacing_mm == (1, 1, 1)
+
+    def test_without_forms_pixdim_is_used(self, tmp_path):
+        volume = self.read(tmp_path, pixdim=(0.8, 0.8, 2.5))
+        assert self.about(volume) == []
+        np.testing.assert_allclose(volume.geometry.spacing_mm, (0.8, 0.8, 2.5), rtol=1e-6)
+
+    def test_a_qform_elsewhere_as_well_is_in_the_same_warning(self, tmp_path):
+        moved = self.SFORM.copy()
+        moved[:3, 3] += (30.0, 0.0, -40.0)
+        volume = self.read(tmp_path, pixdim=(1, 1, 1), sform=self.SFORM, qform=moved)
+        (warning,) = volume.warnings
+        # By its axes and origin alone: 50 mm, whatever the spacing.
+        assert "pixdim says" in warning
+        assert "50 mm apart" in warning
+
+    @pytest.mark.parametrize(("unit", "factor"), [(1, 0.001), (3, 1000.0)])
+    def test_metres_and_micrometres_are_refused_alike(self, tmp_path, unit, factor):
+        header = nifti_header(SHAPE, sform=affine_of(np.diag(np.multiply(self.SPACING, factor))))
+        header["xyzt_units"] = unit
+        path = tmp_path / "a.nii"
+        path.write_bytes(nifti_bytes(header, ramp()))
+        assert re.search(r"at least 0.01 and at most 100 mm, got .* check the units", error_of(path))
+
+
+class TestBehindTheGzipStream:
+    """What a copy, a tape or a second member left there is counted and not read."""
+
+    CONTENT = nifti_bytes(nifti_header(SHAPE, sform=AFFINE), ramp())
+
+    @pytest.mark.parametrize(
+        "tail",
+        [
+            bytes(1),
+            bytes(512),
+            b"garbage!" * 64,
+            b"\x1f\x8b",
+            b"\x1f\x8b\x08 looks like another one",
+            gzip.compress(b"notes" * 1000, mtime=0),
+            gzip.compress(CONTENT, mtime=0),
+            gzip.compress(b"", mtime=0),
+            bytes(40) + gzip.compress(b"x", mtime=0)[:-3],
+            bytes(3_000_000),
+        ],
+    )
+    def test_is_ignored_with_one_warning_that_says_how_much(self, tmp_path, tail):
+        path = packed(tmp_path / "a.nii.gz", self.CONTENT)
+        path.write_bytes(path.read_bytes() + tail)
+        volume = read_volume(path)
+        np.testing.assert_array_equal(volume.hu, ramp())
+        assert volume.warnings == (f"{len(tail)} bytes behind the gzip stream of the scan were ignored",)
+
+    @pytest.mark.parametrize("cuts", [(352,), (100,), (348, 360), (4, 300, 352, 400, 401), tuple(range(1, 472, 7))])
+    @pytest.mark.parametrize("between", [b"", bytes(7), bytes(5000)])
+    def test_members_in_a_row_are_one_stream(self, tmp_path, cuts, between):
+        places = [0, *cuts, len(self.CONTENT)]
+        pieces = [self.CONTENT[a:b] for a, b in itertools.pairwise(places)]
+        path = tmp_path / "a.nii.gz"
+        path.write_bytes(between.join(gzip.compress(piece, mtime=0) for piece in pieces))
+        volume = read_volume(path)
+        np.testing.assert_array_equal(volume.hu, ramp())
+        assert volume.warnings == ()
+
+    def test_the_end_mark_of_bgzip_is_no_news(self, tmp_path):
+        mark = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
+        assert gzip.decompress(mark) == b""
+        path = packed(tmp_path / "a.nii.gz", self.CONTENT)
+        path.write_bytes(path.read_bytes() + mark)
+        assert read_volume(path).warnings == ()
+
+    @pytest.mark.parametrize("tail", [b"", bytes(512), b"garbage"])
+    def test_a_stream_that_ends_too_early_is_an_error_whatever_follows(self, tmp_path, tail):
+        path = tmp_path / "a.nii.gz"
+        path.write_bytes(gzip.compress(self.CONTENT[:-5]) + tail)
+        assert "truncated" in error_of(path)
+
+    def test_a_second_member_that_is_needed_and_damaged_is_an_error(self, tmp_path):
+        second = bytearray(gzip.compress(self.CONTENT[360:]))
+        second[-7] ^= 0xFF
+        path = tmp_path / "a.nii.gz"
+        path.write_bytes(gzip.compress(self.CONTENT[:360]) + second)
+        assert "damaged" in error_of(path)
+
+    def test_the_checksum_is_verified_also_with_a_tail(self, tmp_path):
+        data = bytearray(gzip.compress(self.CONTENT))
+        data[-7] ^= 0xFF
+        path = tmp_path / "a.nii.gz"
+        path.write_bytes(bytes(data) + b"garbage")
+        assert "damaged" in error_of(path)
+
+    def test_members_without_content_do_not_keep_the_reader_busy(self, tmp_path):
+        path = tmp_path / "a.nii.gz"
+        path.write_bytes(gzip.compress(self.CONTENT[:360]) + gzip.compress(b"") * 2_000_000)
+        start = time.monotonic()
+        assert "without content" in error_of(path)
+        assert time.monotonic() - start < 5.0
 
 
 class TestMaskBytes:

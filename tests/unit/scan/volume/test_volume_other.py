@@ -145,3 +145,81 @@ class TestMetaImageAndNrrd:
         sitk.WriteImage(image_of(ramp()), str(path))
         path.write_bytes(path.read_bytes().replace(b"ElementSpacing = 2 3 4", b"ElementSpacing = 2 3 0"))
         assert error_of(path)
+
+
+class TestIntensityFunction:
+    """HU = stored * ElementToIntensityFunctionSlope + ElementToIntensityFunctionOffset, which ITK does not apply."""
+
+    @staticmethod
+    def write(path: Path, stored: NDArray[Any], *lines: str, compressed: bool = False) -> Path:
+        sitk.WriteImage(image_of(stored), str(path), compressed)
+        said = "".join(f"{line}\n" for line in lines).encode()
+        path.write_bytes(path.read_bytes().replace(b"ElementDataFile", said + b"ElementDataFile", 1))
+        return path
+
+    @pytest.mark.parametrize("compressed", [False, True])
+    @pytest.mark.parametrize(
+        ("dtype", "lines", "stored", "hu"),
+        [
+            ("uint16", ["ElementToIntensityFunctionSlope = 1", "ElementToIntensityFunctionOffset = -1024"], 24, -1000),
+            ("int16", ["ElementToIntensityFunctionOffset = -1024"], 24, -1000),
+            ("int16", ["ElementToIntensityFunctionSlope = 2.5"], 17, 42),  # 42.5 to the nearest even
+            ("int16", ["ElementToIntensityFunctionSlope=0.3"], 12, 4),  # 3.6: rounded, not cut
+            ("int16", ["ElementToIntensityFunctionSlope = -2e0", "ElementToIntensityFunctionOffset = 0.5"], 7, -14),
+            (
+                "float32",
+                ["ElementToIntensityFunctionSlope = 1000", "ElementToIntensityFunctionOffset = -1000"],
+                1.04,
+                40,
+            ),
+            ("uint8", ["elementtointensityfunctionslope = 4", "ElementToIntensityFunctionOffset = -1000"], 255, 20),
+        ],
+    )
+    def test_is_applied_and_rounded(self, tmp_path, dtype, lines, stored, hu, compressed):
+        array = np.full(SHAPE, stored, dtype)
+        array[0, 0, 0] = 0
+        volume = read_volume(self.write(tmp_path / "a.mha", array, *lines, compressed=compressed))
+        assert volume.hu[1, 1, 1] == hu
+        assert volume.hu.flags.f_contiguous
+
+    def test_a_comment_about_it_is_none(self, tmp_path):
+        path = self.write(tmp_path / "a.mha", ramp(), "Comment = ElementToIntensityFunctionSlope = 2")
+        np.testing.assert_array_equal(read_volume(path).hu, ramp())
+
+    @pytest.mark.parametrize("value", ["0", "0.0", "nan", "inf", "-inf", "1e999", "", "2,5", "two"])
+    def test_a_slope_that_is_none_is_refused(self, tmp_path, value):
+        path = self.write(tmp_path / "a.mha", ramp(), f"ElementToIntensityFunctionSlope = {value}")
+        assert f"ElementToIntensityFunctionSlope must be a number other than 0, got '{value}'" in error_of(path)
+
+    @pytest.mark.parametrize("value", ["nan", "-inf", "-1024 HU"])
+    def test_an_offset_that_is_none_is_refused(self, tmp_path, value):
+        path = self.write(tmp_path / "a.mha", ramp(), f"ElementToIntensityFunctionOffset = {value}")
+        assert "ElementToIntensityFunctionOffset must be a number, got" in error_of(path)
+
+    def test_nrrd_has_no_such_thing(self, tmp_path):
+        path = tmp_path / "a.nrrd"
+        sitk.WriteImage(image_of(ramp()), str(path))
+        line = b"ElementToIntensityFunctionSlope:=2\n"
+        path.write_bytes(path.read_bytes().replace(b"encoding:", line + b"encoding:", 1))
+        np.testing.assert_array_equal(read_volume(path).hu, ramp())
+
+
+class TestFractionsAndWrappedValues:
+    @pytest.mark.parametrize("suffix", [".mha", ".nrrd", ".nii.gz"])
+    def test_fractions_are_rounded(self, tmp_path, suffix):
+        stored = ramp().astype(np.float32)
+        stored[1, 1, 1], stored[2, 1, 1] = 39.6, -99.6
+        sitk.WriteImage(image_of(stored), str(tmp_path / f"a{suffix}"))
+        hu = read_volume(tmp_path / f"a{suffix}").hu
+        assert (hu[1, 1, 1], hu[2, 1, 1]) == (40, -100)
+
+    @pytest.mark.parametrize("suffix", [".mha", ".nrrd", ".nii.gz"])
+    @pytest.mark.parametrize("dtype", ["uint16", "uint32"])
+    def test_wrapped_negative_values_are_refused(self, tmp_path, suffix, dtype):
+        path = tmp_path / f"a{suffix}"
+        sitk.WriteImage(image_of(ramp().astype(dtype)), str(path))
+        message = error_of(path)
+        assert f"negative HU have wrapped around in {dtype}" in message
+        # -1000, -990, ... -410: 60 voxels, all of them below 0.
+        assert "100.0% of the voxels" in message
+        assert "int16" in message

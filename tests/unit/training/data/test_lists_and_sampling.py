@@ -10,12 +10,12 @@ from gfscreen.config import preset_plan
 from gfscreen.errors import InputError, UsageError
 from gfscreen.training.data.cache import Scan, load_scan, prepare_scan
 from gfscreen.training.data.lists import on_dev_side, read_list
-from gfscreen.training.data.sampling import Sampler, Source
+from gfscreen.training.data.sampling import Sampler, Source, _deep_lung_points
 from gfscreen.training.objectives import IGNORE
 from gfscreen.training.settings import Mix, settings_from
 from gfscreen.training.synthesis.augmentation import distort
 from gfscreen.training.synthesis.lesion_bank import Shape
-from gfscreen.training.synthesis.tissue import tissue_map
+from gfscreen.training.synthesis.tissue import LUNG, tissue_map
 
 SHAPE, SPACING = (120, 100, 40), (1.5, 1.5, 3.0)
 PLAN = preset_plan("fast")
@@ -216,6 +216,34 @@ class TestSampling:
             for name in ("kits23_tumor_cyst", "uls23_NIH_LN_MED")
         )
         return Source((scan,), (), shapes)
+
+    def deep(self, body):
+        """Where a scan that is lung throughout is known to be deep, with voxels of 1.5 x 1.5 x 3 mm."""
+        scan = Scan(
+            name="A", patient="A", annotated=True, hu=np.zeros(body.shape, np.int16),
+            label=np.zeros(body.shape, np.uint8), tissue=np.full(body.shape, LUNG, np.uint8), body=body,
+            chest=np.ones(body.shape[2], bool), loose=None, lesions=np.zeros((0, 3), np.int16),
+        )  # fmt: skip
+        return _deep_lung_points(scan, (1.5, 1.5, 3.0))
+
+    def test_in_a_crop_that_the_body_fills_deep_is_what_is_deep_below_its_sides(self):
+        """Where no skin is seen it may begin right beyond them; scipy alone measures from one corner."""
+        points = self.deep(np.ones((160, 120, 9), bool))
+        # Every fourth voxel; deeper than 60 mm are more than 10 steps of 6 mm: the 11th at the earliest, voxel 40.
+        # From the other side the same: of 40 steps along x the 30th at the latest, of 30 along y the 20th.
+        assert points.min(axis=0).tolist() == [40, 40, 0]
+        assert points.max(axis=0).tolist() == [116, 76, 8]
+
+    def test_a_small_crop_that_the_body_fills_has_no_depth(self):
+        assert len(self.deep(np.ones((76, 76, 60), bool))) == 0
+
+    def test_skin_within_the_scan_counts_as_before(self):
+        body = np.zeros((200, 200, 5), bool)
+        body[20:180, 20:180] = True
+        points = self.deep(body)
+        # The body begins at voxel 20, the last air before it is voxel 16: 11 steps on, voxel 60. From 180 on is air.
+        assert points.min(axis=0).tolist() == [60, 60, 0]
+        assert points.max(axis=0).tolist() == [136, 136, 4]
 
     def test_masses_that_lean_and_nodes_in_fat(self, trunk):
         """Both kinds are drawn where they belong."""

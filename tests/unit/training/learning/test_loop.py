@@ -284,6 +284,27 @@ def test_score_of_a_crop():
     assert score.false_positive_ml == pytest.approx(0.003)
 
 
+@pytest.mark.parametrize("predicted_at", [(0, 0, 0), (10, 10, 10), (19, 19, 19)])
+def test_without_a_lesion_nothing_is_near_one(predicted_at):
+    """Not even at the corner from which scipy measures where there is no background."""
+    sample = Sample(np.zeros((20, 20, 20), np.float32), np.zeros((20, 20, 20), np.uint8), "background", 0)
+    predicted = np.zeros((20, 20, 20), bool)
+    predicted[predicted_at] = True
+    score = score_crop(predicted, sample, (1.0, 1.0, 3.0))
+    assert not score.found
+    assert score.lesion_ml == 0.0
+    # One voxel of 3 mm3, all of it false wherever it lies.
+    assert score.false_positive_ml == pytest.approx(0.003)
+
+
+def test_a_crop_that_is_all_lesion_has_everything_near_it():
+    label = np.ones((8, 8, 8), np.uint8)
+    score = score_crop(
+        np.ones(label.shape, bool), Sample(np.zeros(label.shape, np.float32), label, "real", 0), (1.0,) * 3
+    )
+    assert (score.dice, score.dice_within_10_mm, score.false_positive_ml) == (1.0, 1.0, 0.0)
+
+
 class TestCommand:
     def run(self, *words):
         return main(["train", *(str(w) for w in words)])

@@ -1,9 +1,9 @@
-"""DICOM in and out: headers, which series, how its slices stack, the voxels, and masks as DICOM SEG.
+"""DICOM in and out.
 
-source     a folder, or a zip unpacked with limits
-headers    what each file is, without its voxels
-series     which series is screened, by a stated rule
-stack      where the slices lie, or why they make no volume
-read       the voxels in HU
-seg        a mask as a segmentation object of that series (needs highdicom)
+source, contents      where files come from, and what is known to be no slice
+headers, series       what each image is, and which belong together
+acquisitions, stack   whether the slices of a series make one volume
+choice                which series is screened
+pixels, read          stored values to HU, slice by slice; the series as a scan
+seg, seg_source, characters, values    masks as DICOM SEG, and what a header must be for it
 """

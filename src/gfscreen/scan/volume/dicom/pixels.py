@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from gfscreen.errors import InputError
-from gfscreen.scan.volume.dicom.headers import quiet, read_dataset
+from gfscreen.scan.volume.dicom.headers import read_dataset
 
 AIR_HU = -1024
 # HU that occur in patients: a padding value among them cannot be told from tissue by its value alone.
@@ -72,10 +72,8 @@ def read_slice(path: Path) -> tuple[NDArray[np.int16], int]:
     Raises InputError, named by the file, for pixels that cannot be read.
     """
     try:
-        with quiet():
-            dataset = read_dataset(path, pixels=True)
-            stored = stored_values(dataset)
-            return to_hu(stored, dataset)
+        dataset = read_dataset(path, pixels=True)
+        return to_hu(stored_values(dataset), dataset)
     except (OSError, MemoryError, InputError):
         raise
     except Exception as error:  # pydicom raises many kinds for damaged pixels
@@ -190,7 +188,7 @@ def decode_frame(source: bytes, runner: Any) -> bytes:
         raise ValueError(lines[-1] if lines else "not decompressed") from error
     kind = np.dtype(f"<{'i' if runner.pixel_representation else 'u'}{runner.bits_allocated // 8}")
     # The view does not keep the image alive.
-    return sitk.GetArrayViewFromImage(image).astype(kind, casting="unsafe").tobytes()
+    return bytes(sitk.GetArrayViewFromImage(image).astype(kind, casting="unsafe").tobytes())
 
 
 def _scratch() -> Path:

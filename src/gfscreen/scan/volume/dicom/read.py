@@ -13,6 +13,7 @@ import numpy as np
 
 from gfscreen.errors import InputError
 from gfscreen.scan.volume.dicom.choice import choose, notes_of
+from gfscreen.scan.volume.dicom.headers import quiet
 from gfscreen.scan.volume.dicom.pixels import read_slice
 from gfscreen.scan.volume.dicom.series import Series, survey
 from gfscreen.scan.volume.dicom.source import opened
@@ -61,7 +62,7 @@ def read_dicom(source: Path, wanted: str | None = None, memory_bytes: int | None
             return clipped
 
         try:
-            with ThreadPoolExecutor(min(_MOST_THREADS, len(os.sched_getaffinity(0)))) as threads:
+            with quiet(), ThreadPoolExecutor(min(_MOST_THREADS, len(os.sched_getaffinity(0)))) as threads:
                 clipped = sum(threads.map(read, range(geometry.shape[2])))
         except InputError as error:
             raise InputError(f"{source.name}: {error}") from error

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import logging
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +14,21 @@ from numpy.typing import NDArray
 
 from gfscreen.errors import InputError, OutputError, UsageError
 from gfscreen.files import write_atomically
+from gfscreen.scan.volume.dicom.headers import quiet
 from gfscreen.scan.volume.dicom.read import located
+from gfscreen.scan.volume.dicom.seg_source import SegSource, seg_source
+from gfscreen.scan.volume.dicom.series import Series
 from gfscreen.scan.volume.dicom.stack import Stack
 from gfscreen.scan.volume.geometry import Geometry
 from gfscreen.scan.volume.nifti import read_nifti
 from gfscreen.version import __version__
 
+logger = logging.getLogger(__name__)
+
 SEG_SUFFIX = ".seg.dcm"
 # Series numbers of a study are usually below this; the SEG of series 3 becomes 1003.
 _SERIES_NUMBER_OFFSET = 1000
+_MOST_SERIES = 10**9
 # Two grids are the same if their voxels meet within this part of a voxel.
 _SAME_GRID = 0.02
 
@@ -40,6 +48,20 @@ def read_mask_for_seg(path: Path) -> tuple[NDArray[np.uint8], Geometry]:
     return volume.hu.astype(np.uint8), volume.geometry
 
 
+def check_series(source: Path, series: str | None = None) -> None:
+    """See by the headers of the series that `read_dicom` takes of `source` that a SEG of it can be made.
+
+    Reads headers alone. Raises OutputError, one line with all that stands in the way; InputError, UsageError.
+    """
+    check_available()
+    with located(source, series) as (chosen, slices, _):
+        made = _source_of(chosen, slices, source)
+    # What else highdicom may refuse shows on one slice.
+    i, j, _ = slices.geometry.shape
+    alone = SegSource(made.images[:1], made.patient_name, made.series[:1])
+    _encode(np.zeros((1, j, i), np.uint8), alone, _number_of(chosen), None, source)
+
+
 def write_seg(
     target: Path,
     mask: NDArray[np.uint8],
@@ -51,13 +73,20 @@ def write_seg(
     """Write `mask`, uint8 {0, 1} (i, j, k) on `geometry`, as a SEG of the series that `read_dicom` takes of `source`.
 
     One segment, `Lesion`, binary, only the slices that hold some of it (all slices for an empty mask). A mask whose
-    axes are permuted or flipped against the series is turned; one on another grid is refused. Appears whole or not at
-    all. Raises InputError, OutputError, UsageError.
+    axes are permuted or flipped against the series is turned; one on another grid is refused. Headers that are odd or
+    incomplete are mended, with a word in the log. Appears whole or not at all. Raises InputError, OutputError,
+    UsageError.
     """
     check_available()
     with located(source, series) as (chosen, slices, _):
         frames = _frames(mask, geometry, slices, source)
-        content = _encode(frames, slices, (chosen.number or 0) + _SERIES_NUMBER_OFFSET, weights_digest, source)
+        made = _source_of(chosen, slices, source)
+    content, altered = _encode(frames, made, _number_of(chosen), weights_digest, source)
+    for what, keywords in (("mended or left empty", altered), ("made", made.made)):
+        if keywords:
+            logger.warning(
+                "%s: headers are odd or incomplete; in the SEG %s: %s", source.name, what, ", ".join(keywords)
+            )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(target, content)
@@ -65,6 +94,24 @@ def write_seg(
         raise OutputError(
             f"{target}: cannot be written ({error.strerror or error}); check the folder and the disk"
         ) from error
+
+
+def _number_of(series: Series) -> int:
+    """Series Number of the SEG: that of the series, moved out of the way, if it has a usual one."""
+    number = series.number or 0
+    return _SERIES_NUMBER_OFFSET + (number if 0 < number < _MOST_SERIES else 0)
+
+
+def _source_of(chosen: Series, slices: Stack, source: Path) -> SegSource:
+    """The source images, mended. Raises OutputError for what cannot be mended, all in one line."""
+    made = seg_source(slices)
+    if made.problems:
+        name = "a series without number" if chosen.number is None else f"series {chosen.number}"
+        raise OutputError(
+            f"{source.name}: no SEG can be made of {name}: {'; '.join(made.problems)}; repair these headers, or go "
+            "without SEG"
+        )
+    return made
 
 
 def _frames(mask: NDArray[np.uint8], geometry: Geometry, slices: Stack, source: Path) -> NDArray[np.uint8]:
@@ -94,10 +141,14 @@ def _turned(shape: tuple[int, int, int], turn: NDArray[np.float64]) -> tuple[int
 
 
 def _encode(
-    frames: NDArray[np.uint8], slices: Stack, series_number: int, weights_digest: str | None, source: Path
-) -> bytes:
+    frames: NDArray[np.uint8], made: SegSource, series_number: int, weights_digest: str | None, source: Path
+) -> tuple[bytes, list[str]]:
+    """The SEG as a file, and keywords of what it has otherwise than the headers. Raises OutputError.
+
+    frames: (slice, row, column), one per image of `made`.
+    """
     import highdicom as hd
-    import pydicom
+    from pydicom.config import disable_value_validation
     from pydicom.sr.codedict import codes
 
     algorithm = hd.AlgorithmIdentificationSequence(
@@ -117,30 +168,49 @@ def _encode(
         tracking_uid=hd.UID(),
     )
     try:
-        images: list[Any] = [pydicom.dcmread(path, stop_before_pixels=True) for path in slices.files]
-        seg = hd.seg.Segmentation(
-            source_images=images,
-            pixel_array=frames,
-            segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-            segment_descriptions=[segment],
-            series_instance_uid=hd.UID(),
-            series_number=series_number,
-            sop_instance_uid=hd.UID(),
-            instance_number=1,
-            manufacturer="GF-Screen for FLARE",
-            manufacturer_model_name="gfscreen",
-            software_versions=__version__,
-            device_serial_number=(weights_digest or "unknown")[:16],
-            content_description="Lesions outlined by software; for research, not for diagnosis",
-            content_label="LESIONS",
-            series_description="Lesions (GF-Screen)",
-            omit_empty_frames=bool(frames.any()),
-        )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        # What an incomplete header lacks shows only while the object is built.
+        # All is mended but UIDs, which may be invalid.
+        with quiet(), disable_value_validation():
+            seg: Any = hd.seg.Segmentation(
+                source_images=made.images,
+                pixel_array=frames,
+                segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+                segment_descriptions=[segment],
+                series_instance_uid=hd.UID(),
+                series_number=series_number,
+                sop_instance_uid=hd.UID(),
+                instance_number=1,
+                manufacturer="GF-Screen for FLARE",
+                manufacturer_model_name="gfscreen",
+                software_versions=__version__,
+                device_serial_number=(weights_digest or "unknown")[:16],
+                content_description="Lesions outlined by software; for research, not for diagnosis",
+                content_label="LESIONS",
+                series_description="Lesions (GF-Screen)",
+                omit_empty_frames=bool(frames.any()),
+            )
+            seg.PatientName = made.patient_name
+            _refer_to_series(seg, made)
+            buffer = io.BytesIO()
+            seg.save_as(buffer)
+    except Exception as error:  # highdicom and pydicom raise many kinds for headers that they do not expect
         raise OutputError(
-            f"{source.name}: no SEG can be made of this series ({error}); complete its headers"
+            f"{source.name}: no SEG can be made of this series ({type(error).__name__}: {error}); repair its headers, "
+            "or go without SEG"
         ) from error
-    buffer = io.BytesIO()
-    seg.save_as(buffer)
-    return buffer.getvalue()
+    return buffer.getvalue(), [keyword for keyword in dict.fromkeys(made.changed) if keyword in seg]
+
+
+def _refer_to_series(seg: Any, made: SegSource) -> None:
+    """Name each image under its own series, where several were taken as one."""
+    from pydicom.dataset import Dataset
+
+    if len(set(made.series)) == 1:
+        return
+    items: dict[str, list[Any]] = defaultdict(list)
+    for uid, reference in zip(made.series, seg.SourceImageSequence, strict=True):
+        items[uid].append(reference)
+    seg.ReferencedSeriesSequence = []
+    for uid, references in items.items():
+        item = Dataset()
+        item.SeriesInstanceUID, item.ReferencedInstanceSequence = uid, references
+        seg.ReferencedSeriesSequence.append(item)

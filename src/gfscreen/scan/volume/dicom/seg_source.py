@@ -72,9 +72,12 @@ class SegSource:
 
 def seg_source(slices: Stack) -> SegSource:
     """The source images of a SEG of these slices. Needs pydicom; raises nothing for a header, however odd."""
+    from pydicom.config import disable_value_validation
+
     source = SegSource()
     unread = []
-    with quiet():
+    # UIDs stay as they are, valid or not: what they name is found under no other.
+    with quiet(), disable_value_validation():
         for path in slices.files:
             try:
                 dataset = read_dataset(path, pixels=False)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gfscreen.errors import InputError
 from gfscreen.scan.volume.dicom.acquisitions import check_one_acquisition
-from gfscreen.scan.volume.dicom.headers import Header
+from gfscreen.scan.volume.dicom.headers import Header, quiet
 from gfscreen.scan.volume.dicom.pixels import read_slice
 from gfscreen.scan.volume.dicom.series import Series
 from gfscreen.scan.volume.geometry import Geometry
@@ -88,7 +88,8 @@ def _without_copies(images: list[Header]) -> tuple[list[Header], tuple[str, ...]
 def _same_pixels(one: Path, other: Path) -> bool:
     if one.read_bytes() == other.read_bytes():
         return True
-    return np.array_equal(read_slice(one)[0], read_slice(other)[0])
+    with quiet():
+        return np.array_equal(read_slice(one)[0], read_slice(other)[0])
 
 
 def _position(image: Header) -> NDArray[np.float64]:

@@ -5,7 +5,6 @@ A value is text here; None means that nothing can be made of it.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Sequence
 from datetime import date
@@ -18,6 +17,8 @@ _TEXTS = {"LO", "LT", "PN", "SH", "ST", "UC", "UT"}
 LONG_TEXT = {"LT", "ST", "UT"}
 _NAME_GROUPS = 3
 _DECIMAL_LENGTH = 16
+# Rounding a larger one to fewer digits may exceed what a floating number holds.
+_LARGEST = 1e300
 _INTEGERS = (-(2**31), 2**31 - 1)
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f]")
 _UNSEEN_BUT_LINES = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f]")
@@ -29,7 +30,7 @@ _SEXES = {"M": "M", "MALE": "M", "F": "F", "FEMALE": "F", "O": "O", "OTHER": "O"
 
 
 def number_of(text: str) -> float | None:
-    """A finite number, with a point or a comma before its fraction."""
+    """A number, with a point or a comma before its fraction; None for none, or one that no floating number holds."""
     plain = text.strip("\0 ")
     if "," in plain:
         # A comma beside a point parts thousands; one alone is a point.
@@ -37,7 +38,7 @@ def number_of(text: str) -> float | None:
     if not _DECIMAL.fullmatch(plain):
         return None
     value = float(plain)
-    return value if math.isfinite(value) else None
+    return value if abs(value) < _LARGEST else None
 
 
 def decimal(value: float) -> str:
