@@ -98,7 +98,7 @@ def _number(path: Path) -> int | None:
 
 
 def _lines(path: Path) -> list[str]:
-    with suppress(OSError):
+    with suppress(OSError, ValueError):
         return os.fsdecode(path.read_bytes()).split("\n")
     return []
 
@@ -176,7 +176,7 @@ def _searched(point: Path, top: str, own: str) -> str:
     names = top.strip("/").split("/")
     if set(names) != {".."} or ".." in own.split("/"):
         return ""
-    with suppress(OSError):
+    with suppress(OSError, ValueError):
         for folder in islice(point.glob("/".join("*" * len(names))), _MOST_GROUPS):
             if str(os.getpid()) in _lines(folder.joinpath(own.lstrip("/"), "cgroup.procs")):
                 return f"{folder.relative_to(point)}{own}"

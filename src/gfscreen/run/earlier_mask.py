@@ -1,4 +1,4 @@
-"""What lies already where a mask is to go: an earlier run's mask of the same scan is replaced, another scan's is not."""
+"""What lies where a mask is to go: an earlier run's mask of the same scan is replaced, another scan's is not."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _SAME_GRID_MM = 0.01
 def check_earlier_mask(mask: Path, volume: Volume, scan: str, *, overwrite: bool) -> str | None:
     """A warning if the file at `mask` is replaced though it may be another scan's; None if nothing need be said.
 
-    scan: fingerprint of the volume. A mask says of which scan it was made; of one that does not (of another program, or an earlier version) the grid
-    must be the scan's. Raises OutputError for the mask of another scan, unless `overwrite`.
+    scan: fingerprint of the volume. A mask says of which scan it was made; of one that does not (another program, or
+    an earlier version) the grid must be the scan's. Raises OutputError for another scan's mask, unless `overwrite`.
     """
     try:
         if mask.is_symlink() or not mask.is_file():

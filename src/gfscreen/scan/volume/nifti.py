@@ -131,7 +131,7 @@ def _gzip_header(note: bytes) -> bytes:
 
 
 def mask_voxels(path: Path, geometry: Geometry) -> int | None:
-    """Number of lesion voxels of a mask file; None unless it is ours of a screened scan, whole, binary, on this grid."""
+    """Number of lesion voxels of a mask file; None unless it is ours, of a screened scan, whole, on this grid."""
     try:
         scan = made_of(path)
         header = _gzip_header(note_of(scan) if scan else b"")

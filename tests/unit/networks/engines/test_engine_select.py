@@ -14,7 +14,7 @@ import pytest
 
 from gfscreen.config import FocusConfig, GlanceConfig, Plan
 from gfscreen.errors import EngineError, UsageError, WeightsError
-from gfscreen.networks.engines import cpus, select
+from gfscreen.networks.engines import select
 from gfscreen.networks.engines.openvino import FOCUS_MODEL, GLANCE_MODEL, OpenVINOEngine, _precision, core
 from gfscreen.networks.engines.select import find_export, load_engine, resolve_device
 from gfscreen.networks.models.manifest import read_manifest, write_manifest
@@ -377,27 +377,3 @@ class TestVerifiedBeforeLoading:
     def test_wrong_usage_comes_before_missing_weights(self, tmp_path):
         with pytest.raises(UsageError):
             self.load(tmp_path / "none", device="gpu")
-
-
-class TestUsableCpus:
-    @pytest.mark.parametrize(
-        ("affinity", "v2", "v1", "expected"),
-        [
-            (8, None, None, 8),
-            (8, 2.0, None, 2),
-            (8, 1.5, None, 2),
-            (2, 4.0, None, 2),
-            (8, None, 0.25, 1),
-            (8, 6.0, 3.0, 3),
-        ],
-    )
-    def test_affinity_cut_to_the_quota(self, monkeypatch, affinity, v2, v1, expected):
-        monkeypatch.setattr(cpus.os, "sched_getaffinity", lambda _: set(range(affinity)), raising=False)
-        monkeypatch.setattr(cpus, "_quota_v2", lambda: v2)
-        monkeypatch.setattr(cpus, "_quota_v1", lambda: v1)
-        assert cpus.usable_cpus() == expected
-
-    @pytest.mark.parametrize(("text", "quota"), [("max 100000", None), ("150000 100000", 1.5), ("", None), ("x", None)])
-    def test_quota_of_a_container(self, monkeypatch, text, quota):
-        monkeypatch.setattr(cpus.Path, "read_text", lambda _: text)
-        assert cpus._quota_v2() == quota
