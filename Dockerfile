@@ -45,8 +45,7 @@ RUN sh /build/install_torch.sh python cpu \
     && python -m pip install --no-cache-dir --no-deps --requirement /build/requirements.txt
 COPY --from=weights /weights/ /weights/
 # As `python -m gfscreen export`, with only the code that it imports: other changes leave this slow stage cached.
-COPY src/gfscreen/__init__.py src/gfscreen/config.py src/gfscreen/errors.py src/gfscreen/files.py \
-     src/gfscreen/stopping.py src/gfscreen/version.py /build/src/gfscreen/
+COPY src/gfscreen/*.py /build/src/gfscreen/
 COPY src/gfscreen/networks/ /build/src/gfscreen/networks/
 WORKDIR /build/src
 RUN python -c "from pathlib import Path; from gfscreen.networks.engines.export import export_openvino; \
