@@ -66,7 +66,7 @@ def interrupted(place: Place, times: int, seed: int) -> Result:
 
 
 # Functions of `os` that writing a mask calls, in order.
-_STEPS = ("open", "write", "fsync", "fchmod", "link", "close")
+_STEPS = ("open", "write", "fsync", "link", "close")
 
 
 class _DeadlyOs:

@@ -17,6 +17,7 @@ from gfscreen.run.options import default_weights
 from gfscreen.run.report import lesion_volume_ml
 from gfscreen.scan.volume import Geometry, Volume, read_volume, write_mask
 from gfscreen.scan.volume.geometry import check_affine
+from gfscreen.scan.volume.provenance import fingerprint
 from gfscreen.screening.budget import Budget
 from gfscreen.screening.screening import Progress, Screening, Settings, no_progress, screen
 
@@ -26,12 +27,13 @@ class Result:
     """What was found in one scan.
 
     screening: the mask with all counts, region and seconds per stage. geometry: where its voxels lie.
-    warnings: what was odd about the scan.
+    warnings: what was odd about the scan. scan: its fingerprint, which the saved mask carries.
     """
 
     screening: Screening
     geometry: Geometry
     warnings: tuple[str, ...]
+    scan: str | None = None
 
     @property
     def mask(self) -> NDArray[np.uint8]:
@@ -61,7 +63,7 @@ class Result:
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the mask as .nii.gz with the geometry of the scan, whole or not at all. Raises OutputError."""
         target = Path(path)
-        write_mask(target, self.mask, self.geometry)
+        write_mask(target, self.mask, self.geometry, self.scan)
         return target
 
 
@@ -122,4 +124,4 @@ class Screener:
 
     def _screen(self, volume: Volume, time_limit_s: float | None) -> Result:
         result = screen(volume, self.plan, self._engine, Budget(time_limit_s), self._settings, self._progress)
-        return Result(result, volume.geometry, volume.warnings)
+        return Result(result, volume.geometry, volume.warnings, fingerprint(volume))

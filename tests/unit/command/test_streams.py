@@ -243,7 +243,9 @@ class TestEnvironment:
         monkeypatch.setattr(os, "environ", dict(os.environ))
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
-    def test_of_a_user_that_the_system_knows_is_left_alone(self):
+    def test_of_a_user_that_the_system_knows_is_left_alone(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("USER", "someone")
+        monkeypatch.setenv("HOME", str(tmp_path))
         before = dict(os.environ)
         cli._complete_environment("predict")
         assert os.environ == before

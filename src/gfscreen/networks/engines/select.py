@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gfscreen.config import PLAN_FILE
 from gfscreen.errors import EngineError, UsageError, WeightsError
+from gfscreen.files import private_folder
 from gfscreen.networks.engines.base import Engine
 from gfscreen.networks.models.manifest import FOCUS_FILE, GLANCE_FILE, read_manifest, verify
 
@@ -60,10 +61,13 @@ def resolve_device(device: str, engine: str) -> tuple[str, str, str]:
 
 
 def cache_folder() -> Path:
-    """Where exports go when the weights folder is read-only: GFSCREEN_CACHE, or the user's cache folder."""
+    """Where exports go when the weights folder is read-only: GFSCREEN_CACHE, or the user's cache."""
     if own := os.environ.get("GFSCREEN_CACHE"):
         return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gfscreen"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gfscreen"
+    except RuntimeError:  # a user that the system does not know
+        return (private_folder() or Path(os.devnull)) / "exports"
 
 
 def find_export(weights: Path) -> Path:
