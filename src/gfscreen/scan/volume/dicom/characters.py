@@ -1,7 +1,7 @@
 """Text of DICOM headers as Unicode, whatever Specific Character Set names, misspells or leaves out.
 
-pydicom splits a name at every byte of `=` before it decodes, and takes 7-bit Kanji whose first byte is that one (as of
-the first name Haruki) apart. So escape sequences are followed here, as PS3.5 6.1.2.5 has it.
+pydicom's PersonName, made of bytes, splits at every byte of `=` before it decodes: 7-bit Kanji that begin with it, as
+of the first name Haruki, are taken apart. So escape sequences are followed here, as PS3.5 6.1.2.5 has it.
 """
 
 from __future__ import annotations
