@@ -152,6 +152,16 @@ def test_mutations_are_bounded_and_repeat_with_their_seed():
 
 def test_the_engine_and_why(monkeypatch):
     monkeypatch.setattr("eval.reliability.fuzz.run.importlib.util.find_spec", lambda _: None)
-    assert choose_engines("auto")[0] == ["random"]
+    assert choose_engines("auto")[0] == ["random", "dicom"]
     assert "not installed" in choose_engines("auto")[1]
     assert choose_engines("atheris")[0] == ["atheris"]
+
+
+def test_a_damaged_slice_between_two_whole_ones(tmp_path):
+    """Every DICOM seed is read, in each encoding; a cut one is one clear error."""
+    from eval.reliability.fuzz.dicom_seeds import make_dicom_seeds
+
+    reader = target.Reader(tmp_path)
+    seeds = make_dicom_seeds()
+    assert [reader.execute(seed.data, seed.suffix) for seed in seeds] == ["scan"] * 5
+    assert reader.execute(seeds[0].data[:400], seeds[0].suffix) == "clear error"
