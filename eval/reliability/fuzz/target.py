@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
 import types
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,9 +51,22 @@ class _TooSlow(BaseException):
     """Raised by the alarm; not an Exception, so that nothing on the way swallows it."""
 
 
+@contextlib.contextmanager
+def declared_limits() -> Iterator[None]:
+    """While this lasts, the machine is said to have MEMORY_LIMIT_MB, and an alarm ends what takes too long."""
+    memory = gfscreen.scan.volume.memory
+    available, handler = memory.available_bytes, signal.signal(signal.SIGALRM, _alarm)
+    memory.available_bytes = _declared_bytes
+    try:
+        yield
+    finally:
+        memory.available_bytes = available
+        signal.signal(signal.SIGALRM, handler)
+
+
 @dataclass
 class Reader:
-    """Feeds files to the reader under a declared memory limit and watches what happens.
+    """Feeds files to the reader and watches what happens; to be used within `declared_limits`.
 
     folder: where the file under test lies, best a memory file system. The counts are those of all executions so far.
     growth_is_own: the growth of the process is the reader's, as long as the search keeps nothing in it.
@@ -67,10 +82,6 @@ class Reader:
     outcomes: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        # What the reader asks before it allocates: the limit that this machine is declared to have.
-        gfscreen.scan.volume.memory.available_bytes = _declared_bytes
-        signal.signal(signal.SIGALRM, _alarm)
-        # Whatever is loaded on first use is loaded now, so that growth is the scans' alone.
         self._baseline_mb = 0.0
 
     def start(self) -> None:

@@ -16,7 +16,7 @@ from eval.reliability.fuzz.dicom_seeds import make_dicom_seeds
 from eval.reliability.fuzz.findings import Log, read_seeds
 from eval.reliability.fuzz.mutate import mutate
 from eval.reliability.fuzz.seeds import Seed, make_seeds
-from eval.reliability.fuzz.target import ITK_SUFFIXES, Finding, Reader
+from eval.reliability.fuzz.target import ITK_SUFFIXES, Finding, Reader, declared_limits
 
 CORPUS_SIZE = 400
 # MetaImage and NRRD cost a round trip to ITK's process each, and are not what the challenge sends: one in so many.
@@ -47,6 +47,18 @@ def random_search(reader: Reader, log: Log, executions: int, seed: int, seeds: l
     log.write()
 
 
+def _search(reader: Reader, args: argparse.Namespace) -> None:
+    log = Log(args.folder, reader)
+    if args.engine == "atheris":
+        from eval.reliability.fuzz.coverage import coverage_search
+
+        with tempfile.TemporaryDirectory() as corpus:
+            coverage_search(reader, log, args.executions, args.seed, Path(corpus))
+    else:
+        seeds = make_dicom_seeds() if args.engine == "dicom" else make_seeds()
+        random_search(reader, log, args.executions, args.seed, seeds)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Entry of the worker process; see `run` for the options' meaning."""
     parser = argparse.ArgumentParser()
@@ -58,16 +70,8 @@ def main(argv: list[str] | None = None) -> int:
     logging.disable(logging.CRITICAL)
     scratch = args.folder / INPUT_FOLDER
     scratch.mkdir(exist_ok=True)
-    reader = Reader(scratch)
-    log = Log(args.folder, reader)
-    if args.engine == "atheris":
-        from eval.reliability.fuzz.coverage import coverage_search
-
-        with tempfile.TemporaryDirectory() as corpus:
-            coverage_search(reader, log, args.executions, args.seed, Path(corpus))
-    else:
-        seeds = make_dicom_seeds() if args.engine == "dicom" else make_seeds()
-        random_search(reader, log, args.executions, args.seed, seeds)
+    with declared_limits():
+        _search(Reader(scratch), args)
     return 0
 
 

@@ -20,20 +20,28 @@ from eval.reliability.fuzz import target
 from eval.reliability.fuzz.mutate import MAX_BYTES, mutate
 from eval.reliability.fuzz.run import choose_engines, fuzz
 from eval.reliability.fuzz.seeds import make_seeds, nifti
-from eval.reliability.fuzz.target import Finding, Reader
+from eval.reliability.fuzz.target import Finding, Reader, declared_limits
 from gfscreen.scan.volume import isolated
 
 
 @pytest.fixture
-def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
-    """As in the worker; limits and alarms are given back."""
-    monkeypatch.setattr(gfscreen.scan.volume.memory, "available_bytes", gfscreen.scan.volume.memory.available_bytes)
-    before = signal.getsignal(signal.SIGALRM)
+def reader(tmp_path: Path) -> Iterator[Reader]:
+    """As in the worker."""
     logging.disable(logging.CRITICAL)
-    yield Reader(tmp_path)
+    with declared_limits():
+        yield Reader(tmp_path)
     logging.disable(logging.NOTSET)
-    signal.signal(signal.SIGALRM, before)
     isolated.close()
+
+
+def test_limits_last_no_longer_than_the_search():
+    memory, before = gfscreen.scan.volume.memory, signal.getsignal(signal.SIGALRM)
+    honest = memory.available_bytes
+    with declared_limits():
+        assert memory.available_bytes() == target.MEMORY_LIMIT_MB << 20
+        assert signal.getsignal(signal.SIGALRM) is not before
+    assert memory.available_bytes is honest
+    assert signal.getsignal(signal.SIGALRM) is before
 
 
 def test_every_seed_is_a_scan(reader):
@@ -157,11 +165,10 @@ def test_the_engine_and_why(monkeypatch):
     assert choose_engines("atheris")[0] == ["atheris"]
 
 
-def test_a_damaged_slice_between_two_whole_ones(tmp_path):
+def test_a_damaged_slice_between_two_whole_ones(reader):
     """Every DICOM seed is read, in each encoding; a cut one is one clear error."""
     from eval.reliability.fuzz.dicom_seeds import make_dicom_seeds
 
-    reader = target.Reader(tmp_path)
     seeds = make_dicom_seeds()
     assert [reader.execute(seed.data, seed.suffix) for seed in seeds] == ["scan"] * 5
     assert reader.execute(seeds[0].data[:400], seeds[0].suffix) == "clear error"
