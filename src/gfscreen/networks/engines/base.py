@@ -8,7 +8,23 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from gfscreen.errors import InputError
+
 FloatArray = NDArray[np.float32]
+
+
+def require_finite(batch: FloatArray) -> None:
+    """Raise InputError if a batch holds NaN or infinity; every engine asks this of every batch.
+
+    The answers would not tell: OpenVINO's ReLU, clamp and max pooling turn NaN into ordinary numbers (a
+    Glance of nothing but NaN says 0.99). Takes 0.2 ms for a sub-volume of 96 x 96 x 64.
+    """
+    count = batch.size - int(np.count_nonzero(np.isfinite(batch)))
+    if count:
+        raise InputError(
+            f"sub-volumes must hold finite numbers, {count} of {batch.size} voxels are not; HU are whole numbers, so "
+            "the scan is not to blame: please report it with what you ran"
+        )
 
 
 @dataclass(frozen=True)
@@ -28,7 +44,10 @@ class EngineInfo:
 
 
 class Engine(Protocol):
-    """Runs both networks on batches of sub-volumes, float32 (n, x, y, z) with the HU window applied, in [0, 1]."""
+    """Runs both networks on batches of sub-volumes, float32 (n, x, y, z) with the HU window applied, in [0, 1].
+
+    Raises InputError for a batch that is not finite (`require_finite`).
+    """
 
     # All three may change from batch to batch, as an engine learns what fits.
     info: EngineInfo

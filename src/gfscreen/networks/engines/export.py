@@ -25,7 +25,8 @@ from gfscreen.networks.models.manifest import FOCUS_FILE, GLANCE_FILE, MANIFEST_
 logger = logging.getLogger(__name__)
 
 # 2: Glance's shortcuts follow their input; before, they were frozen to the example of the export.
-EXPORT_FORMAT = 2
+# 3: Focus's instance normalisation does not depend on the number of CPUs.
+EXPORT_FORMAT = 3
 
 
 def is_current(export: Path, weights: Path) -> bool:
@@ -46,7 +47,9 @@ def export_openvino(weights: Path, target: Path) -> Path:
     try:
         openvino = import_openvino()
         import torch
+        from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
+        from gfscreen.networks.engines.instance_norm import steady_sums
         from gfscreen.networks.models.focus import FocusProbability
         from gfscreen.networks.models.glance import GlanceProbability
         from gfscreen.networks.models.weights import load_networks, stored_precision
@@ -66,10 +69,13 @@ def export_openvino(weights: Path, target: Path) -> Path:
             (FocusProbability(focus), FOCUS_FILE, FOCUS_MODEL),
         ):
             network.eval()
+            steady_sums(network)
             with torch.inference_mode(), warnings.catch_warnings():
                 # Tracing warns that sizes become constants, which is what a fixed size means, and of its own age.
                 warnings.simplefilter("ignore")
-                model = openvino.convert_model(network, example_input=example, input=[list(example.shape)])
+                # Without the decoder torch traces every network a second time, only to compare: half of the export.
+                decoder = TorchScriptPythonDecoder(network, example_input=example, trace_kwargs={"check_trace": False})
+                model = openvino.convert_model(decoder, example_input=example, input=[list(example.shape)])
             fold_constants(model)
             # Weights that are stored in half precision lose nothing by it; the arithmetic stays the engine's choice.
             compress = stored_precision(weights / stored) == "float16"

@@ -15,7 +15,7 @@ import numpy as np
 
 from gfscreen.errors import EngineError, UsageError
 from gfscreen.files import private_folder
-from gfscreen.networks.engines.base import EngineInfo, FloatArray
+from gfscreen.networks.engines.base import EngineInfo, FloatArray, require_finite
 from gfscreen.networks.engines.cpus import usable_cpus
 from gfscreen.networks.models.manifest import verify
 
@@ -141,6 +141,7 @@ class OpenVINOEngine:
 
     @staticmethod
     def _run(request: Any, batch: FloatArray) -> FloatArray:
+        require_finite(batch)
         # Exports have a fixed batch of one: larger ones gain nothing on a CPU and would double the activations.
         results = [np.array(request.infer([patch[None, None]])[0], np.float32) for patch in batch]
         return np.concatenate(results)

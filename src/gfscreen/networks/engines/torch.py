@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from gfscreen.errors import EngineError
 from gfscreen.networks.engines.allocator import keep_large_buffers
-from gfscreen.networks.engines.base import EngineInfo, FloatArray
+from gfscreen.networks.engines.base import EngineInfo, FloatArray, require_finite
 from gfscreen.networks.engines.cpus import usable_cpus
 from gfscreen.networks.engines.gpu_memory import GpuMemory
 from gfscreen.networks.models.attention import fuse_attention
@@ -91,6 +91,7 @@ class TorchEngine:
 
     def _run(self, name: str, batch: FloatArray) -> FloatArray:
         """A batch, in however many pieces fit; on the CPU if not even one sub-volume fits the GPU."""
+        require_finite(batch)
         if self._memory is None:
             return self._in_pieces(lambda part: self._forward(name, part), batch)
         try:

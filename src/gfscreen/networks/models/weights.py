@@ -44,7 +44,10 @@ def stored_state(state: dict[str, Tensor], dtype: torch.dtype | None = None) -> 
 
 
 def load_state(network: nn.Module, state: dict[str, Tensor], source: str) -> None:
-    """Load a stored state; every tensor that is not derived must be there, and no other. Raises WeightsError."""
+    """Load a stored state; every tensor that is not derived must be there, and no other, and be finite.
+
+    Raises WeightsError.
+    """
     own = network.state_dict()
     expected = {name for name in own if not name.endswith(_DERIVED_SUFFIXES)}
     given = {name for name in state if not name.endswith(_DERIVED_SUFFIXES)}
@@ -58,7 +61,14 @@ def load_state(network: nn.Module, state: dict[str, Tensor], source: str) -> Non
         problem = f"{name} has shape {tuple(state[name].shape)}, the plan says {tuple(own[name].shape)}"
     if problem:
         raise WeightsError(f"{source}: does not fit the plan: {problem}; use the plan that the weights were made with")
-    network.load_state_dict({name: state[name].to(own[name].dtype) for name in expected}, strict=False)
+    # Asked of what is loaded, after the cast: NaN would spread over whole masks, or be hidden by a ReLU.
+    loaded = {name: state[name].to(own[name].dtype) for name in sorted(expected)}
+    if damaged := [name for name, value in loaded.items() if not bool(torch.isfinite(value).all())]:
+        raise WeightsError(
+            f"{source}: {len(damaged)} tensors hold NaN or infinity, first {damaged[0]}; restore the file, or train "
+            "anew from weights that are finite"
+        )
+    network.load_state_dict(loaded, strict=False)
 
 
 def save_weights(

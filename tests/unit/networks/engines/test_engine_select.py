@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from gfscreen.config import FocusConfig, GlanceConfig, Plan
-from gfscreen.errors import EngineError, UsageError, WeightsError
+from gfscreen.errors import EngineError, InputError, UsageError, WeightsError
 from gfscreen.networks.engines import select
 from gfscreen.networks.engines.openvino import FOCUS_MODEL, GLANCE_MODEL, OpenVINOEngine, _precision, core
 from gfscreen.networks.engines.select import find_export, load_engine, resolve_device
@@ -190,6 +190,17 @@ class TestOpenVINOEngine:
         np.testing.assert_allclose(suspicion, batch.max(axis=(1, 2, 3)))
         np.testing.assert_allclose(outline, batch)
 
+    @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+    @pytest.mark.parametrize("stage", ["glance", "focus"])
+    def test_what_is_not_finite_is_refused(self, engine, stage, value):
+        batch = np.full((2, 32, 32, 32), 0.5, np.float32)
+        batch[1, 3, 4, 5] = value
+        with pytest.raises(
+            InputError, match=r"finite numbers, 1 of 65536 voxels are not; .* please report it"
+        ) as caught:
+            getattr(engine, stage)(batch)
+        assert "\n" not in str(caught.value)
+
     def test_an_answer_is_not_overwritten_by_the_next(self, engine):
         first = engine.focus(np.full((1, 32, 32, 32), 0.25, np.float32))
         engine.focus(np.full((1, 32, 32, 32), 0.75, np.float32))
@@ -304,6 +315,13 @@ class TestTorchEngine:
         np.testing.assert_allclose(engine.glance(batch[1:]), suspicion[1:], atol=1e-6)
         np.testing.assert_allclose(engine.focus(batch[1:]), outline[1:], atol=1e-5)
         assert engine.peak_gpu_mb() is None
+
+    @pytest.mark.parametrize("stage", ["glance", "focus"])
+    def test_what_is_not_finite_is_refused(self, tiny, stage):
+        batch = np.zeros((1, 64, 32, 32), np.float32)
+        batch[0, 3, 4, 5] = np.nan
+        with pytest.raises(InputError, match="1 of 65536 voxels are not"):
+            getattr(self.engine(tiny), stage)(batch)
 
     def test_a_gpu_that_is_not_there(self, tiny, monkeypatch):
         monkeypatch.setattr("torch.cuda.is_available", lambda: False)

@@ -20,7 +20,13 @@ from gfscreen.networks.models.focus import LESION_CLASS, FocusProbability, Legac
 from gfscreen.networks.models.glance import Glance, GlanceProbability  # noqa: E402
 from gfscreen.networks.models.manifest import read_manifest, verify  # noqa: E402
 from gfscreen.networks.models.published import convert_checkpoint  # noqa: E402
-from gfscreen.networks.models.weights import init_weights, load_networks, save_weights, stored_precision  # noqa: E402
+from gfscreen.networks.models.weights import (  # noqa: E402
+    build_networks,
+    init_weights,
+    load_networks,
+    save_weights,
+    stored_precision,
+)
 
 TINY_FOCUS = FocusConfig(feature_size=12, depths=(1, 2, 1, 1), num_heads=(1, 2, 2, 4), patch_merging="legacy")
 TINY_GLANCE = GlanceConfig("resnet10", (4, 8, 16, 32))
@@ -246,6 +252,18 @@ class TestWeightsFolder:
         save_weights(tmp_path, wider, *parts)
         with pytest.raises(WeightsError, match=r"glance.safetensors: does not fit the plan: .* has shape"):
             load_networks(tmp_path)
+
+    @pytest.mark.parametrize("value", [float("nan"), float("-inf"), 1e6])  # half precision ends at 65504
+    @pytest.mark.parametrize("number", [0, 1])
+    def test_tensors_that_are_not_finite(self, tmp_path, plan, number, value):
+        states = [network.state_dict() for network in build_networks(plan)]
+        file, name = (("glance", "layer.0.bias"), ("focus", "out.conv.conv.bias"))[number]
+        states[number][name][1] = value
+        save_weights(tmp_path, plan, *states)
+        said = rf"{file}.safetensors: 1 tensors hold NaN or infinity, first {name}; restore the file"
+        with pytest.raises(WeightsError, match=said) as caught:
+            load_networks(tmp_path)
+        assert "\n" not in str(caught.value)
 
     @pytest.mark.parametrize("name", ["glance.safetensors", "focus.safetensors", "plan.json"])
     def test_damage_is_found_before_anything_is_loaded(self, tmp_path, plan, name):

@@ -1,0 +1,121 @@
+"""Focus's export gives the same mask, bit for bit, on one CPU and on two."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gfscreen.config import FocusConfig, GlanceConfig, Plan
+from gfscreen.networks.engines.openvino import FOCUS_MODEL, OpenVINOEngine
+from gfscreen.run.options import Options
+from gfscreen.run.predict import predict
+from gfscreen.screening.screening import Settings
+from tests.helpers.nifti_files import read_mask, write_nifti
+from tests.helpers.scans import paint
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("monai")
+openvino = pytest.importorskip("openvino")
+
+# Large enough for OpenVINO to give each thread a share of an instance's voxels.
+PLAN = Plan(
+    spacing_mm=(3.0, 3.0, 3.0),
+    sub_volume_voxels=(64, 64, 64),
+    glance=GlanceConfig("resnet10", (4, 4, 8, 8)),
+    focus=FocusConfig(feature_size=12, depths=(1, 1, 1, 1), num_heads=(1, 1, 2, 2), window_size=4),
+)
+
+
+def exported(folder: Path) -> Path:
+    from gfscreen.networks.engines.export import default_export, export_openvino
+    from gfscreen.networks.models.weights import init_weights
+
+    init_weights(folder, PLAN, 3)
+    export_openvino(folder, default_export(folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return exported(tmp_path_factory.mktemp("weights"))
+
+
+def outline(weights: Path, cpus: int, precision: str, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
+    monkeypatch.setattr("gfscreen.networks.engines.openvino.usable_cpus", lambda: cpus)
+    engine = OpenVINOEngine(weights / "openvino", precision=precision, reason="for a test")
+    return engine.focus(np.random.default_rng(1).random((1, 64, 64, 64), dtype=np.float32))
+
+
+@pytest.mark.parametrize("precision", ["auto", "fp32"])
+def test_probabilities(weights, precision, monkeypatch):
+    one, two = (outline(weights, cpus, precision, monkeypatch) for cpus in (1, 2))
+    assert one.std() > 0
+    np.testing.assert_array_equal(one, two)
+
+
+def test_without_it_they_differ(tmp_path, monkeypatch):
+    """Or the tests beside this one could not fail. It goes when OpenVINO's own sums no longer follow the threads."""
+    monkeypatch.setattr("gfscreen.networks.engines.instance_norm.steady_sums", lambda network: None)
+    folder = exported(tmp_path)
+    one, two = (outline(folder, cpus, "fp32", monkeypatch) for cpus in (1, 2))
+    assert (one != two).any()
+
+
+def test_masks(weights, tmp_path, monkeypatch):
+    affine = np.diag([3.0, 3.0, 3.0, 1.0])
+    hu, _ = paint((60, 60, 60), affine)
+    noisy = hu + np.random.default_rng(0).normal(0, 60, hu.shape).astype(np.int16)
+    (tmp_path / "in").mkdir()
+    write_nifti(tmp_path / "in" / "case_0000.nii.gz", noisy, affine)
+    files = []
+    for cpus in (1, 2):
+        monkeypatch.setattr("gfscreen.networks.engines.openvino.usable_cpus", lambda cpus=cpus: cpus)
+        output = tmp_path / f"out{cpus}"
+        options = Options(
+            tmp_path / "in", output, weights, device="cpu", engine="openvino", settings=Settings(gate=0.0)
+        )
+        assert predict(options) == 0
+        files.append(output / "case.nii.gz")
+    assert 0.0 < read_mask(files[0]).mean() < 1.0
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_no_sum_over_space_is_left_to_openvino(weights):
+    model = openvino.Core().read_model(weights / "openvino" / FOCUS_MODEL)
+    norms = [operation for operation in model.get_ops() if operation.get_type_name() == "MVN"]
+    assert norms, "the attention's layer normalisation, over channels"
+    for norm in norms:
+        axes = norm.input_value(1).get_node().get_data()
+        assert axes.tolist() in ([-1], [norm.get_output_partial_shape(0).rank.get_length() - 1])
+
+
+@pytest.mark.parametrize("shape", [(96, 96, 64), (12, 12, 8), (7, 11, 13), (3, 2, 1), (1, 1, 2), (26, 25, 17)])
+@pytest.mark.parametrize("is_affine", [False, True])
+def test_values_are_those_of_torch(shape, is_affine):
+    from gfscreen.networks.engines.instance_norm import SteadyInstanceNorm
+
+    generator = torch.Generator().manual_seed(0)
+    norm = torch.nn.InstanceNorm3d(3, affine=is_affine)
+    if is_affine:
+        torch.nn.init.normal_(norm.weight, generator=generator)
+        torch.nn.init.normal_(norm.bias, generator=generator)
+    x = torch.randn(2, 3, *shape, generator=generator) * 5 + 40
+    with torch.no_grad():
+        exact = torch.nn.functional.instance_norm(x.double(), eps=norm.eps)
+        if is_affine:
+            exact = exact * norm.weight.double().reshape(-1, 1, 1, 1) + norm.bias.double().reshape(-1, 1, 1, 1)
+        torch.testing.assert_close(SteadyInstanceNorm(norm)(x).double(), exact, rtol=1e-5, atol=1e-5)
+
+
+def test_running_statistics_are_left_alone():
+    from gfscreen.networks.engines.instance_norm import SteadyInstanceNorm, steady_sums
+
+    network = torch.nn.Sequential(
+        torch.nn.InstanceNorm3d(2, track_running_stats=True),
+        torch.nn.Sequential(torch.nn.InstanceNorm3d(2), torch.nn.BatchNorm3d(2)),
+    )
+    steady_sums(network)
+    kinds = [type(module) for module in network.modules() if not isinstance(module, torch.nn.Sequential)]
+    assert kinds == [torch.nn.InstanceNorm3d, SteadyInstanceNorm, torch.nn.BatchNorm3d]
