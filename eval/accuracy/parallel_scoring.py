@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import resource
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -18,6 +17,7 @@ from eval.accuracy import detection
 from eval.accuracy.masks import MaskError, geometry_problem, read_mask
 from eval.accuracy.metrics import score_pair
 from eval.accuracy.notes import prediction_notes, truth_notes
+from gfscreen.cpus import usable_cpus
 
 logger = logging.getLogger(__name__)
 
@@ -130,5 +130,5 @@ def _run(jobs: Sequence[Job], workers: int) -> Iterator[CaseScore]:
 
 def default_jobs() -> int:
     """As many workers as there are cores and as fit the free memory."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cpus()
     return max(1, min(cores, int(psutil.virtual_memory().available // _WORKER_BYTES)))

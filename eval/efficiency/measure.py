@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import shlex
 import signal
@@ -20,6 +19,7 @@ from eval.efficiency.gpu import GpuProbe, open_gpu
 from eval.efficiency.launch import CommandLaunch, ContainerLaunch, Launch, image_problem
 from eval.efficiency.results import write_case, write_summary
 from eval.efficiency.runner import find_cases, run_cases
+from gfscreen.cpus import usable_cpus
 from gfscreen.errors import UsageError
 
 INTERRUPTED = 130
@@ -118,7 +118,7 @@ def team_name(image: str | None) -> str:
 def describe_host(gpu: GpuProbe | None) -> dict[str, Any]:
     """What the numbers depend on, without anything that names the machine."""
     return {
-        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cpus": usable_cpus(),
         "ram_mb": round(psutil.virtual_memory().total / 2**20),
         "gpu": None if gpu is None else gpu.name,
         "gpu_total_mb": None if gpu is None else round(gpu.total_mb),

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from gfscreen.config import PRESETS, plan_to_json, preset_plan, read_plan
+from gfscreen.cpus import usable_cpus
 from gfscreen.errors import WeightsError
-from gfscreen.networks.engines.cpus import usable_cpus
 from gfscreen.networks.engines.openvino import EXPORT_FOLDER
 from gfscreen.networks.engines.select import cuda_driver_present
 from gfscreen.networks.models.manifest import read_manifest

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from gfscreen.cpus import usable_cpus
 from gfscreen.errors import EngineError, UsageError
 from gfscreen.files import private_folder
 from gfscreen.networks.engines.base import EngineInfo, FloatArray, require_finite
-from gfscreen.networks.engines.cpus import usable_cpus
 from gfscreen.networks.models.manifest import verify
 
 EXPORT_FOLDER = "openvino"

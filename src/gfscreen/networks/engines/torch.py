@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gfscreen.cpus import usable_cpus
 from gfscreen.errors import EngineError
 from gfscreen.networks.engines.allocator import keep_large_buffers
 from gfscreen.networks.engines.base import EngineInfo, FloatArray, require_finite
-from gfscreen.networks.engines.cpus import usable_cpus
 from gfscreen.networks.engines.gpu_memory import GpuMemory
 from gfscreen.networks.models.attention import fuse_attention
 from gfscreen.networks.models.focus import FocusProbability

@@ -50,7 +50,7 @@ class _Process:
     """One reading process and the file, without a name, through which voxels come."""
 
     def __init__(self) -> None:
-        self._voxels = os.memfd_create("scan") if hasattr(os, "memfd_create") else os.dup(_unnamed_file())
+        self._voxels = _shared_memory()
         self._process = subprocess.Popen(
             # -P: the current folder, which may be anyone's, is not searched for modules.
             [sys.executable, "-P", "-m", "gfscreen.scan.volume.itk_process", str(self._voxels)],
@@ -112,7 +112,10 @@ class _Process:
         os.close(self._voxels)
 
 
-def _unnamed_file() -> int:
+def _shared_memory() -> int:
+    """A file without a name, in memory; on disk where the system has or permits no such thing."""
+    with contextlib.suppress(AttributeError, OSError):
+        return os.memfd_create("scan")
     with tempfile.TemporaryFile() as stream:
         return os.dup(stream.fileno())
 

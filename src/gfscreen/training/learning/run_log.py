@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import resource
 import signal
 import sys
@@ -16,6 +15,8 @@ from types import FrameType, TracebackType
 
 import psutil
 import torch
+
+from gfscreen.cpus import usable_cpus
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +136,7 @@ class PoliteThreads:
         self._fixed = wanted > 0
         # Following the machine, it starts with one and adds what is free.
         torch.set_num_threads(wanted if wanted > 0 else 1)
-        self._cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else psutil.cpu_count()
+        self._cores = usable_cpus()
         self._before = self._busy()
         self.current = torch.get_num_threads()
 

@@ -165,3 +165,11 @@ def test_a_spacing_that_is_none(tmp_path, spacing):
     with pytest.raises(InputError, match=r"^a.mha: ") as caught:
         read_volume(put(tmp_path, "a.mha", data))
     assert "internal" not in str(caught.value)
+
+
+def test_a_system_that_permits_no_memory_without_a_name(tmp_path, monkeypatch):
+    def refused(name: str) -> int:
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(isolated.os, "memfd_create", refused)
+    assert read_volume(put(tmp_path, "a.mha", meta_image(compressed=False))).hu.max() == 200

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gfscreen.cpus import usable_cpus
 from gfscreen.errors import InputError
 from gfscreen.scan.volume.dicom.choice import choose, notes_of
 from gfscreen.scan.volume.dicom.headers import quiet
@@ -62,7 +62,7 @@ def read_dicom(source: Path, wanted: str | None = None, memory_bytes: int | None
             return clipped
 
         try:
-            with quiet(), ThreadPoolExecutor(min(_MOST_THREADS, len(os.sched_getaffinity(0)))) as threads:
+            with quiet(), ThreadPoolExecutor(min(_MOST_THREADS, usable_cpus())) as threads:
                 clipped = sum(threads.map(read, range(geometry.shape[2])))
         except InputError as error:
             raise InputError(f"{source.name}: {error}") from error

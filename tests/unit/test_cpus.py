@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gfscreen.networks.engines import cpus
+from gfscreen import cpus
 
 
 def quotas(folder: Path, own: str, upper: str = "max 100000") -> tuple[Path, Path]:
