@@ -97,22 +97,25 @@ class OptionalOutputs:
                 )
             )
 
-    def finish(self, reports: Sequence[CaseReport], plan: Plan | None, engine: EngineInfo | None) -> bool:
-        """Write what was asked for, one thing whatever became of the other; False if some of it could not be made."""
+    def finish(
+        self, reports: Sequence[CaseReport], plan: Plan | None, engine: EngineInfo | None, notice: str | None = None
+    ) -> bool:
+        """Write what was asked for, one thing whatever became of the other; False if some of it could not be made.
+
+        notice: what the weights are of use for.
+        """
         if self._statistics is not None:
             with self._logged("statistics"):
                 from gfscreen.results.statistics.documents import Case, write_statistics
 
                 failed = [Case(report.name, error=report.error or "not measured, see the log") for report in reports]
                 cases = [self._measured.get(id(report), case) for report, case in zip(reports, failed, strict=True)]
-                write_statistics(self._statistics, cases)
+                write_statistics(self._statistics, cases, notice)
         if self._preview is not None:
             with self._logged("preview"):
                 for report in reports[self._seen :]:
                     self._add_absent(report, "this case failed")
-                untrained = plan is not None and plan.weights == "untrained"
-                banner = "Untrained weights: these masks mean nothing." if untrained else ""
-                path = self._preview.finish("GF-Screen: preview", _facts(plan, engine), banner)
+                path = self._preview.finish("GF-Screen: preview", _facts(plan, engine), notice or "")
                 logger.info("%s: written", path)
         return not self._failed
 

@@ -15,6 +15,7 @@ from gfscreen.config import Plan, read_plan
 from gfscreen.errors import EngineError, GFScreenError, UsageError
 from gfscreen.networks.engines.base import Engine, EngineInfo
 from gfscreen.networks.engines.select import load_engine
+from gfscreen.networks.models.card import read_notice
 from gfscreen.run.background_io import Background, ReadAhead, Timed
 from gfscreen.run.case_run import CaseRun, Finished, NoEngineError
 from gfscreen.run.dicom_seg_output import check_seg_output
@@ -37,6 +38,7 @@ class _Known:
 
     plan: Plan | None = None
     engine: EngineInfo | None = None
+    notice: str | None = None
 
 
 def predict(options: Options, progress: Progress = no_progress) -> int:
@@ -68,10 +70,10 @@ def predict(options: Options, progress: Progress = no_progress) -> int:
     if options.report is not None:
         settings = {**asdict(options.settings), "time_limit_s": options.time_limit_s}
         settings["gpu_memory_limit_mb"] = options.gpu_memory_limit_mb
-        write_report(options.report, run_report(reports, known.plan, known.engine, settings))
+        write_report(options.report, run_report(reports, known.plan, known.engine, settings, known.notice))
     if stopped is not None:
         raise stopped
-    complete = optional_outputs.finish(reports, known.plan, known.engine)
+    complete = optional_outputs.finish(reports, known.plan, known.engine, known.notice)
     return 1 if any(report.status == "failed" for report in reports) or not complete else 0
 
 
@@ -82,8 +84,8 @@ def _screen_all(
     try:
         prepare_output(options.output)
         known.plan = read_plan(options.weights)
-        if known.plan.weights == "untrained":
-            logger.warning("these weights are untrained: the masks mean nothing")
+        known.notice = read_notice(options.weights, known.plan)
+        logger.warning("%s", known.notice)
         _run_cases(runs, options, known.plan, known, optional_outputs, progress)
     except UsageError:
         raise

@@ -115,12 +115,17 @@ def peak_rss_mb() -> float:
 
 
 def run_report(
-    cases: list[CaseReport], plan: Plan | None, engine: EngineInfo | None, settings: dict[str, Any]
+    cases: list[CaseReport],
+    plan: Plan | None,
+    engine: EngineInfo | None,
+    settings: dict[str, Any],
+    notice: str | None = None,
 ) -> dict[str, Any]:
-    """The whole report: resolved plan, engine and settings, and every case."""
+    """The whole report: resolved plan, engine and settings, what the weights are of use for, and every case."""
     return {
         "format": REPORT_FORMAT,
         "gfscreen": __version__,
+        "notice": notice,
         "engine": None if engine is None else asdict(engine),
         "plan": None if plan is None else plan_to_json(plan),
         "settings": settings,

@@ -102,12 +102,13 @@ def measure_case(
     return case
 
 
-def to_json(cases: Sequence[Case]) -> str:
-    """The JSON document."""
+def to_json(cases: Sequence[Case], notice: str | None = None) -> str:
+    """The JSON document. notice: what the weights are of use for, where networks made the masks."""
     document: dict[str, Any] = {
         "schema": SCHEMA,
         "schema_version": SCHEMA_VERSION,
         "gfscreen": __version__,
+        "notice": notice,
         "cases": [asdict(case) for case in cases],
     }
     return json.dumps(document, indent=2, allow_nan=False) + "\n"
@@ -146,13 +147,13 @@ def csv_path(json_path: Path) -> Path:
     return json_path.with_suffix(".csv")
 
 
-def write_statistics(json_path: Path, cases: Sequence[Case]) -> None:
+def write_statistics(json_path: Path, cases: Sequence[Case], notice: str | None = None) -> None:
     """Write both files, each whole or not at all, the second also where the first cannot be written.
 
     Raises OutputError, and UsageError for a wrong name.
     """
     problems = []
-    for path, text in ((json_path, to_json(cases)), (csv_path(json_path), to_csv(cases))):
+    for path, text in ((json_path, to_json(cases, notice)), (csv_path(json_path), to_csv(cases))):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, encodable(text).encode("utf-8"))
