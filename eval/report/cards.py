@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from eval.efficiency.table4 import BROKEN, GPU_LIMIT_MB, HELD, NOT_MEASURED, TIME_LIMIT_S
+from eval.efficiency.table4 import BROKEN, GPU_LIMIT_MB, HELD, TIME_LIMIT_S
 from eval.report.challenge_tables import limits_said, table4_rows
 from eval.report.inputs import Efficiency
 from gfscreen.results.preview.markup import escape, pill
@@ -24,13 +24,25 @@ class Card:
 
 
 def cards(summary: Mapping[str, Any] | None, efficiency: Efficiency | None, kept: float | None) -> list[Card]:
-    """All key figures, measured or not, with what was published beside them."""
+    """All key figures, measured or not, with what was published beside them.
+
+    F1 and the false-positive rate per scan are there only with lesion-free scans: without them no scan can be a false
+    positive, and F1 is high whatever is marked.
+    """
     found = [
         _score(summary, "Lesion_DSC", "DSC", "published 60.8 (own split)"),
         _score(summary, "Lesion_NSD", "NSD", "online validation 52"),
-        _rate(summary, "f1", "F1 per scan", "published 95.9"),
-        _rate(summary, "sensitivity", "Sensitivity per scan", ""),
-        _rate(summary, "fpr", "FPR on healthy scans", "published 15.6"),
+        _rate(summary, "lesion", "sensitivity", "Lesion-level sensitivity", "found: one voxel shared"),
+        _rate(summary, "lesion", "precision", "Lesion-level precision", ""),
+        _rate(summary, "lesion", "false_positives_per_scan", "False positives per scan", ""),
+        _rate(summary, "scan", "sensitivity", "Sensitivity per scan", ""),
+    ]
+    if summary is not None and summary["detection"]["healthy"]["scans"]:
+        found += [
+            _rate(summary, "scan", "f1", "F1 per scan", "published 95.9"),
+            _rate(summary, "scan", "fpr", "FPR on lesion-free scans", "published 15.6"),
+        ]
+    found += [
         Card(
             "Sub-volumes kept",
             None if kept is None else f"{100 * kept:.1f} %",
@@ -68,25 +80,24 @@ def _score(summary: Mapping[str, Any] | None, key: str, name: str, published: st
     return Card(name, f"{100 * mean:.1f} %", f"{spread}n = {n}; {published}")
 
 
-def _rate(summary: Mapping[str, Any] | None, key: str, name: str, published: str) -> Card:
-    rate = None if summary is None else summary["detection"]["scan"][key]
+def _rate(summary: Mapping[str, Any] | None, level: str, key: str, name: str, published: str) -> Card:
+    """level: `scan` or `lesion`. What is counted per scan is a number, all else a share."""
+    rate = None if summary is None else summary["detection"][level][key]
     if rate is None or rate["value"] is None:
         return Card(name, None)
     detail = [f"n = {rate['n']}", *([published] if published else [])]
-    return Card(name, f"{100 * rate['value']:.1f} %", "; ".join(detail))
+    value = f"{rate['value']:.1f}" if key.endswith("_per_scan") else f"{100 * rate['value']:.1f} %"
+    return Card(name, value, "; ".join(detail))
 
 
 def cards_html(found: list[Card]) -> str:
-    """The cards as a grid."""
-    return f'<div class="cards">{"".join(_card(card) for card in found)}</div>'
+    """What was measured, as a grid; "" if nothing was."""
+    measured = [_card(card, card.value) for card in found if card.value is not None]
+    return f'<div class="cards">{"".join(measured)}</div>' if measured else ""
 
 
-def _card(card: Card) -> str:
-    value = (
-        f'<p class="value">{escape(card.value)}</p>'
-        if card.value is not None
-        else f'<p class="value absent">{NOT_MEASURED}</p>'
-    )
+def _card(card: Card, measured: str) -> str:
+    value = f'<p class="value">{escape(measured)}</p>'
     label = pill(card.verdict, "good" if card.verdict == HELD else "bad") if card.verdict in (HELD, BROKEN) else ""
     detail = f'<p class="detail">{escape(card.detail)}</p>' if card.detail else ""
     return f'<div class="card"><p class="name">{escape(card.name)} {label}</p>{value}{detail}</div>'

@@ -36,6 +36,7 @@ def table2_scans(summary: Mapping[str, Any] | None) -> Table:
         "FPR = FP / (FP + TN), on healthy scans.",
         _INTERVALS,
         f"{healthy['scans']} healthy scans, {counts['tp'] + counts['fn']} with lesions.",
+        "F1 only where some are healthy: without them no scan can be a false positive.",
     ]
     if counts["unanswered"]:
         notes.append(f"{counts['unanswered']} scans have no usable prediction and count against the method.")
@@ -45,8 +46,10 @@ def table2_scans(summary: Mapping[str, Any] | None) -> Table:
 
 def _scan_cells(level: Mapping[str, Any]) -> tuple[Cell, ...]:
     counts = tuple(level[key] for key in ("tp", "fp", "fn", "tn"))
-    shares = (_rate(level[key]) for key in ("f1", "sensitivity", "specificity", "fpr"))
-    return (level["scans"], *counts, *shares)
+    sensitivity, specificity, fpr = (_rate(level[key]) for key in ("sensitivity", "specificity", "fpr"))
+    # Without a lesion-free scan none can be a false positive, and F1 would flatter.
+    f1 = _rate(level["f1"]) if level["fp"] + level["tn"] else None
+    return (level["scans"], *counts, f1, sensitivity, specificity, fpr)
 
 
 def table2_lesions(summary: Mapping[str, Any] | None) -> Table:
@@ -115,7 +118,7 @@ def table3(summary: Mapping[str, Any] | None, split: str) -> Table:
         "NSD median [IQR]",
         "NSD 95 % CI",
     )
-    caption = f"Table 3. Segmentation on the {split} (%, mean ± standard deviation)"
+    caption = f"Table 3. Segmentation, split: {split} (%, mean ± standard deviation)"
     online: tuple[Cell, ...] = ("Online validation", None, *[NOT_MEASURED, None, None] * 2)
     if summary is None:
         table = _unmeasured(caption, columns, "tab:segmentation", split.capitalize())

@@ -33,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="MB",
         help="limit on the volumes inside the page, 0: no viewer (default: %(default)s)",
     )
-    parser.add_argument("--split", default="public validation", help="what was scored (default: %(default)s)")
+    parser.add_argument("--split", default="unnamed", metavar="NAME", help="what was scored (default: %(default)s)")
     parser.add_argument("--title", default="GF-Screen: evaluation report", help="title of the page")
     parser.add_argument("--json", action="store_true", help="print what was written as JSON on stdout")
 

@@ -47,13 +47,10 @@ def cell_html(cell: Cell) -> str:
     return pill(text, _PILLS[text]) if text in _PILLS else escape(text)
 
 
-def chart_html(chart: Chart | None, title: str, why_not: str) -> str:
-    """A chart as inline SVG in the page's colours, or a box that says why there is none."""
+def chart_html(chart: Chart | None, title: str) -> str:
+    """A chart as inline SVG in the page's colours; "" if there is none."""
     if chart is None:
-        return (
-            f'<figure class="chart"><figcaption>{escape(title)}</figcaption>'
-            f'<p class="absent">{pill(NOT_MEASURED, "none")} {escape(why_not)}</p></figure>'
-        )
+        return ""
     return (
         f'<figure class="chart"><figcaption>{escape(title)}</figcaption>{inline_svg(chart)}'
         f"<p class=note>{escape(chart.caption)}</p></figure>"

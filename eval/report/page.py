@@ -13,7 +13,7 @@ from eval.report.figures import Chart
 from eval.report.inputs import Efficiency, Scores
 from eval.report.markup import chart_html, montage_html, table_html
 from eval.report.montage import Montage
-from eval.report.screening import cases_by_name, facts, kept_share, stage_table, untrained
+from eval.report.screening import cases_by_name, facts, kept_share, notice_of, stage_table, untrained
 from eval.tables import Table, number
 from eval.tuning.gate_curve import GatePoint, at_gate
 from gfscreen.files import write_atomically
@@ -28,11 +28,11 @@ LAYERS = (
     Layer("truth", "Truth", TRUTH, "T"),
 )
 _CHARTS = {
-    "scores": ("Distribution of DSC and NSD", "No score folder was given (--scores)."),
-    "lesions": ("Lesions found by size", "No lesion list was given (--scores with per_lesion.csv), or it is empty."),
-    "gate": ("Sub-volumes kept against sensitivity", "No gate curve was given (--curve)."),
-    "gpu": ("GPU memory over time", "No GPU was measured (--efficiency, on a machine with an NVIDIA GPU)."),
-    "ram": ("Memory over time", "The program's own memory was not measured (--efficiency)."),
+    "scores": "Distribution of DSC and NSD",
+    "lesions": "Lesions found by size",
+    "gate": "Sub-volumes kept against sensitivity",
+    "gpu": "GPU memory over time",
+    "ram": "Memory over time",
 }
 
 
@@ -56,7 +56,7 @@ class Page:
     @property
     def missing(self) -> list[str]:
         """What was not measured, in words."""
-        found = [_CHARTS[key][0].lower() for key, chart in self.charts.items() if chart is None]
+        found = [_CHARTS[key].lower() for key, chart in self.charts.items() if chart is None]
         found += [c.name for c in self._cards() if c.value is None]
         return found + ([] if self.embedded else ["viewer"])
 
@@ -73,23 +73,28 @@ def write_page(path: Path, page: Page) -> int:
 
 
 def render(page: Page) -> str:
-    """The page as HTML."""
-    sections = [
+    """The page as HTML. Sections of which nothing was measured are left out; the summary names what is missing."""
+    every = [
         ("summary", "Summary", _summary(page)),
-        ("accuracy", "Accuracy", table_html(page.tables["table3"]) + _chart(page, "scores")),
+        ("accuracy", "Accuracy", _accuracy(page)),
         ("detection", "Detection", _detection(page)),
         ("efficiency", "Efficiency", _efficiency(page)),
         ("viewer", "Viewer", _viewer(page)),
         ("overlays", "Overlays", _overlays(page)),
         ("cases", "Cases", _cases(page)),
     ]
+    sections = [section for section in every if section[2]]
     style = (ASSETS / "report.css").read_text(encoding="utf-8")
     return document(page.title, sections, viewer_scripts(page.embedded, LAYERS), style)
 
 
 def _chart(page: Page, key: str) -> str:
-    title, why_not = _CHARTS[key]
-    return chart_html(page.charts.get(key), title, why_not)
+    return chart_html(page.charts.get(key), _CHARTS[key])
+
+
+def _pair(page: Page, *keys: str) -> str:
+    charts = "".join(_chart(page, key) for key in keys)
+    return f'<div class="pair">{charts}</div>' if charts else ""
 
 
 def _summary(page: Page) -> str:
@@ -99,6 +104,8 @@ def _summary(page: Page) -> str:
             '<p class="banner bad"><b>Untrained weights.</b> The product reports weights that were never trained: '
             "time and memory count, accuracy means nothing.</p>"
         )
+    elif notice := notice_of(page.product):
+        parts.append(f'<p class="banner warn"><b>What these weights are of use for.</b> {escape(notice)}</p>')
     if page.problems:
         items = "".join(f"<li>{escape(problem)}</li>" for problem in page.problems)
         parts.append(f'<div class="banner warn"><b>Not everything could be shown.</b><ul>{items}</ul></div>')
@@ -107,22 +114,29 @@ def _summary(page: Page) -> str:
     if known:
         items = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in known)
         parts.append(f'<dl class="facts">{items}</dl>')
-    else:
-        parts.append(
-            f'<p class="note">Run settings: {pill(NOT_MEASURED, "none")} no report of the product (--report).</p>'
-        )
+    missing = [*page.missing, *([] if known else ["run settings"])]
+    if missing:
+        parts.append(f'<p class="note">{pill(NOT_MEASURED, "none")} {escape("; ".join(missing))}.</p>')
     return "".join(parts)
 
 
+def _accuracy(page: Page) -> str:
+    return "" if page.scores is None else table_html(page.tables["table3"]) + _chart(page, "scores")
+
+
 def _detection(page: Page) -> str:
-    tables = table_html(page.tables["table2_scans"]) + table_html(page.tables["table2_lesions"])
+    tables = (
+        ""
+        if page.scores is None
+        else "".join(table_html(page.tables[name]) for name in ("table2_scans", "table2_lesions"))
+    )
     gate = (page.product or {}).get("plan", {}) or {}
     point = at_gate(page.curve, gate["gate"]) if "gate" in gate else None
     said = ""
     if point is not None:
         rates = [f"{key} {100 * value:.1f} %" for key, value in _rates(point) if value is not None]
         said = f'<p class="note">At this run\'s gate of {point.threshold:g}: {", ".join(rates)}.</p>'
-    return f'{tables}<div class="pair">{_chart(page, "lesions")}{_chart(page, "gate")}</div>{said}'
+    return tables + _pair(page, "lesions", "gate") + said
 
 
 def _rates(point: GatePoint) -> list[tuple[str, float | None]]:
@@ -131,22 +145,20 @@ def _rates(point: GatePoint) -> list[tuple[str, float | None]]:
 
 def _efficiency(page: Page) -> str:
     stages = stage_table(page.product)
-    charts = f'<div class="pair">{_chart(page, "gpu")}{_chart(page, "ram")}</div>'
-    return table_html(page.tables["table4"]) + charts + ("" if stages is None else table_html(stages))
+    table = "" if page.efficiency is None else table_html(page.tables["table4"])
+    return table + _pair(page, "gpu", "ram") + ("" if stages is None else table_html(stages))
 
 
 def _viewer(page: Page) -> str:
-    """The viewer, or a line that says why there is none."""
     if not page.embedded:
-        why = "No case is inside this page (--images, --viewer-mb)."
-        return f'<p class="absent">{pill(NOT_MEASURED, "none")} {why}</p>'
+        return ""
     note = f"Cases: {page.chosen}. Scores were computed on the full scans."
     return viewer_html(page.embedded, LAYERS, note)
 
 
 def _overlays(page: Page) -> str:
     if not page.montages:
-        return f'<p class="absent">{pill(NOT_MEASURED, "none")} No scans were given (--images).</p>'
+        return ""
     legend = (
         f'<p class="note">Cases: {escape(page.chosen)}. Outlines: '
         f'<span class="key" style="--c:{PREDICTION}">prediction</span> '
@@ -162,7 +174,7 @@ def _cases(page: Page) -> str:
     product = cases_by_name(page.product)
     names = list(rows) + [name for name in product if name not in rows]
     if not names:
-        return f'<p class="absent">{pill(NOT_MEASURED, "none")} Neither scores nor a product report were given.</p>'
+        return ""
     columns = (
         "Case",
         "Type",

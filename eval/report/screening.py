@@ -37,6 +37,11 @@ def untrained(product: Product | None) -> bool:
     return product is not None and (product.get("plan") or {}).get("weights") == "untrained"
 
 
+def notice_of(product: Product | None) -> str:
+    """What the product says that its weights are of use for; "" if it does not."""
+    return "" if product is None else str(product.get("notice") or "")
+
+
 def facts(product: Product | None) -> list[tuple[str, str]]:
     """What was run, as name and value; only what the report tells."""
     if product is None:

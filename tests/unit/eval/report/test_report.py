@@ -6,6 +6,7 @@ import base64
 import gzip
 import io
 import json
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 
 from eval.__main__ import main
 from eval.report import embed, markup
+from eval.report.cards import cards
 from eval.report.cases import CaseFiles, choose_cases, load_case
 from eval.report.challenge_tables import table2_lesions, table2_scans, table3, table4, table4_rows
 from eval.report.figures import INK, Chart
@@ -149,7 +151,8 @@ def test_nothing_given_is_a_report_that_says_not_measured(tmp_path, capsys):
         for suffix in (".md", ".tex"):
             assert "not measured" in (tmp_path / "tables" / f"{stem}{suffix}").read_text().lower()
     page = (tmp_path / "index.html").read_text()
-    assert page.count("not measured") > 10
+    assert page.count("not measured") == 1
+    assert re.findall(r'<section id="(\w+)"', page) == ["summary"], "sections without data are left out"
     assert len(page) < 200_000  # no viewer without cases
 
 
@@ -265,6 +268,30 @@ def test_table_3_in_percent_with_spread(folder):
     assert table.rows[-1][2] == "not measured"
     healthy = dict(zip(table.columns, table.rows[2], strict=True))
     assert (healthy["DSC"], healthy["DSC 95 % CI"]) == ("100.0", None)  # one scan: no spread, nothing invented
+
+
+def test_without_lesion_free_scans_nothing_flatters(folder):
+    summary = read_scores(folder / "scores").summary
+    names = {card.name for card in cards(summary, None, None)}
+    assert {"F1 per scan", "FPR on lesion-free scans", "False positives per scan", "Lesion-level precision"} <= names
+    detection = summary["detection"]
+    detection["healthy"]["scans"] = detection["scan"]["fp"] = detection["scan"]["tn"] = 0
+    names = {card.name for card in cards(summary, None, None)}
+    assert "Lesion-level precision" in names
+    assert not {"F1 per scan", "FPR on lesion-free scans"} & names
+    row = dict(zip(table2_scans(summary).columns, table2_scans(summary).rows[0], strict=True))
+    assert row["F1"] is None
+    assert row["Sensitivity"] is not None
+
+
+def test_the_page_says_what_the_weights_are_of_use_for(folder, tmp_path):
+    product = json.loads((folder / "report.json").read_text())
+    product["plan"]["weights"], product["notice"] = "trained", "Of <no> use."
+    (tmp_path / "report.json").write_text(json.dumps(product))
+    assert main(["report", "-o", str(tmp_path / "out"), f"--report={tmp_path / 'report.json'}"]) == 0
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert re.search(r'class="banner warn"><b>[^<]*</b> Of &lt;no&gt; use\.', page)
+    assert "Untrained weights." not in page
 
 
 def test_table_2_counts_rates_and_undefined_cells(folder):
