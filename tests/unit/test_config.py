@@ -120,7 +120,7 @@ class TestMistakes:
             read_plan(tmp_path)
 
     def test_no_file(self, tmp_path):
-        with pytest.raises(WeightsError, match=r"plan.json: no plan found; --weights must name"):
+        with pytest.raises(WeightsError, match=r"plan.json: no weights found; name a weights folder \(--weights"):
             read_plan(tmp_path)
 
     def test_optional_values(self):

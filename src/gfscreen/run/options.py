@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gfscreen.screening.screening import Settings
+
+# The wheel of data that `make wheels` builds.
+WEIGHTS_PACKAGE = "gfscreen_weights"
 
 
 @dataclass(frozen=True)
@@ -33,9 +37,13 @@ class Options:
 
 
 def default_weights() -> Path:
-    """GFSCREEN_WEIGHTS, else `weights` in the current folder, else that of the checkout the package lies in."""
+    """GFSCREEN_WEIGHTS; else the first that is there: `weights` in the current folder, that of the checkout the package
+    lies in, the installed wheel of weights. `weights` if none is.
+    """
     if named := os.environ.get("GFSCREEN_WEIGHTS"):
         return Path(named)
     here = Path("weights")
     beside = Path(__file__).resolve().parents[3] / "weights"
-    return beside if not here.is_dir() and beside.is_dir() else here
+    installed = importlib.util.find_spec(WEIGHTS_PACKAGE)
+    places = [here, beside, *map(Path, (installed.submodule_search_locations or []) if installed else [])]
+    return next((place for place in places if place.is_dir()), here)

@@ -193,7 +193,7 @@ class TestFailures:
         scan(place)
         assert main([*PREDICT, "--weights", "none", "--report", "r.json"]) == 1
         err = capsys.readouterr().err
-        assert err.startswith("ERROR: none/plan.json: no plan found; --weights must name a folder")
+        assert err.startswith("ERROR: none/plan.json: no weights found; name a weights folder (--weights")
         assert len(err.splitlines()) == 1
         assert json.loads((place / "r.json").read_text())["cases"][0]["status"] == "failed"
 

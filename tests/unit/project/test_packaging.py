@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gfscreen.errors import WeightsError
 from tests.helpers.nifti_files import read_mask, write_nifti
 from tests.helpers.places import ROOT
 from tests.helpers.scans import LESION_HU
@@ -102,10 +103,45 @@ class TestInstalled:
         where = run(installed, "-c", "import gfscreen; print(gfscreen.__file__)", cwd=tmp_path).strip()
         assert Path(where).is_relative_to(installed.parents[1])
 
+    def test_predict_with_the_wheel_of_weights(self, installed, tmp_path, monkeypatch):
+        """In a folder without weights, and no option that names any."""
+        from eval.reliability.threshold_engine import write_threshold_weights
+
+        source = write_threshold_weights(tmp_path / "source")
+        monkeypatch.syspath_prepend(ROOT / "scripts")
+        import weights_wheel
+
+        with pytest.raises(WeightsError, match="LICENSE: is missing"):
+            weights_wheel.build(source, tmp_path)
+        (source / "LICENSE").write_text("Free.\n")
+        (source / "MODEL_CARD.md").write_text("> Finds what is bright.\n")
+        wheel = weights_wheel.build(source, tmp_path)
+        run(
+            sys.executable,
+            "-m",
+            "pip",
+            "--python",
+            installed,
+            "install",
+            "--no-deps",
+            "--no-index",
+            wheel,
+            cwd=tmp_path,
+        )
+        self.predict(installed, tmp_path)
+        shown = json.loads(run(installed, "-m", "gfscreen", "info", "--json", cwd=tmp_path))
+        assert Path(shown["weights"]["folder"]).name == "gfscreen_weights"
+        notice = json.loads((tmp_path / "report.json").read_text())["notice"]
+        assert "Finds what is bright." in notice or notice.startswith("Untrained")
+
     def test_predict(self, installed, tmp_path):
         from eval.reliability.threshold_engine import write_threshold_weights
 
         write_threshold_weights(tmp_path / "weights")
+        self.predict(installed, tmp_path)
+
+    @staticmethod
+    def predict(installed: Path, tmp_path: Path) -> None:
         hu = np.full((36, 32, 30), 40, np.int16)
         hu[10:20, 10:20, 10:20] = LESION_HU
         write_nifti(tmp_path / "a_0000.nii.gz", hu, np.diag([4.0, 4.0, 4.0, 1.0]))
@@ -118,6 +154,8 @@ class TestInstalled:
             "masks",
             "--device",
             "cpu",
+            "--report",
+            "report.json",
             cwd=tmp_path,
         )
         np.testing.assert_array_equal(read_mask(tmp_path / "masks" / "a.nii.gz"), hu == LESION_HU)

@@ -378,7 +378,7 @@ class TestWeights:
         return run.weights
 
     def test_no_folder(self, run, tmp_path, caplog):
-        assert "gone/plan.json: no plan found; --weights must name" in self.failed(run, tmp_path / "gone", caplog)
+        assert "gone/plan.json: no weights found; name a weights folder" in self.failed(run, tmp_path / "gone", caplog)
 
     def test_no_manifest(self, run, weights, caplog):
         (weights / "manifest.json").unlink()

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gfscreen.config import PLAN_FILE, plan_to_json, read_plan
+from gfscreen.config import NO_WEIGHTS_REMEDY, PLAN_FILE, plan_to_json, read_plan
 from gfscreen.errors import WeightsError
 from gfscreen.files import write_atomically
 
@@ -74,9 +74,7 @@ def read_manifest(folder: Path) -> Manifest:
             info=dict(data["info"]),
         )
     except FileNotFoundError as error:
-        raise WeightsError(
-            f"{path}: no weights found; name a weights folder with --weights, or make one with train, convert or init"
-        ) from error
+        raise WeightsError(f"{path}: no weights found; {NO_WEIGHTS_REMEDY}") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{path}: not a readable manifest ({error!r}); restore the weights folder") from error
 

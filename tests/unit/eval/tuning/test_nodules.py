@@ -101,5 +101,5 @@ def test_weights_that_are_not_there_are_one_line(command, words, tmp_path, monke
     weights = ("--weights", "nowhere") if command == "nodules" else ()
     assert main([command, *weights, *words, "-o", "out"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"{command}: nowhere/plan.json: no plan found; --weights must name a folder")
+    assert line.startswith(f"{command}: nowhere/plan.json: no weights found; name a weights folder (--weights")
     assert not (tmp_path / "out").exists()
