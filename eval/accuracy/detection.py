@@ -2,7 +2,8 @@
 
 Scan level (published definition): a scan with lesions is TP if prediction and label share a voxel, else FN; a scan
 without is FP if anything is predicted, else TN. Lesion level: the same for each 26-connected component of the label;
-a predicted component that shares no voxel with the label is a false positive.
+a predicted component that shares no voxel with the label is a false positive. One voxel is little: sensitivity is told
+a second time for lesions of which a tenth of the volume is marked, or more.
 """
 
 from __future__ import annotations
@@ -23,15 +24,22 @@ from eval.accuracy.statistics import SEED, bootstrap_ratio, describe, wilson
 # By the diameter of the sphere of equal volume. 10 mm: the shortest measurable lesion in RECIST 1.1.
 SIZE_LIMITS_MM = (10.0, 20.0, 50.0)
 SIZE_CLASSES = ("<10 mm", "10-20 mm", "20-50 mm", ">=50 mm")
+TENTH = 0.1
 _SLAB_VOXELS = 1 << 24
 
 
 @dataclass(frozen=True)
 class Lesion:
-    """One component of the label and whether the prediction shares a voxel with it."""
+    """One component of the label, whether the prediction shares a voxel with it, and how much of it is marked."""
 
     volume_ml: float
     detected: bool
+    marked_share: float = 0.0
+
+    @property
+    def a_tenth(self) -> bool:
+        """Whether a tenth of its volume is marked, or more."""
+        return self.marked_share >= TENTH
 
     @property
     def diameter_mm(self) -> float:
@@ -76,24 +84,24 @@ def detect(
     """
     if voxel_ml is None:
         voxel_ml = math.prod(spacing_mm) / 1000
-    sizes, hit = _components(truth, prediction)
-    lesions = tuple(Lesion(int(n) * voxel_ml, bool(h)) for n, h in zip(sizes, hit, strict=True))
+    sizes, hits = _components(truth, prediction)
+    lesions = tuple(Lesion(int(n) * voxel_ml, bool(h), float(h / n)) for n, h in zip(sizes, hits, strict=True))
     if prediction is None:
         return ScanDetection(lesions, 0.0, 0, 0.0, answered=False)
-    sizes, hit = _components(prediction, truth)
+    sizes, hits = _components(prediction, truth)
     return ScanDetection(
         lesions,
         predicted_ml=int(sizes.sum()) * voxel_ml,
-        false_components=int(np.count_nonzero(~hit)),
-        false_components_ml=int(sizes[~hit].sum()) * voxel_ml,
+        false_components=int(np.count_nonzero(hits == 0)),
+        false_components_ml=int(sizes[hits == 0].sum()) * voxel_ml,
     )
 
 
-def _components(mask: NDArray[Any], other: NDArray[Any] | None) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Voxels of each 26-connected component of `mask`, and whether `other` shares one with it."""
+def _components(mask: NDArray[Any], other: NDArray[Any] | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Voxels of each 26-connected component of `mask`, and how many of them are in `other` too."""
     box = bounding_box(mask)
     if box is None:
-        return np.empty(0, np.int64), np.empty(0, np.bool_)
+        return np.empty(0, np.int64), np.empty(0, np.int64)
     labels = _label(mask[box])
     count = int(labels.max()) + 1
     sizes, hits = np.zeros(count, np.int64), np.zeros(count, np.int64)
@@ -104,7 +112,7 @@ def _components(mask: NDArray[Any], other: NDArray[Any] | None) -> tuple[NDArray
         sizes += np.bincount(slab[slab != 0], minlength=count)
         if inside is not None:
             hits += np.bincount(slab[inside[:, :, start : start + step] != 0], minlength=count)
-    return sizes[1:], hits[1:] > 0
+    return sizes[1:], hits[1:]
 
 
 def _label(mask: NDArray[Any]) -> NDArray[Any]:
@@ -172,6 +180,7 @@ def scan_level(scans: Sequence[ScanDetection], seed: int = SEED) -> dict[str, An
 def lesion_level(scans: Sequence[ScanDetection], seed: int = SEED) -> dict[str, Any]:
     """Counts and rates with one decision per lesion; there is no true negative, so neither specificity nor FPR."""
     tp = [sum(lesion.detected for lesion in s.lesions) for s in scans]
+    tenths = [sum(lesion.a_tenth for lesion in s.lesions) for s in scans]
     all_lesions = [len(s.lesions) for s in scans]
     fp = [s.false_components for s in scans]
     total, found = sum(all_lesions), sum(tp)
@@ -183,7 +192,8 @@ def lesion_level(scans: Sequence[ScanDetection], seed: int = SEED) -> dict[str, 
         "f1": bootstrap_ratio(
             [2 * t for t in tp], [t + n + f for t, n, f in zip(tp, all_lesions, fp, strict=True)], seed
         ).as_dict(),
-        "sensitivity": {**bootstrap_ratio(tp, all_lesions, seed).as_dict(), "wilson": wilson(found, total)},
+        "sensitivity": _sensitivity(tp, all_lesions, seed),
+        "sensitivity_a_tenth": _sensitivity(tenths, all_lesions, seed),
         "precision": bootstrap_ratio(tp, [t + f for t, f in zip(tp, fp, strict=True)], seed).as_dict(),
         "false_positives_per_scan": bootstrap_ratio(fp, [1] * len(scans), seed).as_dict(),
     }
@@ -192,11 +202,18 @@ def lesion_level(scans: Sequence[ScanDetection], seed: int = SEED) -> dict[str, 
 def _size_level(scans: Sequence[ScanDetection], name: str, seed: int) -> dict[str, Any]:
     sized = [[lesion for lesion in s.lesions if lesion.size_class == name] for s in scans]
     tp, n = [sum(lesion.detected for lesion in group) for group in sized], [len(group) for group in sized]
+    tenths = [sum(lesion.a_tenth for lesion in group) for group in sized]
     return {
         "lesions": sum(n),
         "tp": sum(tp),
-        "sensitivity": {**bootstrap_ratio(tp, n, seed).as_dict(), "wilson": wilson(sum(tp), sum(n))},
+        "sensitivity": _sensitivity(tp, n, seed),
+        "sensitivity_a_tenth": _sensitivity(tenths, n, seed),
     }
+
+
+def _sensitivity(found: Sequence[int], lesions: Sequence[int], seed: int) -> dict[str, Any]:
+    """Lesions found of all, both per scan."""
+    return {**bootstrap_ratio(found, lesions, seed).as_dict(), "wilson": wilson(sum(found), sum(lesions))}
 
 
 def _rate(

@@ -109,11 +109,11 @@ def write_results(out: Path, cases: Sequence[CaseScore], kinds: Sequence[str], s
         writer.writerows(case_row(c, kind) for c, kind in zip(cases, kinds, strict=True))
     with (out / "per_lesion.csv").open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
         lines = csv.writer(stream)
-        lines.writerow(["Name", "type", "lesion", "volume_ml", "diameter_mm", "size_class", "detected"])
+        lines.writerow(["Name", "type", "lesion", "volume_ml", "diameter_mm", "size_class", "detected", "marked_share"])
         for case, kind in zip(cases, kinds, strict=True):
             for index, lesion in enumerate(case.scan.lesions if case.scan else (), start=1):
                 size = [round(lesion.volume_ml, 4), round(lesion.diameter_mm, 2), lesion.size_class]
-                lines.writerow([case.name, kind, index, *size, int(lesion.detected)])
+                lines.writerow([case.name, kind, index, *size, int(lesion.detected), round(lesion.marked_share, 4)])
     text = json.dumps(summary, indent=2, allow_nan=False)
     (out / "summary.json").write_text(text + "\n", encoding="utf-8")
 

@@ -33,6 +33,7 @@ def cards(summary: Mapping[str, Any] | None, efficiency: Efficiency | None, kept
         _score(summary, "Lesion_DSC", "DSC", "published 60.8 (own split)"),
         _score(summary, "Lesion_NSD", "NSD", "online validation 52"),
         _rate(summary, "lesion", "sensitivity", "Lesion-level sensitivity", "found: one voxel shared"),
+        _rate(summary, "lesion", "sensitivity_a_tenth", "Lesions marked by a tenth", ""),
         _rate(summary, "lesion", "precision", "Lesion-level precision", ""),
         _rate(summary, "lesion", "false_positives_per_scan", "False positives per scan", ""),
         _rate(summary, "scan", "sensitivity", "Sensitivity per scan", ""),
@@ -82,7 +83,8 @@ def _score(summary: Mapping[str, Any] | None, key: str, name: str, published: st
 
 def _rate(summary: Mapping[str, Any] | None, level: str, key: str, name: str, published: str) -> Card:
     """level: `scan` or `lesion`. What is counted per scan is a number, all else a share."""
-    rate = None if summary is None else summary["detection"][level][key]
+    # Scores of an earlier version lack the second sensitivity.
+    rate = None if summary is None else summary["detection"][level].get(key)
     if rate is None or rate["value"] is None:
         return Card(name, None)
     detail = [f"n = {rate['n']}", *([published] if published else [])]

@@ -54,7 +54,7 @@ def _scan_cells(level: Mapping[str, Any]) -> tuple[Cell, ...]:
 
 def table2_lesions(summary: Mapping[str, Any] | None) -> Table:
     """Table 2b: detection, one decision per lesion, by size and by type; % with 95 % intervals."""
-    columns = ("Lesions", "n", "Found", "False", "Sensitivity", "Precision", "F1", "False per scan")
+    columns = ("Lesions", "n", "Found", "False", "Sensitivity", "A tenth", "Precision", "F1", "False per scan")
     caption = "Table 2b. Detection per lesion, by size and type (%, 95 % interval)"
     if summary is None:
         return _unmeasured(caption, columns, "tab:detection-lesion")
@@ -63,7 +63,8 @@ def table2_lesions(summary: Mapping[str, Any] | None) -> Table:
     groups = [("All", detection["lesion"]), *by_size, *_by_type(detection["lesion_by_type"])]
     notes = (
         "A lesion is a 26-connected component of the label, found if the prediction shares a voxel with it; "
-        "a predicted component without such a voxel is false.",
+        "a predicted component without such a voxel is false. A tenth: sensitivity for lesions of which a tenth of the "
+        "volume is marked, or more.",
         f"Size: {detection['size_classes']}. A false component has no lesion's size, so sizes have sensitivity only.",
         _INTERVALS,
         _DASH,
@@ -78,6 +79,7 @@ def _lesion_cells(level: Mapping[str, Any]) -> tuple[Cell, ...]:
         level["tp"],
         level.get("fp"),
         _rate(level["sensitivity"]),
+        _rate(level.get("sensitivity_a_tenth")),
         _rate(level.get("precision")),
         _rate(level.get("f1")),
         _rate(level.get("false_positives_per_scan"), 2, 1.0),

@@ -203,3 +203,21 @@ def test_a_wrong_mapping_is_named(tmp_path, text):
     path.write_text(text)
     with pytest.raises(ValueError, match=r"types\.json"):
         TypeMap.read(path)
+
+
+def test_a_tenth_is_told_apart_from_one_voxel():
+    truth = np.zeros((40, 20, 20), np.uint8)
+    truth[2:12, 2:7, 2:4] = 1  # 100 voxels, 10 of them marked
+    truth[20:30, 2:7, 2:4] = 1  # 100 voxels, 9 of them marked
+    truth[2:12, 12:17, 12:14] = 1  # none
+    marked = np.zeros_like(truth)
+    marked[2:12, 2, 2] = marked[20:29, 2, 2] = 1
+    scan = detect(truth, marked, (1.0, 1.0, 1.0))
+    assert sorted(lesion.marked_share for lesion in scan.lesions) == [0.0, 0.09, 0.1]
+    assert sorted((lesion.detected, lesion.a_tenth) for lesion in scan.lesions) == [
+        (False, False), (True, False), (True, True),
+    ]  # fmt: skip
+    level = lesion_level([scan])
+    assert level["sensitivity"]["value"] == pytest.approx(2 / 3)
+    assert level["sensitivity_a_tenth"]["value"] == pytest.approx(1 / 3)
+    assert all(lesion.marked_share == 0.0 for lesion in detect(truth, None, (1.0, 1.0, 1.0)).lesions)
