@@ -176,8 +176,14 @@ def _brief(summary: dict[str, Any]) -> str:
         value = summary[metric]
         spread = "" if value["std"] is None else f" +- {value['std']:.4f}"
         lines.append(f"{metric} {value['mean']:.4f}{spread}")
-    scan = summary["detection"]["scan"]
-    for key in ("f1", "sensitivity", "specificity", "fpr"):
-        value = scan[key]["value"]
-        lines.append(f"scan {key} {'-' if value is None else format(value, '.4f')}")
+    detection = summary["detection"]
+    # Without a lesion-free scan none can be a false positive, and F1 would flatter.
+    flattering = () if detection["healthy"]["scans"] else ("f1",)
+    for level, keys in (
+        ("lesion", ("sensitivity", "sensitivity_a_tenth", "precision", "false_positives_per_scan")),
+        ("scan", ("f1", "sensitivity", "specificity", "fpr")),
+    ):
+        for key in keys:
+            value = None if key in flattering else detection[level][key]["value"]
+            lines.append(f"{level} {key} {'-' if value is None else format(value, '.4f')}")
     return "\n".join(lines) + "\n"

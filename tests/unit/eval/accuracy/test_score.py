@@ -391,3 +391,14 @@ def test_bytes_behind_the_gzip_stream_cost_no_score_and_are_said(tmp_path, capsy
     assert said == [f"note: prediction a.nii.gz: {len(tail)} bytes behind the gzip stream were ignored"]
     assert summary["notes"] == [said[0].removeprefix("note: ")]
     np.testing.assert_array_equal(np.uint8(nib.load(tmp_path / "pred" / "a.nii.gz").get_fdata()), box((2, 2, 2)))
+
+
+def test_what_is_printed_does_not_flatter(tmp_path, capsys, scored):
+    """F1 only where some scan is free of lesions; false positives beside the sensitivity."""
+    assert "\nscan f1 0." in scored[3].out
+    assert "\nlesion sensitivity_a_tenth 0." in scored[3].out
+    assert "\nlesion false_positives_per_scan " in scored[3].out
+    for name in ("gt", "pred"):
+        save(tmp_path / "b" / name, "a.nii.gz", box((2, 2, 2)))
+    assert run(tmp_path / "b" / "gt", tmp_path / "b" / "pred", tmp_path / "again", "--jobs", "1") == 0
+    assert "\nscan f1 -\n" in capsys.readouterr().out
