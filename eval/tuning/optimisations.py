@@ -72,7 +72,7 @@ def box_windows(prepared: Prepared, plan: Plan) -> Prepared:
 
 
 def restore_everywhere(outputs: NetworkOutputs, volume: Volume, plan: Plan) -> Mask:
-    """Mask (i, j, k) of the probabilities, brought back to the whole scan as one box, less the parts that do not stand."""
+    """Mask (i, j, k) of the probabilities, brought back to the whole scan as one box; unlikely parts are dropped."""
     mask = np.zeros(volume.hu.shape, np.uint8, order="F")
     x, y, z = outputs.grid.shape
     probability, view = outputs.focus_probability, ras_view(mask, volume)
