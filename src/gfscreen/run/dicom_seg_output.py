@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from gfscreen.errors import InputError, OutputError, UsageError
 from gfscreen.networks.models.manifest import read_manifest
-from gfscreen.results.statistics.parts import instance_map
 from gfscreen.run.output_folder import prepare_output
 from gfscreen.scan.volume import Case
 from gfscreen.scan.volume.dicom.seg import SEG_SUFFIX, check_available, check_series, write_seg
@@ -64,6 +63,8 @@ def write_seg_of(
     case: Case, mask: NDArray[np.uint8], geometry: Geometry, target: Path, series: str | None, weights: Path
 ) -> None:
     """Write the SEG of one case, a segment per lesion, with the digest of the weights that made the mask."""
+    from gfscreen.results.statistics.parts import instance_map  # imported when asked for
+
     try:
         instances = instance_map(mask, geometry)
     except OutputError as error:

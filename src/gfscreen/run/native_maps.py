@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from gfscreen.errors import OutputError, UsageError
 from gfscreen.files import remove_leftovers
-from gfscreen.results.statistics.parts import instance_map
 from gfscreen.run.output_folder import remove_stale_mask
 from gfscreen.scan.grid import to_native_probability
 from gfscreen.scan.volume import Case, Geometry, Volume, write_map
@@ -101,6 +100,8 @@ class NativeMaps:
 
 def write_instances(path: Path, mask: NDArray[np.generic], geometry: Geometry) -> None:
     """Write the number of each voxel's lesion, uint16; mask (i, j, k): above 0 is lesion. Raises OutputError."""
+    from gfscreen.results.statistics.parts import instance_map  # imported when asked for
+
     try:
         instances = instance_map(mask, geometry)
     except OutputError as error:

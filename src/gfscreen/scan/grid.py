@@ -287,7 +287,10 @@ def to_native_probability(probability: NDArray[np.float32], grid: ModelGrid, vol
     x, y, z = grid.shape
     # Neighbouring slabs share a slice of the model grid, so that every native slice lies within one of them.
     for low in range(0, max(1, z - 1), SLAB_SLICES):
-        found = _sample_box(probability, ((0, x), (0, y), (low, min(z, low + SLAB_SLICES + 1))), grid)
+        high = min(z, low + SLAB_SLICES + 1)
+        if not probability[:, :, low:high].any():
+            continue
+        found = _sample_box(probability, ((0, x), (0, y), (low, high)), grid)
         if found is not None:
             target, sampled = found
             view[target] = np.rint(np.clip(sampled, 0.0, 1.0) * 255).astype(np.uint8)

@@ -13,11 +13,14 @@ of which Focus is nowhere sure. For both grids voxels touch by face, edge or cor
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from gfscreen.config import Plan
+from gfscreen.scan.boxes import apart
 from gfscreen.scan.grid import ModelGrid, lesion_boxes, native_range
 from gfscreen.scan.volume import Volume
 from gfscreen.scan.volume.ras import ras_view
@@ -27,7 +30,10 @@ TOUCHING = np.ones((3, 3, 3), bool)
 # Positions on the model grid are known to this part of a voxel, volumes to this part of themselves.
 _ROUNDING = 1e-6
 
-Part = tuple[slice, slice, slice]
+# So many voxels are looked up at once.
+_AT_ONCE = 1 << 20
+
+Places = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]
 
 
 def drop_unlikely(
@@ -46,10 +52,12 @@ def drop_unlikely(
     box = ndimage.find_objects(lesion.astype(np.uint8))[0]
     probability = lesion_probability[box]
     labels, count = ndimage.label(lesion[box], TOUCHING)
-    stands = _highest(probability, labels, count) > peak
+    marked = labels > 0
+    numbers = labels[marked]
+    stands = _highest(probability[marked], numbers, count) > peak
     if inside is not None:
-        voxels = np.bincount(labels.ravel(), minlength=count + 1)
-        stands &= 2 * np.bincount(labels[inside[box]], minlength=count + 1)[1:] > voxels[1:]
+        voxels, in_body = np.bincount(numbers), np.bincount(numbers[inside[box][marked]], minlength=count + 1)
+        stands &= 2 * in_body[1:] > voxels[1:]
     dropped = np.concatenate([[False], ~stands])
     probability[dropped[labels]] = 0.0
     return int(count - stands.sum())
@@ -79,55 +87,52 @@ def drop_unlikely_parts(
     voxel_ml = abs(float(np.linalg.det(volume.geometry.affine_ras_mm[:3, :3]))) / 1000.0
     ranges = [native_range(box, grid) for box in lesion_boxes(lesion_probability > threshold)]
     dropped = 0
-    for part in _apart([found for found in ranges if found is not None]):
-        labels, count = ndimage.label(view[part], TOUCHING)
-        voxels = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-        stands = voxels * voxel_ml >= plan.min_finding_ml * (1.0 - _ROUNDING)
+    for box in apart(found for found in ranges if found is not None):
+        # As the voxels of a mask follow one another in memory.
+        marked = view[box].transpose(2, 1, 0)
+        labels, count = ndimage.label(marked, TOUCHING)
+        z, y, x = np.nonzero(labels)
+        numbers = labels[z, y, x]
+        stands = np.bincount(numbers, minlength=count + 1)[1:] * voxel_ml >= plan.min_finding_ml * (1.0 - _ROUNDING)
         if peak > threshold:
-            stands &= _highest(_surest_around(lesion_probability, grid, part), labels, count) > peak
-        view[part][np.concatenate([[False], ~stands])[labels]] = 0
+            places = (x + box[0].start, y + box[1].start, z + box[2].start)
+            stands &= _highest(_surest_around(lesion_probability, grid, places), numbers, count) > peak
+        gone = ~stands[numbers - 1]
+        marked[z[gone], y[gone], x[gone]] = 0
         dropped += int(count - stands.sum())
     return dropped
 
 
-def _highest(values: NDArray[np.float32], labels: NDArray[np.int32], count: int) -> NDArray[np.float32]:
-    """The highest value of each label from 1 to `count` (count,). Only labelled voxels are looked at."""
-    inside = labels > 0
+def _highest(values: NDArray[np.float32], numbers: NDArray[np.int32], count: int) -> NDArray[np.float32]:
+    """The highest of the values (n,) that belong to each number from 1 to `count` (count,)."""
     highest = np.zeros(count + 1, np.float32)
-    np.maximum.at(highest, labels[inside], values[inside])
+    np.maximum.at(highest, numbers, values)
     return highest[1:]
 
 
-def _surest_around(probability: NDArray[np.float32], grid: ModelGrid, part: Part) -> NDArray[np.float32]:
-    """The highest probability of the model voxels around each native voxel of a part (x, y, z), float32.
+def _surest_around(probability: NDArray[np.float32], grid: ModelGrid, places: Places) -> NDArray[np.float32]:
+    """The highest probability of the model voxels around native voxels, float32 (n,).
 
-    Around: less than a model voxel away along each axis, so those that linear interpolation reads; on a native grid of
-    more than two model voxels, all that the native voxel extends over.
+    places: their indices along x, y, z of the RAS view. Around: less than a model voxel away along each axis, so those
+    that linear interpolation reads; on a native grid of more than two model voxels, all that a voxel extends over.
     """
-    spans = []
-    for axis, side in enumerate(part):
-        ratio = grid.native_mm[axis] / grid.spacing_mm[axis]
-        position = np.arange(side.start, side.stop) * ratio - grid.box[axis][0]
-        reach, last = max(1.0 - _ROUNDING, ratio / 2), grid.shape[axis] - 1
-        low = np.clip(np.ceil(position - reach), 0, last).astype(np.intp)
-        spans.append((low, np.maximum(low, np.clip(np.floor(position + reach), 0, last).astype(np.intp))))
-    found = probability[tuple(slice(int(low[0]), int(high[-1]) + 1) for low, high in spans)]
-    for axis, (low, high) in enumerate(spans):
-        source, first = found, low[0]
-        found = source.take(low - first, axis)
-        for step in range(1, int((high - low).max()) + 1):
-            np.maximum(found, source.take(np.minimum(low + step, high) - first, axis), out=found)
+    found = np.zeros(len(places[0]), np.float32)
+    for start in range(0, len(found), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        spans = [_model_voxels_around(side[part], axis, grid) for axis, side in enumerate(places)]
+        widths = [range(int((high - low).max(initial=0)) + 1) for low, high in spans]
+        for steps in itertools.product(*widths):
+            index = tuple(np.minimum(low + step, high) for (low, high), step in zip(spans, steps, strict=True))
+            np.maximum(found[part], probability[index], out=found[part])
     return found
 
 
-def _apart(parts: list[Part]) -> list[Part]:
-    """Boxes merged until no two of them touch, so that whatever hangs together lies in one."""
-    lows, highs = np.empty((0, 3), np.intp), np.empty((0, 3), np.intp)
-    for part in parts:
-        low, high = np.array([side.start for side in part]), np.array([side.stop for side in part])
-        while (near := ((lows <= high) & (highs >= low)).all(axis=1)).any():
-            low, high = np.vstack([lows[near], low]).min(axis=0), np.vstack([highs[near], high]).max(axis=0)
-            lows, highs = lows[~near], highs[~near]
-        lows, highs = np.vstack([lows, low]), np.vstack([highs, high])
-    boxes = zip(lows.tolist(), highs.tolist(), strict=True)
-    return [(slice(a[0], b[0]), slice(a[1], b[1]), slice(a[2], b[2])) for a, b in boxes]
+def _model_voxels_around(
+    places: NDArray[np.intp], axis: int, grid: ModelGrid
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """First and last model voxel around native positions (n,) along one axis, within the grid."""
+    ratio = grid.native_mm[axis] / grid.spacing_mm[axis]
+    position = places * ratio - grid.box[axis][0]
+    reach, last = max(1.0 - _ROUNDING, ratio / 2), grid.shape[axis] - 1
+    low = np.clip(np.ceil(position - reach), 0, last).astype(np.intp)
+    return low, np.maximum(low, np.clip(np.floor(position + reach), 0, last).astype(np.intp))
