@@ -35,6 +35,7 @@ from gfscreen.scan.grid import restore_box
 from gfscreen.scan.volume import Volume, read_volume
 from gfscreen.scan.volume.ras import ras_view
 from gfscreen.screening.budget import Budget
+from gfscreen.screening.findings import drop_unlikely_parts
 from gfscreen.screening.network_outputs import NetworkOutputs
 from gfscreen.screening.screening import Prepared, Settings, prepare, screen
 from gfscreen.screening.windows import plan_windows
@@ -70,12 +71,14 @@ def box_windows(prepared: Prepared, plan: Plan) -> Prepared:
     return replace(prepared, windows=windows)
 
 
-def restore_everywhere(outputs: NetworkOutputs, volume: Volume, threshold: float) -> Mask:
-    """Mask (i, j, k) of the probabilities, brought back to the whole scan as one box."""
-    mask = np.zeros(volume.hu.shape, np.bool_, order="F")
+def restore_everywhere(outputs: NetworkOutputs, volume: Volume, plan: Plan) -> Mask:
+    """Mask (i, j, k) of the probabilities, brought back to the whole scan as one box; unlikely parts are dropped."""
+    mask = np.zeros(volume.hu.shape, np.uint8, order="F")
     x, y, z = outputs.grid.shape
-    restore_box(outputs.focus_probability, ((0, x), (0, y), (0, z)), outputs.grid, ras_view(mask, volume), threshold)
-    return mask
+    probability, view = outputs.focus_probability, ras_view(mask, volume)
+    restore_box(probability, ((0, x), (0, y), (0, z)), outputs.grid, view, plan.lesion_threshold)
+    drop_unlikely_parts(mask, probability, outputs.grid, volume, plan)
+    return mask > 0
 
 
 def changes(case: GateCase, plan: Plan, engines: Engines) -> Iterator[Change]:
@@ -95,7 +98,7 @@ def changes(case: GateCase, plan: Plan, engines: Engines) -> Iterator[Change]:
         "bf16": (fp32, shipped),
         "windows by body": (masked(engines.shipped, box_windows(prepared, plan)), shipped),
         "gate": (masked(engines.shipped, gate=0.0), shipped),
-        "restore in boxes": (restore_everywhere(result.network_outputs, volume, plan.lesion_threshold), shipped),
+        "restore in boxes": (restore_everywhere(result.network_outputs, volume, plan), shipped),
     }
     for name, (before, after) in pairs.items():
         yield Change(name, case.name, dice(before, after), dice(before, truth), dice(after, truth))

@@ -95,6 +95,8 @@ class Plan:
     gate: Focus runs where the Glance probability of "lesion" is above this.
     lesion_threshold: voxels whose Focus probability is above this are lesion; 0.5 is the argmax of two classes.
     finding_peak: a finding stands if its highest Focus probability is above this; at lesion_threshold all do.
+    min_finding_ml: a connected part of the mask, on the scan's own grid, stands if it is at least so large; 0, as
+        published: all do.
     second_look: Focus reads sub-volumes around its findings once more, mirrored; at most this share of the number that
         it has read before. 0, as published: none.
     weights: `trained` or `untrained`; shown wherever results are shown.
@@ -109,6 +111,7 @@ class Plan:
     gate: float = 0.9
     lesion_threshold: float = 0.5
     finding_peak: float = 0.5
+    min_finding_ml: float = 0.0
     second_look: float = 0.0
     foreground: Literal["body", "hu_floor"] = "body"
     hu_windows: HUWindows = field(default_factory=HUWindows)
@@ -133,6 +136,8 @@ class Plan:
                 f"finding_peak must be a probability in [{self.lesion_threshold:g}, 1), from lesion_threshold on, "
                 f"got {self.finding_peak}"
             )
+        if not 0.0 <= self.min_finding_ml <= 1000.0:
+            raise ValueError(f"min_finding_ml must be a volume from 0 to 1000 ml, got {self.min_finding_ml}")
         if not 0.0 <= self.second_look <= 10.0:
             raise ValueError(f"second_look must be a share from 0 to 10, got {self.second_look}")
 

@@ -86,6 +86,7 @@ class TestMistakes:
             (changed(gate=float("nan")), "gate must be a probability"),
             (changed(lesion_threshold=0.0), "lesion_threshold must be a probability in"),
             (changed(lesion_threshold=0.6), r"finding_peak must be a probability in \[0.6, 1\)"),
+            (changed(min_finding_ml=-0.1), "min_finding_ml must be a volume from 0 to 1000 ml, got -0.1"),
             (changed(finding_peak=0.4), r"finding_peak must be a probability in \[0.5, 1\)"),
             (changed(second_look=-0.1), "second_look must be a share from 0 to 10, got -0.1"),
             (changed(second_look=float("nan")), "second_look must be a share from 0 to 10"),

@@ -47,6 +47,12 @@ def add_predict(commands: Commands) -> None:
         "--statistics", type=Path, metavar="FILE.json", help="measure every lesion; the same as a table in FILE.csv"
     )
     files.add_argument("--preview", type=Path, metavar="DIR", help="a picture per case and one page with a viewer")
+    files.add_argument(
+        "--instances", type=Path, metavar="DIR", help="number of the finding at every voxel, as in the statistics"
+    )
+    files.add_argument(
+        "--probabilities", type=Path, metavar="DIR", help="Focus's lesion probability at every voxel, 0 to 1"
+    )
     dicom = parser.add_argument_group("DICOM")
     dicom_commands.add_series_option(dicom)
     dicom.add_argument(
@@ -102,6 +108,8 @@ def _predict(args: argparse.Namespace) -> int:
         dicom_seg=args.dicom_seg,
         statistics=args.statistics,
         preview=args.preview,
+        instances=args.instances,
+        probabilities=args.probabilities,
     )
     return predict(options, no_progress if args.quiet else terminal_progress())
 
@@ -120,10 +128,13 @@ def add_stats(commands: Commands) -> None:
         "-o", "--output", type=Path, required=True, metavar="FILE.json", help="the same as a table goes to FILE.csv"
     )
     parser.add_argument("--preview", type=Path, metavar="DIR", help="a picture per case and one page with a viewer")
+    parser.add_argument(
+        "--instances", type=Path, metavar="DIR", help="number of the lesion at every voxel, as in the statistics"
+    )
     parser.set_defaults(run=_stats)
 
 
 def _stats(args: argparse.Namespace) -> int:
     from gfscreen.run.existing_masks import run
 
-    return run(args.image, args.mask, args.output, args.preview)
+    return run(args.image, args.mask, args.output, args.preview, args.instances)

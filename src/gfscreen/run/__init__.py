@@ -7,5 +7,5 @@ api               the same from Python
 options           what a run may be asked for
 background_io     reads the next scan and writes the last mask while one is computed on
 report            what is said about a run, JSON
-output_folder, dicom_seg_output, optional_outputs    where masks, SEGs, statistics and preview go
+output_folder, dicom_seg_output, native_maps, optional_outputs    where masks, SEGs, maps, statistics, preview go
 """

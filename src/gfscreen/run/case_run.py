@@ -17,6 +17,7 @@ from gfscreen.networks.engines.base import Engine
 from gfscreen.run.background_io import Timed
 from gfscreen.run.dicom_seg_output import seg_path, write_seg_of
 from gfscreen.run.earlier_mask import check_earlier_mask
+from gfscreen.run.native_maps import NativeMaps
 from gfscreen.run.options import Options
 from gfscreen.run.output_folder import is_the_scan, keep_folder, remove_stale_mask
 from gfscreen.run.report import CaseReport, peak_rss_mb
@@ -61,6 +62,7 @@ class CaseRun:
         self.mask = options.output / case.mask_name
         self._scan: str | None = None
         self.seg = None if options.dicom_seg is None else seg_path(case, options.dicom_seg)
+        self.maps = NativeMaps(options.instances, options.probabilities)
 
     @property
     def _file(self) -> str:
@@ -95,18 +97,19 @@ class CaseRun:
             raise InputError(f"{self._file}: its mask would overwrite the scan itself; choose another output folder")
         series = self.options.series
         # Finished is what has all that was asked for.
-        if self.options.resume and (self.seg is None or self.seg.is_file()):
+        if self.options.resume and (self.seg is None or self.seg.is_file()) and self.maps.complete(self.case):
             volume_ml = finished_lesion_ml(self.mask, self.case.path, series)
             if volume_ml is not None:
                 return Finished(volume_ml)
         return read_volume(self.case.path, series)
 
     def remove_stale(self) -> None:
-        """Remove an earlier run's mask and SEG of this case, if what lies there is one. Raises OutputError."""
+        """Remove an earlier run's mask, SEG and maps of this case, if what lies there is one. Raises OutputError."""
         if self.case.problem is None and not is_the_scan(self.mask, self.case.path):
             remove_stale_mask(self.mask)
             if self.seg is not None:
                 remove_stale_mask(self.seg)
+            self.maps.remove_stale(self.case)
 
     def _replace_earlier(self, volume: Volume) -> None:
         """Remove an earlier run's mask of this scan. Raises OutputError if it is another scan's."""
@@ -155,8 +158,9 @@ class CaseRun:
         try:
             with self._or_last_resort(volume.geometry):
                 settings = self.options.settings
-                wanted = self.options.statistics is not None or self.options.preview is not None
-                result = screen(volume, plan, engine, budget, settings, progress, prepared, keep_outputs=wanted)
+                raw = self.options.probabilities is not None
+                wanted = raw or self.options.statistics is not None or self.options.preview is not None
+                result = screen(volume, plan, engine, budget, settings, progress, prepared, wanted, raw)
                 self.report.fill(volume, result)
         finally:
             gpu_mb = engine.peak_gpu_mb()

@@ -62,5 +62,11 @@ def _problem_of(case: Case, target: Path, series: str | None) -> str | None:
 def write_seg_of(
     case: Case, mask: NDArray[np.uint8], geometry: Geometry, target: Path, series: str | None, weights: Path
 ) -> None:
-    """Write the SEG of one case, with the digest of the weights that made the mask."""
-    write_seg(target, mask, geometry, case.path, series, read_manifest(weights).digest)
+    """Write the SEG of one case, a segment per lesion, with the digest of the weights that made the mask."""
+    from gfscreen.results.statistics.parts import instance_map  # imported when asked for
+
+    try:
+        instances = instance_map(mask, geometry)
+    except OutputError as error:
+        raise OutputError(f"{target}: cannot be written, {error}") from error
+    write_seg(target, instances, geometry, case.path, series, read_manifest(weights).digest)

@@ -1,4 +1,4 @@
-"""`python -m gfscreen stats`: statistics, and if wanted a preview, of scans whose masks exist already."""
+"""`python -m gfscreen stats`: statistics, and if wanted preview and instance maps, of scans whose masks exist."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 
 from gfscreen.errors import GFScreenError, InputError, UsageError
 from gfscreen.results.statistics.documents import Case, csv_path, measure_case, write_statistics
+from gfscreen.run.native_maps import NativeMaps
+from gfscreen.run.output_folder import remove_stale_mask
 from gfscreen.scan.volume import Volume, find_cases, read_volume
 from gfscreen.scan.volume.geometry import grid_shift_mm
+from gfscreen.scan.volume.inputs import MASK_SUFFIX
 
 if TYPE_CHECKING:  # imported when asked for
     from gfscreen.results.preview.run import Preview
@@ -79,13 +82,18 @@ def read_pair(pair: Pair) -> tuple[Volume, NDArray[np.bool_]]:
     return volume, mask.hu > 0
 
 
-def run(image: Path, mask: Path, output: Path, preview: Path | None = None) -> int:
-    """Measure every pair: 0 if all was measured and drawn, 1 if some of it failed. Raises UsageError before any work.
+def run(image: Path, mask: Path, output: Path, preview: Path | None = None, instances: Path | None = None) -> int:
+    """Measure every pair: 0 if all was measured, drawn and written, 1 if some of it failed.
+
+    instances: folder for maps of which lesion a voxel belongs to. Raises UsageError before any work.
 
     Whatever goes wrong in one case is told of that case, and the others go on.
     """
     csv_path(output)
     pairs = pair_up(image, mask)
+    maps = NativeMaps(instances)
+    files = [path for pair in pairs for path in (pair.image, pair.mask) if path is not None]
+    maps.check([image, mask, *(path.parent for path in files)])
     drawing = None
     if preview is not None:
         from gfscreen.results.preview.run import Preview
@@ -93,7 +101,7 @@ def run(image: Path, mask: Path, output: Path, preview: Path | None = None) -> i
         drawing = Preview(preview, len(pairs))
     cases, complete = [], True
     for pair in pairs:
-        case, drawn = _measured(pair, drawing)
+        case, drawn = _measured(pair, drawing, maps)
         cases.append(case)
         complete = complete and drawn and case.status == "ok"
     complete = _done(output, lambda: write_statistics(output, cases)) and complete
@@ -102,8 +110,11 @@ def run(image: Path, mask: Path, output: Path, preview: Path | None = None) -> i
     return 0 if complete else 1
 
 
-def _measured(pair: Pair, drawing: Preview | None) -> tuple[Case, bool]:
-    """A case, measured or with the reason why not; and whether it was drawn, if that was asked for."""
+def _measured(pair: Pair, drawing: Preview | None, maps: NativeMaps) -> tuple[Case, bool]:
+    """A case, measured or with the reason why not; and whether it was drawn and mapped, if that was asked for."""
+    name = pair.name + MASK_SUFFIX
+    for path in maps.paths(name):
+        _done(path, partial(remove_stale_mask, path))
     try:
         volume, marked = read_pair(pair)
         case = measure_case(pair.name, "ok", volume, marked)
@@ -113,8 +124,9 @@ def _measured(pair: Pair, drawing: Preview | None) -> tuple[Case, bool]:
             drawing.add_absent(case.name, case.status, str(case.error))
         return case, False
     logger.info("%s: lesions: %d, %.2f ml", case.name, len(case.lesions), (case.lesion_volume_mm3 or 0) / 1000)
+    mapped = _done(pair.image, partial(maps.write, name, volume, marked, None)) if maps.folders else True
     if drawing is None:
-        return case, True
+        return case, mapped
     try:
         from gfscreen.results.preview.case import shown_case
 
@@ -122,7 +134,7 @@ def _measured(pair: Pair, drawing: Preview | None) -> tuple[Case, bool]:
     except Exception as error:
         drawing.add_absent(case.name, case.status, f"its preview could not be made ({_told(pair.image.name, error)})")
         return case, False
-    return case, True
+    return case, mapped
 
 
 def _told(name: str, error: Exception) -> str:

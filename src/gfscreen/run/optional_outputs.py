@@ -1,4 +1,4 @@
-"""What a run leaves beside its masks when asked to: statistics and preview.
+"""What a run leaves beside its masks when asked to: statistics, preview, and maps on the scan's grid.
 
 All of it comes after a case's mask is written, so it can neither delay nor spoil a mask, and it is not part of the
 seconds that the report tells. None of it may lie in the output folder: there only masks may be.
@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 from gfscreen.config import Plan
 from gfscreen.errors import GFScreenError, UsageError
 from gfscreen.networks.engines.base import EngineInfo
+from gfscreen.run.native_maps import NativeMaps
 from gfscreen.run.report import CaseReport
 from gfscreen.scan.volume import Volume
+from gfscreen.scan.volume.inputs import MASK_SUFFIX
 from gfscreen.screening.screening import Screening
 from gfscreen.version import __version__
 
@@ -28,13 +30,14 @@ logger = logging.getLogger(__name__)
 
 
 class OptionalOutputs:
-    """Statistics and preview of a run.
+    """Statistics, preview and maps of a run.
 
     Args:
         statistics: a path that ends in .json, or None; the table goes beside it as .csv.
         preview: a folder, or None.
         output: the folder of the masks.
         expected: number of cases.
+        maps: folders of instance and probability maps.
 
     `wanted` is False if nothing of it was asked for.
 
@@ -42,11 +45,19 @@ class OptionalOutputs:
 
     """
 
-    def __init__(self, statistics: Path | None, preview: Path | None, output: Path, expected: int) -> None:
-        for option, path in (("--statistics", statistics), ("--preview", preview)):
+    def __init__(
+        self,
+        statistics: Path | None,
+        preview: Path | None,
+        output: Path,
+        expected: int,
+        maps: NativeMaps = NativeMaps(),  # noqa: B008 - frozen
+    ) -> None:
+        for option, path in (("--statistics", statistics), ("--preview", preview), *maps.folders):
             if path is not None and path.resolve().is_relative_to(output.resolve()):
                 raise UsageError(f"{option} {path}: lies in the output folder, where only masks may be; name another")
-        self.wanted = statistics is not None or preview is not None
+        self._maps = maps
+        self.wanted = statistics is not None or preview is not None or bool(maps.folders)
         self._statistics = statistics
         self._measured: dict[int, Case] = {}  # by the report's identity: two inputs may share a name
         self._seen = 0
@@ -73,6 +84,10 @@ class OptionalOutputs:
             self._add_absent(report, "nobody looked at this case")
         else:
             done = False
+            if self._maps.folders:
+                with self._logged(f"{report.name}: maps"):
+                    result = screened[1]
+                    self._maps.write(report.name + MASK_SUFFIX, screened[0], result.mask, result.network_outputs)
             with self._logged(f"{report.name}: statistics or preview"):
                 self._measure(report, screened[0], screened[1])
                 done = True
@@ -84,6 +99,8 @@ class OptionalOutputs:
             self._preview.add_absent(report.name, report.status, why_not)
 
     def _measure(self, report: CaseReport, volume: Volume, result: Screening) -> None:
+        if self._statistics is None and self._preview is None:
+            return
         from gfscreen.results.statistics.documents import measure_case
 
         case = measure_case(report.name, report.status, volume, result.mask, result.network_outputs)

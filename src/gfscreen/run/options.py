@@ -34,6 +34,8 @@ class Options:
     overwrite: bool = False
     series: str | None = None
     dicom_seg: Path | None = None
+    instances: Path | None = None
+    probabilities: Path | None = None
 
 
 def default_weights() -> Path:

@@ -19,6 +19,7 @@ from gfscreen.networks.models.card import read_notice
 from gfscreen.run.background_io import Background, ReadAhead, Timed
 from gfscreen.run.case_run import CaseRun, Finished, NoEngineError
 from gfscreen.run.dicom_seg_output import check_seg_output
+from gfscreen.run.native_maps import NativeMaps
 from gfscreen.run.optional_outputs import OptionalOutputs
 from gfscreen.run.options import Options
 from gfscreen.run.output_folder import prepare_output
@@ -57,7 +58,9 @@ def predict(options: Options, progress: Progress = no_progress) -> int:
         check_seg_output(cases, options.dicom_seg, options.series)
     runs = [CaseRun(case, options) for case in cases]
     reports = [run.report for run in runs]
-    optional_outputs = OptionalOutputs(options.statistics, options.preview, options.output, len(cases))
+    maps = NativeMaps(options.instances, options.probabilities)
+    optional_outputs = OptionalOutputs(options.statistics, options.preview, options.output, len(cases), maps)
+    maps.check([options.source, *(case.path.parent for case in cases)])
     known = _Known()
     stopped: Stopped | None = None
     try:

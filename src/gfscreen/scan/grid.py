@@ -23,6 +23,8 @@ from gfscreen.scan.volume.ras import ras_spacing, ras_view
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 # Lesions that have no block of so many voxels a side in common, and none side by side, are restored one by one.
 BOX_BLOCK_VOXELS = 8
+# So many slices of the model grid are brought back at once where all of them are.
+SLAB_SLICES = 16
 
 
 @dataclass(frozen=True)
@@ -221,6 +223,46 @@ def lesion_boxes(lesion: NDArray[np.bool_]) -> list[Box]:
     return boxes
 
 
+def native_range(box: Box, grid: ModelGrid) -> tuple[slice, slice, slice] | None:
+    """The native voxels, RAS order, whose probability is interpolated within a box of the model grid; None if none is.
+
+    No native voxel beyond the box: its edge may cut through a lesion that has a box of its own. Where the crop itself
+    ends there is none, and the last value goes on for less than a model voxel.
+    """
+    target = []
+    for axis, (low, high) in enumerate(box):
+        ratio = grid.spacing_mm[axis] / grid.native_mm[axis]
+        offset = grid.box[axis][0]
+        first, last = int(np.ceil((low + offset) * ratio)), int(np.floor((high - 1 + offset) * ratio)) + 1
+        if low == 0:
+            first = max(0, int(np.floor(offset * ratio)))
+        if high == grid.shape[axis]:
+            last = min(grid.native_shape[axis], int(np.ceil((high - 1 + offset) * ratio)) + 1)
+        if high == grid.shape[axis] and grid.box[axis][1] == grid.full_shape[axis]:
+            # Native voxels beyond the last model voxel's centre belong to it.
+            last = grid.native_shape[axis]
+        if last <= first:
+            return None
+        target.append(slice(first, last))
+    return target[0], target[1], target[2]
+
+
+def _sample_box(
+    probability: NDArray[np.float32], box: Box, grid: ModelGrid
+) -> tuple[tuple[slice, slice, slice], NDArray[np.float32]] | None:
+    """The native voxels of a box of the model grid, and their probability, interpolated linearly; None if none is."""
+    target = native_range(box, grid)
+    if target is None:
+        return None
+    starts = zip(target, box, grid.box, grid.spacing_mm, grid.native_mm, strict=True)
+    origin = tuple(part.start / (model / native) - crop[0] - low for part, (low, _), crop, model, native in starts)
+    step = tuple(s / t for s, t in zip(grid.native_mm, grid.spacing_mm, strict=True))
+    shape = tuple(part.stop - part.start for part in target)
+    source = probability[tuple(slice(*part) for part in box)]
+    sampled = _resample(source, origin, step, shape, sitk.sitkLinear, sitk.sitkFloat32, None)
+    return target, sampled.astype(np.float32, copy=False)
+
+
 def restore_box(
     probability: NDArray[np.float32], box: Box, grid: ModelGrid, mask: NDArray[np.generic], threshold: float
 ) -> None:
@@ -228,27 +270,28 @@ def restore_box(
 
     probability: float32 (x, y, z) on the model grid. Voxels are only ever set: what lies there already stays.
     """
-    target, origin, shape = [], [], []
-    for axis, (low, high) in enumerate(box):
-        ratio = grid.spacing_mm[axis] / grid.native_mm[axis]
-        offset = grid.box[axis][0]
-        # No native voxel beyond the box: its edge may cut through a lesion that has a box of its own. Where the crop
-        # itself ends there is none, and the last value goes on for less than a model voxel.
-        first, last = int(np.ceil((low + offset) * ratio)), int(np.floor((high - 1 + offset) * ratio)) + 1
-        if low == 0:
-            first = max(0, int(np.floor(offset * ratio)))
-        if high == probability.shape[axis]:
-            last = min(grid.native_shape[axis], int(np.ceil((high - 1 + offset) * ratio)) + 1)
-        if high == probability.shape[axis] and grid.box[axis][1] == grid.full_shape[axis]:
-            # Native voxels beyond the last model voxel's centre belong to it.
-            last = grid.native_shape[axis]
-        if last <= first:
-            return
-        target.append(slice(first, last))
-        origin.append(first / ratio - offset - low)
-        shape.append(last - first)
-    step = tuple(s / t for s, t in zip(grid.native_mm, grid.spacing_mm, strict=True))
-    source = probability[tuple(slice(*part) for part in box)]
-    sampled = _resample(source, tuple(origin), step, tuple(shape), sitk.sitkLinear, sitk.sitkFloat32, None)
-    # Boxes may overlap at their corners: what another one has set stays.
-    mask[tuple(target)][sampled.astype(np.float32, copy=False) > threshold] = 1
+    found = _sample_box(probability, box, grid)
+    if found is not None:
+        target, sampled = found
+        # Boxes may overlap at their corners: what another one has set stays.
+        mask[target][sampled > threshold] = 1
+
+
+def to_native_probability(probability: NDArray[np.float32], grid: ModelGrid, volume: Volume) -> NDArray[np.uint8]:
+    """Probability in steps of 1/255, uint8 (i, j, k) on the native grid, from float32 (x, y, z) on the model grid.
+
+    Interpolated as for the mask; 0 outside the crop to the body. Made slab by slab: no whole scan of float32.
+    """
+    scaled = np.zeros(volume.hu.shape, np.uint8, order="F")
+    view = ras_view(scaled, volume)
+    x, y, z = grid.shape
+    # Neighbouring slabs share a slice of the model grid, so that every native slice lies within one of them.
+    for low in range(0, max(1, z - 1), SLAB_SLICES):
+        high = min(z, low + SLAB_SLICES + 1)
+        if not probability[:, :, low:high].any():
+            continue
+        found = _sample_box(probability, ((0, x), (0, y), (low, high)), grid)
+        if found is not None:
+            target, sampled = found
+            view[target] = np.rint(np.clip(sampled, 0.0, 1.0) * 255).astype(np.uint8)
+    return scaled

@@ -21,7 +21,8 @@ class NetworkOutputs:
 
     windows: the sub-volumes of `size_voxels` in the grid's order. glance_probability: float64 (n,), NaN where time did
     not allow a glance; None if Glance was not asked (gate 0). kept, read: bool (n,), above the gate; and read by Focus.
-    focus_probability: float32 (x, y, z), 0 where Focus read nothing; the screening's own array, not a copy.
+    focus_probability: float32 (x, y, z), 0 where Focus read nothing or a finding was dropped; the screening's own
+    array, not a copy. focus_unfiltered: the same before findings were dropped; None unless it was asked for.
     """
 
     grid: ModelGrid
@@ -32,6 +33,7 @@ class NetworkOutputs:
     kept: NDArray[np.bool_]
     read: NDArray[np.bool_]
     focus_probability: NDArray[np.float32]
+    focus_unfiltered: NDArray[np.float32] | None = None
 
     @property
     def starts(self) -> NDArray[np.intp]:

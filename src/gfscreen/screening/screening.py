@@ -25,7 +25,7 @@ from gfscreen.scan.grid import ModelScan, to_model, to_native_mask
 from gfscreen.scan.region import RegionSplit
 from gfscreen.scan.volume import Volume
 from gfscreen.screening.budget import Allowance, Budget, write_reserve_s
-from gfscreen.screening.findings import drop_unlikely
+from gfscreen.screening.findings import drop_unlikely, drop_unlikely_parts
 from gfscreen.screening.network_outputs import NetworkOutputs
 from gfscreen.screening.schedule import Timetable, evenly_spread
 from gfscreen.screening.screening_state import Glanced, ScreeningState
@@ -59,8 +59,8 @@ class Screening:
     windows_kept: above the gate; windows_done: of these, those that Focus has read; windows_unglanced: those that time
     did not allow Glance to look at. second_looks: sub-volumes around findings that were to be read again;
     second_looks_done: those that were. skipped_probability: the highest suspicion among kept windows left unread.
-    findings_dropped: findings of Focus that are not in the mask, for what they are (findings.py). network_outputs: both
-    stages' answers, if they were asked for.
+    findings_dropped: findings of Focus, and parts of them, that are not in the mask for what they are (findings.py).
+    network_outputs: both stages' answers, if they were asked for.
     """
 
     mask: NDArray[np.uint8]
@@ -109,11 +109,13 @@ def screen(
     progress: Progress = no_progress,
     prepared: Prepared | None = None,
     keep_outputs: bool = False,
+    keep_unfiltered: bool = False,
 ) -> Screening:
     """Screen one scan. Never raises for lack of time: what could not be read is counted in the result.
 
     prepared: what `prepare` gave for this volume, plan and settings, where that was done before. keep_outputs: hand
-    out what Glance and Focus said; it holds the probabilities in memory, 4 bytes per model voxel.
+    out what Glance and Focus said; it holds the probabilities in memory, 4 bytes per model voxel. keep_unfiltered: with
+    it, also Focus's probabilities as they were before findings were dropped, 4 bytes per model voxel more.
     """
     settings = settings or Settings()
     gate = plan.gate if settings.gate is None else settings.gate
@@ -147,9 +149,12 @@ def screen(
 
     start = budget.elapsed_s()
     probability = stitcher.finish()
+    del stitcher  # and with it the counts, as large as the probabilities
+    unfiltered = probability.copy() if keep_unfiltered else None
     body = scan.body if plan.foreground == "body" else None
     dropped = drop_unlikely(probability, body, threshold=plan.lesion_threshold, peak=plan.finding_peak)
     mask = to_native_mask(probability, scan.grid, volume, plan.lesion_threshold)
+    dropped += drop_unlikely_parts(mask, probability, scan.grid, volume, plan)
     seconds["restore"] = budget.elapsed_s() - start
 
     skipped = state.unread()
@@ -165,7 +170,7 @@ def screen(
         second_looks_done=done_again,
         findings_dropped=dropped,
         seconds=seconds,
-        network_outputs=_network_outputs(scan, plan, state, probability) if keep_outputs else None,
+        network_outputs=_network_outputs(scan, plan, state, probability, unfiltered) if keep_outputs else None,
     )
 
 
@@ -225,7 +230,9 @@ def _gather(scan: ModelScan, windows: list[Window], plan: Plan) -> FloatArray:
     return np.stack(list(patches()))
 
 
-def _network_outputs(scan: ModelScan, plan: Plan, state: ScreeningState, probability: FloatArray) -> NetworkOutputs:
+def _network_outputs(
+    scan: ModelScan, plan: Plan, state: ScreeningState, probability: FloatArray, unfiltered: FloatArray | None
+) -> NetworkOutputs:
     kept = state.read.union(state.unread())
     return NetworkOutputs(
         grid=scan.grid,
@@ -236,4 +243,5 @@ def _network_outputs(scan: ModelScan, plan: Plan, state: ScreeningState, probabi
         kept=np.array([window in kept for window in state.windows], bool),
         read=np.array([window in state.read for window in state.windows], bool),
         focus_probability=probability,
+        focus_unfiltered=unfiltered,
     )

@@ -118,7 +118,7 @@ class TestContent:
         assert (seg.PatientID, seg.StudyInstanceUID) == ("P1", "1.2.826.0.1.3680043.2.1125.1")
         assert seg.ReferencedSeriesSequence[0].SeriesInstanceUID == Series(ramp(), number=3).uid
         (segment,) = seg.SegmentSequence
-        assert (segment.SegmentLabel, segment.SegmentAlgorithmType) == ("Lesion", "AUTOMATIC")
+        assert (segment.SegmentLabel, segment.SegmentAlgorithmType) == ("Lesion 1", "AUTOMATIC")
         assert segment.SegmentedPropertyTypeCodeSequence[0].CodeMeaning == "Lesion"
         assert "ab" * 32 in segment.SegmentationAlgorithmIdentificationSequence[0].AlgorithmParameters
         # 8 slices, two of them without lesion.

@@ -3,22 +3,27 @@
 The outline of a slice goes through the middle of every pixel side between inside and outside. So a row of n pixels is
 n pixels long: from centre to centre it would be one pixel too short, from corner to corner too long.
 
-- Long axis: the longest distance of two outline points.
-- Short axis: the longest chord at a right angle to it, on the same slice.
+- Long axis: the longest distance of two points of one outline.
+- Short axis: the longest chord of the same outline at a right angle to it, on the same slice.
 
-Both are taken on the convex hull of the outline, so they may bridge a notch, as a reader's calliper does.
+Pieces of a lesion that do not touch in the slice, by a side or a corner of a pixel, are outlines of their own: no axis
+runs from one to another. Within one outline both axes are taken on its convex hull, so they may bridge a notch (a
+horseshoe) and cross a hole (a ring, whose outer outline counts), as a reader's calliper does.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 FloatArray = NDArray[np.float64]
 # Lengths that differ by less are the same length: 1 nm.
 _SAME_MM = 1e-6
+# Pixels of one piece touch by a side or a corner.
+_TOUCHING = np.ones((3, 3), bool)
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,58 @@ class Axes:
     short_mm: float
     long_ends: FloatArray
     short_ends: FloatArray
+
+
+@dataclass(frozen=True)
+class LongestPiece:
+    """The piece of a slice whose long axis is longest.
+
+    axes: its axes, with ends in pixels of the slice. pixels: int (n, 2), the pixels (x, y) of the piece. pieces: how
+    many pieces the slice has.
+    """
+
+    axes: Axes
+    pixels: NDArray[np.intp]
+    pieces: int
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """By the long axis, then by the short one; lengths are compared to 1 nm."""
+        return round(self.axes.long_mm, 6), round(self.axes.short_mm, 6)
+
+    def moved(self, by: NDArray[np.intp]) -> LongestPiece:
+        """The same in a larger section, `by` (2,) pixels further on."""
+        axes = replace(self.axes, long_ends=self.axes.long_ends + by, short_ends=self.axes.short_ends + by)
+        return replace(self, axes=axes, pixels=self.pixels + by)
+
+
+def longest_piece(section: NDArray[np.bool_], metric: FloatArray, at_least_mm: float = 0.0) -> LongestPiece | None:
+    """The piece of a slice with the longest long axis; of equal ones that with the longer short axis, then the first.
+
+    Args:
+        section: bool (x, y), not empty.
+        metric: see `plane_metric`.
+        at_least_mm: a long axis below this is of no interest; None is returned where no piece can reach it.
+
+    """
+    labels, count = ndimage.label(section, _TOUCHING)
+    best: LongestPiece | None = None
+    for number, box in enumerate(ndimage.find_objects(labels), start=1):
+        enough_mm = at_least_mm if best is None else best.axes.long_mm
+        if _diagonal_mm([side.stop - side.start for side in box], metric) < enough_mm - _SAME_MM:
+            continue
+        piece = labels[box] == number
+        corner = np.array([side.start for side in box], np.intp)
+        found = LongestPiece(measure_section(piece, metric), np.argwhere(piece), count).moved(corner)
+        if best is None or found.rank > best.rank:
+            best = found
+    return best
+
+
+def _diagonal_mm(size: list[int], metric: FloatArray) -> float:
+    """The longer diagonal of a box of so many pixels: no outline in it is longer."""
+    width, height = (metric * np.array(size)).T
+    return float(max(np.linalg.norm(width + height), np.linalg.norm(width - height)))
 
 
 def outline_points(section: NDArray[np.bool_]) -> FloatArray:
@@ -79,7 +136,7 @@ def plane_metric(columns_mm: FloatArray) -> FloatArray:
 
 
 def measure_section(section: NDArray[np.bool_], metric: FloatArray) -> Axes:
-    """Both axes of a slice's lesion.
+    """Both axes of one outline: of the convex hull of all that is marked; see `longest_piece` for several pieces.
 
     Where several pairs of points are equally far apart, the one with the longest short axis counts, then the one
     whose first end lies most to the left and back; so the array's order decides nothing.

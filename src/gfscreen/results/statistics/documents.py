@@ -27,8 +27,9 @@ from gfscreen.text import encodable
 from gfscreen.version import __version__
 
 SCHEMA = "gfscreen-statistics"
-# Raised whenever a field changes its name, its unit or its meaning; new fields alone do not raise it.
-SCHEMA_VERSION = 1
+# Raised whenever a field changes its name, its unit or its meaning; new fields alone do not raise it. 2: axes are those
+# of one outline, not of all that a lesion has in a slice.
+SCHEMA_VERSION = 2
 _LESION_COLUMNS = (
     "lesion_id",
     "voxels",
@@ -36,6 +37,7 @@ _LESION_COLUMNS = (
     "long_axis_mm",
     "short_axis_mm",
     "axes_slice",
+    "axes_slice_pieces",
     "centroid_l_mm",
     "centroid_p_mm",
     "centroid_s_mm",

@@ -8,14 +8,13 @@ slices, as a reader sees it; `axial_tilt_deg` says by how much they are tilted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from gfscreen.results.statistics.axes import measure_section, plane_metric
+from gfscreen.results.statistics.axes import LongestPiece, longest_piece, plane_metric
+from gfscreen.results.statistics.parts import Part, parts_of
 from gfscreen.scan.volume import Volume
 from gfscreen.scan.volume.ras import ras_affine, ras_view
 from gfscreen.screening.network_outputs import NetworkOutputs
@@ -29,11 +28,12 @@ _RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
 class Lesion:
     """One lesion. Voxels are (i, j, k) of the file, counted from 0; positions are LPS mm, as in DICOM.
 
-    id: 1 is the largest. axes_slice: the slice in which both axes were measured. slices: first and last slice, both
-    included, along the scan's `slice_axis`. inside_voxel: a voxel of the lesion in the axes' slice, nearest to that
-    slice's centre. hu_sd: population standard deviation. touches_border: the lesion reaches the edge of the scan, so
-    its size is a lower bound. glance_probability: the highest of the sub-volumes that contain the centroid.
-    focus_probability: the mean inside the lesion. Both None where they are not known.
+    id: 1 is the largest. axes_slice: the slice in which both axes were measured. axes_slice_pieces: outlines that the
+    lesion has there, of which the longest was measured. slices: first and last slice, both included, along the scan's
+    `slice_axis`. inside_voxel: a voxel of the measured outline, nearest to its centre. hu_sd: population standard
+    deviation. touches_border: the lesion reaches the edge of the scan, so its size is a lower bound.
+    glance_probability: the highest of the sub-volumes that contain the centroid. focus_probability: the mean inside
+    the lesion. Both None where they are not known.
     """
 
     id: int
@@ -42,6 +42,7 @@ class Lesion:
     long_axis_mm: float
     short_axis_mm: float
     axes_slice: int
+    axes_slice_pieces: int
     long_axis_ends_mm: tuple[Point, Point]
     short_axis_ends_mm: tuple[Point, Point]
     centroid_mm: Point
@@ -53,18 +54,6 @@ class Lesion:
     touches_border: bool
     glance_probability: float | None
     focus_probability: float | None
-
-
-@dataclass(frozen=True)
-class _Part:
-    """A connected part: its first voxel in the RAS view, and which voxels of its box belong to it (x, y, z)."""
-
-    start: NDArray[np.intp]
-    inside: NDArray[np.bool_]
-
-    @property
-    def stop(self) -> NDArray[np.intp]:
-        return self.start + self.inside.shape
 
 
 def axial_tilt_deg(volume: Volume) -> float:
@@ -84,47 +73,32 @@ def measure_lesions(volume: Volume, mask: NDArray[np.generic], outputs: NetworkO
         outputs: of the screening that made the mask; without it both probabilities are None.
 
     """
-    marked: NDArray[np.bool_] = ras_view(np.greater(mask, 0), volume).astype(bool, copy=False)
-    measured = [_measure(volume, part, outputs) for part in _parts(marked)]
-    ranked = sorted(measured, key=lambda lesion: -lesion.voxels)  # stable: equal ones stay in the RAS view's order
-    return [Lesion(**{**vars(lesion), "id": rank}) for rank, lesion in enumerate(ranked, start=1)]
+    return [_measure(volume, part, outputs) for part in parts_of(mask, volume.geometry)]
 
 
-def _parts(marked: NDArray[np.bool_]) -> Iterator[_Part]:
-    """The 26-connected parts of a mask (x, y, z), by their first voxel. Only the box around them all is labelled."""
-    spans = []
-    for axis in range(3):
-        present = np.flatnonzero(marked.any(axis=tuple(a for a in range(3) if a != axis)))
-        if not present.size:
-            return
-        spans.append(slice(int(present[0]), int(present[-1]) + 1))
-    labels, _ = ndimage.label(np.ascontiguousarray(marked[tuple(spans)]), np.ones((3, 3, 3), bool))
-    offset = np.array([span.start for span in spans])
-    for number, box in enumerate(ndimage.find_objects(labels), start=1):
-        yield _Part(offset + [side.start for side in box], labels[box] == number)
-
-
-def _measure(volume: Volume, part: _Part, outputs: NetworkOutputs | None) -> Lesion:
+def _measure(volume: Volume, part: Part, outputs: NetworkOutputs | None) -> Lesion:
     shape = np.array(ras_view(volume.hu, volume).shape)
     affine = ras_affine(volume)
     voxels = np.argwhere(part.inside) + part.start
     centroid = voxels.mean(axis=0)
     hu = ras_view(volume.hu, volume)[tuple(voxels.T)].astype(np.float64)
-    z, long_mm, short_mm, ends = _longest_axes(part, plane_metric(affine[:3, :2]))
+    z, piece = _longest_axes(part, plane_metric(affine[:3, :2]))
+    ends = [np.append(end, float(z)) for end in (*piece.axes.long_ends, *piece.axes.short_ends)]
     ends_mm = [_point(_to_lps(affine, end)) for end in ends]
     low, high = sorted(_file_slice(volume, int(end)) for end in (part.start[2], part.stop[2] - 1))
     return Lesion(
-        id=0,
+        id=part.id,
         voxels=len(voxels),
         volume_mm3=round(len(voxels) * abs(float(np.linalg.det(affine[:3, :3]))), 3),
-        long_axis_mm=round(long_mm, 3),
-        short_axis_mm=round(short_mm, 3),
+        long_axis_mm=round(piece.axes.long_mm, 3),
+        short_axis_mm=round(piece.axes.short_mm, 3),
         axes_slice=_file_slice(volume, z),
+        axes_slice_pieces=piece.pieces,
         long_axis_ends_mm=(ends_mm[0], ends_mm[1]),
         short_axis_ends_mm=(ends_mm[2], ends_mm[3]),
         centroid_mm=_point(_to_lps(affine, centroid)),
         centroid_voxel=_point(_to_file(volume, centroid)),
-        inside_voxel=_inside_voxel(volume, voxels[voxels[:, 2] == z]),
+        inside_voxel=_inside_voxel(volume, np.column_stack((piece.pixels, np.full(len(piece.pixels), z)))),
         slices=(low, high),
         hu_mean=round(float(hu.mean()), 2),
         hu_sd=round(float(hu.std()), 2),
@@ -134,27 +108,23 @@ def _measure(volume: Volume, part: _Part, outputs: NetworkOutputs | None) -> Les
     )
 
 
-def _longest_axes(part: _Part, metric: NDArray[np.float64]) -> tuple[int, float, float, list[NDArray[np.float64]]]:
-    """Slice z of the RAS view with the longest long axis, both lengths in mm, and the four ends as voxels (x, y, z).
+def _longest_axes(part: Part, metric: NDArray[np.float64]) -> tuple[int, LongestPiece]:
+    """Slice z of the RAS view with the longest outline, and that outline in pixels (x, y) of the RAS view.
 
-    Slices whose axes are equally long: the one nearest to the feet.
+    Equally long ones: the slice nearest to the feet.
     """
     best, best_z = None, 0
     for z in np.flatnonzero(part.inside.any(axis=(0, 1))):
-        axes = measure_section(part.inside[:, :, z], metric)
-        rank = (round(axes.long_mm, 6), round(axes.short_mm, 6))
-        if best is None or rank > (round(best.long_mm, 6), round(best.short_mm, 6)):
-            best, best_z = axes, int(z)
+        found = longest_piece(part.inside[:, :, z], metric, 0.0 if best is None else best.axes.long_mm)
+        if found is not None and (best is None or found.rank > best.rank):
+            best, best_z = found, int(z)
     if best is None:
         raise ValueError("an empty part cannot be measured")
-    ends = [
-        np.append(end, float(best_z)) + part.start.astype(np.float64) for end in (*best.long_ends, *best.short_ends)
-    ]
-    return best_z + int(part.start[2]), best.long_mm, best.short_mm, ends
+    return best_z + int(part.start[2]), best.moved(part.start[:2])
 
 
 def _inside_voxel(volume: Volume, section: NDArray[np.intp]) -> Voxel:
-    """The voxel of a slice (n, 3) nearest to the slice's centre, in the file's indices."""
+    """The voxel of a piece of a slice (n, 3) nearest to the piece's centre, in the file's indices."""
     nearest = section[((section - section.mean(axis=0)) ** 2).sum(axis=1).argmin()]
     i, j, k = np.rint(_to_file(volume, nearest)).astype(int)
     return int(i), int(j), int(k)

@@ -12,7 +12,7 @@ from gfscreen.files import write_atomically
 from gfscreen.scan.volume.dicom.source import ZIP_SUFFIX
 from gfscreen.scan.volume.geometry import Geometry, Volume
 from gfscreen.scan.volume.inputs import volume_suffix
-from gfscreen.scan.volume.nifti import encode_mask, mask_voxels, read_geometry, read_nifti
+from gfscreen.scan.volume.nifti import encode_map, encode_mask, mask_voxels, read_geometry, read_nifti
 from gfscreen.scan.volume.provenance import note_of
 
 LAST_RESORT_NOTE = b"gfscreen: not screened, empty mask as a last resort"
@@ -69,6 +69,14 @@ def write_empty_mask(path: Path, geometry: Geometry) -> None:
     """
     empty = np.zeros((1, 1, 1), np.uint8)
     _write(path, encode_mask(np.broadcast_to(empty, geometry.shape), geometry, LAST_RESORT_NOTE))
+
+
+def write_map(path: Path, voxels: NDArray[np.generic], geometry: Geometry, slope: float = 1.0) -> None:
+    """Write a uint8 or uint16 map (i, j, k) as .nii.gz with the scan's geometry; readers see `slope` times the voxels.
+
+    Raises OutputError.
+    """
+    _write(path, encode_map(voxels, geometry, slope))
 
 
 def _write(path: Path, content: bytes) -> None:

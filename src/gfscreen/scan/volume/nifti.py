@@ -89,6 +89,11 @@ def _read_array(stream: Any, shape: tuple[int, int, int], dtype: np.dtype[Any]) 
 
 def mask_header(geometry: Geometry) -> Any:
     """Header of the mask: the scan's own to the byte, but uint8, slope 1, and data right behind the header."""
+    return map_header(geometry, np.dtype(np.uint8))
+
+
+def map_header(geometry: Geometry, dtype: np.dtype[Any], slope: float = 1.0) -> Any:
+    """Header of a map on the scan's grid: the scan's own, but of this type and slope, intercept 0."""
     if geometry.nifti_header is None:
         header = nib.Nifti1Header()
         header.set_data_shape(geometry.shape)
@@ -98,8 +103,8 @@ def mask_header(geometry: Geometry) -> Any:
     else:
         kind = nib.Nifti1Header if len(geometry.nifti_header) == 348 else nib.Nifti2Header
         header = kind(geometry.nifti_header, check=False)
-    header.set_data_dtype(np.uint8)
-    header["scl_slope"], header["scl_inter"] = 1.0, 0.0
+    header.set_data_dtype(dtype)
+    header["scl_slope"], header["scl_inter"] = slope, 0.0
     header["cal_min"], header["cal_max"] = 0.0, 0.0
     header["vox_offset"] = int(header["sizeof_hdr"]) + 4
     return header
@@ -112,13 +117,28 @@ def encode_mask(mask: NDArray[np.uint8], geometry: Geometry, note: bytes = b"") 
     """
     if mask.shape != geometry.shape or mask.dtype != np.uint8:
         raise OutputError(f"mask must be uint8 of shape {geometry.shape}, got {mask.dtype} {mask.shape}")
+    return _pack(mask, mask_header(geometry), note)
+
+
+def encode_map(voxels: NDArray[np.generic], geometry: Geometry, slope: float = 1.0) -> bytes:
+    """A gzipped NIfTI of a uint8 or uint16 map (i, j, k); readers see `slope` times the voxels. Raises OutputError."""
+    if voxels.shape != geometry.shape or voxels.dtype not in (np.uint8, np.uint16):
+        raise OutputError(f"map must be uint8 or uint16 of shape {geometry.shape}, got {voxels.dtype} {voxels.shape}")
+    return _pack(voxels, map_header(geometry, voxels.dtype, slope))
+
+
+def _pack(voxels: NDArray[np.generic], header: Any, note: bytes = b"") -> bytes:
+    """Header and voxels (i, j, k), in the header's type and byte order, as gzip."""
     no_extensions = b"\0\0\0\0"
     packer = isal_zlib.compressobj(_MASK_COMPRESSION_LEVEL, wbits=-15)
     checksum = size = 0
     packed = [_gzip_header(note)]
+    stored = header.get_data_dtype()
     # Slice by slice, without a copy where the mask lies in Fortran order: a second whole mask is never made.
-    slices = (np.ravel(mask[:, :, k], order="F") for k in range(mask.shape[2]))
-    for piece in itertools.chain([mask_header(geometry).binaryblock + no_extensions], slices):
+    slices = (
+        np.ravel(voxels[:, :, k], order="F").astype(stored, copy=False).view(np.uint8) for k in range(voxels.shape[2])
+    )
+    for piece in itertools.chain([header.binaryblock + no_extensions], slices):
         checksum, size = isal_zlib.crc32(piece, checksum), size + len(piece)
         packed.append(packer.compress(piece))
     packed += [packer.flush(), struct.pack("<II", checksum, size % 2**32)]

@@ -5,12 +5,17 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gfscreen.scan.volume.geometry import Volume
+from gfscreen.scan.volume.geometry import Geometry, Volume
 
 
 def ras_view(array: NDArray[np.generic], volume: Volume) -> NDArray[np.generic]:
     """A view of a native (i, j, k) array as (x, y, z) towards right, front, head; no copy."""
-    axes, flips = volume.geometry.ras_axes
+    return ras_view_of(array, volume.geometry)
+
+
+def ras_view_of(array: NDArray[np.generic], geometry: Geometry) -> NDArray[np.generic]:
+    """The same where the geometry alone is known."""
+    axes, flips = geometry.ras_axes
     view = array.transpose(axes)
     return view[tuple(slice(None, None, -1) if flip else slice(None) for flip in flips)]
 

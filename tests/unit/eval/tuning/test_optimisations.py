@@ -26,7 +26,7 @@ def test_restored_everywhere_is_what_boxes_give(order, signs):
     volume = volume_of(paint(shape, affine)[0], affine)
     result = screen(volume, TINY_PLAN, bright_engine(), Budget(), keep_outputs=True)
     assert result.mask.any()
-    np.testing.assert_array_equal(restore_everywhere(result.network_outputs, volume, 0.5), result.mask)
+    np.testing.assert_array_equal(restore_everywhere(result.network_outputs, volume, TINY_PLAN), result.mask)
 
 
 def test_box_windows_hold_those_without_body():

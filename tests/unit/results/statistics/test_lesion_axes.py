@@ -8,8 +8,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
-from gfscreen.results.statistics.axes import convex_hull, measure_section, outline_points, plane_metric
+from gfscreen.results.statistics.axes import (
+    convex_hull,
+    longest_piece,
+    measure_section,
+    outline_points,
+    plane_metric,
+)
 
 UNIT = np.eye(2)
 
@@ -102,6 +109,87 @@ class TestHandMeasured:
         x, y = np.indices((160, 160)) - 79.5
         inside = (x * spacing[0] / 30) ** 2 + (y * spacing[1] / 18) ** 2 <= 1
         assert lengths(inside, np.diag(spacing)) == pytest.approx((60, 36), abs=max(spacing))
+
+
+class TestOneOutline:
+    def test_no_axis_runs_from_island_to_island(self):
+        # A row of 6 and one of 3 pixels, 4 apart: 6 x 1. Over both it would be 13.
+        section = block(6, 1, at=(0, 2)) | block(3, 1, at=(10, 2))
+        found = longest_piece(section, UNIT)
+        assert found is not None
+        assert (found.axes.long_mm, found.axes.short_mm, found.pieces) == pytest.approx((6, 1, 2))
+        assert sorted(map(tuple, found.axes.long_ends.tolist())) == [(-0.5, 2), (5.5, 2)]
+        assert {tuple(pixel) for pixel in found.pixels.tolist()} == {(x, 2) for x in range(6)}
+
+    def test_the_short_axis_is_that_of_the_same_island(self):
+        # 7 x 1 is longer than 4 x 4, whose short axis is wider.
+        found = longest_piece(block(7, 1, at=(0, 0)) | block(4, 4, at=(0, 5)), UNIT)
+        assert found is not None
+        assert (found.axes.long_mm, found.axes.short_mm, found.pieces) == pytest.approx((7, 1, 2))
+
+    def test_pixels_that_touch_by_a_corner_are_one_outline(self):
+        # From the left side of (0, 0) to the right side of (1, 1): sqrt(2^2 + 1^2).
+        found = longest_piece(np.eye(2, dtype=bool), UNIT)
+        assert found is not None
+        assert (found.axes.long_mm, found.pieces) == pytest.approx((np.sqrt(5), 1))
+
+    def test_which_island_is_longest_depends_on_the_spacing(self):
+        section = block(4, 1, at=(0, 0)) | block(1, 5, at=(8, 5))
+        for spacing, longest, other in (((1.0, 1.0), 5.0, 1.0), ((3.0, 0.7), 12.0, 0.7)):
+            found = longest_piece(section, np.diag(spacing))
+            assert found is not None
+            assert (found.axes.long_mm, found.axes.short_mm) == pytest.approx((longest, other))
+
+    def test_in_oblique_planes_too(self):
+        angle = np.radians(35)
+        turn = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
+        metric = plane_metric(turn @ np.array([[0.8, 0.3], [0.0, 1.5], [0.0, 0.0]]))
+        section = block(5, 3, at=(0, 0)) | block(2, 6, at=(8, 7))
+        found = longest_piece(section, metric)
+        assert found is not None
+        assert (found.axes.long_mm, found.axes.short_mm) == pytest.approx(lengths(block(2, 6), metric))
+
+    def test_of_a_ring_the_outer_outline_counts(self):
+        ring = block(9, 9) & ~block(5, 5, at=(5, 5))
+        assert lengths(ring) == pytest.approx(lengths(block(9, 9)))
+        found = longest_piece(ring, UNIT)
+        assert found is not None
+        assert (found.axes.long_mm, found.pieces) == pytest.approx((lengths(block(9, 9))[0], 1))
+
+    def test_an_island_in_a_ring_is_a_piece_of_its_own(self):
+        ring = block(9, 9) & ~block(5, 5, at=(5, 5))
+        found = longest_piece(ring | block(1, 1, at=(7, 7)), UNIT)
+        assert found is not None
+        assert (found.axes.long_mm, found.pieces) == pytest.approx((lengths(block(9, 9))[0], 2))
+        assert [7, 7] not in found.pixels.tolist()
+
+    def test_a_horseshoe_is_bridged_from_arm_to_arm(self):
+        # Arms of 4 x 1 pixels at y = 0 and y = 8, joined by a column: from the tip of one arm to the far corner of the
+        # other. Side middles (3.5, 0) and (0, 8.5): sqrt(12.25 + 72.25); tips (3, -.5) and (3, 8.5) are 9 apart;
+        # (3, -.5) to (0, 8.5): sqrt(9 + 81) is longest.
+        horseshoe = block(4, 1, at=(0, 0)) | block(4, 1, at=(0, 8)) | block(1, 9, at=(0, 0))
+        found = longest_piece(horseshoe, UNIT)
+        assert found is not None
+        assert (found.axes.long_mm, found.pieces) == pytest.approx((np.sqrt(90), 1))
+
+    def test_what_cannot_reach_the_longest_so_far_is_left_out(self):
+        # The box of a row of 3 has a diagonal of sqrt(10).
+        assert longest_piece(block(3, 1), UNIT, at_least_mm=3.2) is None
+        assert longest_piece(block(3, 1), UNIT, at_least_mm=3.0) is not None
+
+
+def test_the_longest_piece_is_found_whatever_is_left_out():
+    """Against every piece measured; pieces of random sections, oblique pixels."""
+    rng = np.random.default_rng(5)
+    metric = plane_metric(np.array([[0.9, 0.4], [0.1, 1.4], [0.3, 0.2]]))
+    for _ in range(30):
+        section = rng.random((14, 12)) > 0.72
+        labels, count = ndimage.label(section, np.ones((3, 3)))
+        every = [measure_section(labels == number, metric) for number in range(1, count + 1)]
+        found = longest_piece(section, metric)
+        assert found is not None
+        assert found.pieces == count
+        assert found.axes.long_mm == pytest.approx(max(axes.long_mm for axes in every))
 
 
 def test_ends_lie_on_the_outline_at_a_right_angle():

@@ -120,6 +120,27 @@ class TestMeasurements:
         lesion = measure_lesions(volume_of(mask, AFFINE), mask)[0]
         assert (lesion.axes_slice, lesion.long_axis_mm, lesion.short_axis_mm) == (4, 12.0, 3.0)  # 6 x 2 mm
 
+    def test_islands_in_a_slice_are_measured_apart(self):
+        """One lesion of two arms that meet in slice 5 alone: in slice 4 they are two outlines."""
+        mask = np.zeros(SHAPE, np.uint8)
+        mask[2:8, 5, 4] = mask[10:15, 5, 4] = 1
+        mask[7:11, 5, 5] = 1
+        lesions = measure_lesions(volume_of(mask, AFFINE), mask)
+        assert len(lesions) == 1
+        # 6 pixels of 2 mm; from the first arm to the end of the second it would be 26 mm.
+        found = lesions[0]
+        assert (found.axes_slice, found.axes_slice_pieces) == (4, 2)
+        assert (found.long_axis_mm, found.short_axis_mm) == (12.0, 3.0)
+        # In the arm that was measured, not between both.
+        assert found.inside_voxel in ((4, 5, 4), (5, 5, 4))
+
+    def test_the_number_of_pieces_is_in_both_documents(self):
+        mask = np.zeros(SHAPE, np.uint8)
+        mask[2:8, 5, 4] = mask[10:15, 5, 4] = mask[7:11, 5, 5] = 1
+        case = measure_case("a", "ok", volume_of(mask, AFFINE), mask)
+        assert json.loads(to_json([case]))["cases"][0]["lesions"][0]["axes_slice_pieces"] == 2
+        assert list(csv.DictReader(io.StringIO(to_csv([case]))))[1]["axes_slice_pieces"] == "2"
+
     def test_axial_is_of_the_patient_not_of_the_file(self):
         """A sagittal file: its first axis runs to the head, its last from left to right."""
         affine = axes_affine((2, 1, 0), (-1, 1, 1), (5.0, 3.0, 2.0), (0.0, 0.0, 100.0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import logging
+import math
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,14 @@ from gfscreen.version import __version__
 
 logger = logging.getLogger(__name__)
 
+# Number of each voxel's lesion: uint8 or uint16.
+Numbers = NDArray[np.unsignedinteger[Any]]
 SEG_SUFFIX = ".seg.dcm"
 # Series numbers of a study are usually below this; the SEG of series 3 becomes 1003.
 _SERIES_NUMBER_OFFSET = 1000
 _MOST_SERIES = 10**9
+# The length of a value is a 32 bit number, and even.
+_MOST_BYTES = 2**32 - 2
 # Two grids are the same if their voxels meet within this part of a voxel.
 _SAME_GRID = 0.02
 
@@ -64,23 +69,25 @@ def check_series(source: Path, series: str | None = None) -> None:
 
 def write_seg(
     target: Path,
-    mask: NDArray[np.uint8],
+    mask: Numbers,
     geometry: Geometry,
     source: Path,
     series: str | None = None,
     weights_digest: str | None = None,
 ) -> None:
-    """Write `mask`, uint8 {0, 1} (i, j, k) on `geometry`, as a SEG of the series that `read_dicom` takes of `source`.
+    """Write `mask`, (i, j, k) on `geometry`, as a SEG of the series that `read_dicom` takes of `source`.
 
-    One segment, `Lesion`, binary, only the slices that hold some of it (all slices for an empty mask). A mask whose
-    axes are permuted or flipped against the series is turned; one on another grid is refused. Headers that are odd or
-    incomplete are mended, with a word in the log. Appears whole or not at all. Raises InputError, OutputError,
-    UsageError.
+    mask: number of each voxel's lesion, from 1 on without a gap; 0 is background. One binary segment per lesion, of the
+    lesion's number, `Lesion 1` and on, and of each only the slices that hold some of it. Of an empty mask one segment,
+    `Lesion`, with all slices. A mask whose axes are permuted or flipped against the series is turned; one on another
+    grid is refused. Headers that are odd or incomplete are mended, with a word in the log. Appears whole or not at all.
+    Raises InputError, OutputError, UsageError.
     """
     check_available()
     with located(source, series) as (chosen, slices, _):
         frames = _frames(mask, geometry, slices, source)
         made = _source_of(chosen, slices, source)
+    _check_size(frames, source)
     content, altered = _encode(frames, made, _number_of(chosen), weights_digest, source)
     for what, keywords in (("mended or left empty", altered), ("made", made.made)):
         if keywords:
@@ -114,7 +121,7 @@ def _source_of(chosen: Series, slices: Stack, source: Path) -> SegSource:
     return made
 
 
-def _frames(mask: NDArray[np.uint8], geometry: Geometry, slices: Stack, source: Path) -> NDArray[np.uint8]:
+def _frames(mask: Numbers, geometry: Geometry, slices: Stack, source: Path) -> Numbers:
     """The mask in the order of the series' pixels: (slice, row, column)."""
     # Voxel of the mask -> voxel of the series: a signed permutation and a shift if the grids are the same.
     change = np.linalg.inv(slices.geometry.affine_ras_mm) @ geometry.affine_ras_mm
@@ -133,7 +140,19 @@ def _frames(mask: NDArray[np.uint8], geometry: Geometry, slices: Stack, source: 
         )
     axes = [int(np.abs(turn[axis]).argmax()) for axis in range(3)]
     flipped = [slice(None, None, -1) if turn[axis].sum() < 0 else slice(None) for axis in range(3)]
-    return np.ascontiguousarray(mask.transpose(axes)[tuple(flipped)].transpose(2, 1, 0))
+    frames: Numbers = np.ascontiguousarray(mask.transpose(axes)[tuple(flipped)].transpose(2, 1, 0))
+    return frames
+
+
+def _check_size(frames: Numbers, source: Path) -> None:
+    """Raise OutputError for more pixels than the value of one DICOM element holds."""
+    count = sum(np.unique(frame[frame > 0]).size for frame in frames if frame.any())
+    size = count * math.ceil(frames[0].size / 8)
+    if size > _MOST_BYTES:
+        raise OutputError(
+            f"{source.name}: a SEG of {int(frames.max(initial=0))} lesions in {count} frames would hold {size} bytes "
+            f"of pixels, at most {_MOST_BYTES} fit; raise the plan's min_finding_ml, or go without SEG"
+        )
 
 
 def _turned(shape: tuple[int, int, int], turn: NDArray[np.float64]) -> tuple[int, ...]:
@@ -141,7 +160,11 @@ def _turned(shape: tuple[int, int, int], turn: NDArray[np.float64]) -> tuple[int
 
 
 def _encode(
-    frames: NDArray[np.uint8], made: SegSource, series_number: int, weights_digest: str | None, source: Path
+    frames: Numbers,
+    made: SegSource,
+    series_number: int,
+    weights_digest: str | None,
+    source: Path,
 ) -> tuple[bytes, list[str]]:
     """The SEG as a file, and keywords of what it has otherwise than the headers. Raises OutputError.
 
@@ -157,16 +180,21 @@ def _encode(
         version=__version__,
         parameters=None if weights_digest is None else {"weights sha256": weights_digest},
     )
-    segment = hd.seg.SegmentDescription(
-        segment_number=1,
-        segment_label="Lesion",
-        segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
-        segmented_property_type=codes.SCT.Lesion,
-        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
-        algorithm_identification=algorithm,
-        tracking_id="Lesion",
-        tracking_uid=hd.UID(),
-    )
+    lesions = int(frames.max(initial=0))
+    labels = [f"Lesion {number}" for number in range(1, lesions + 1)] or ["Lesion"]
+    segments = [
+        hd.seg.SegmentDescription(
+            segment_number=number,
+            segment_label=label,
+            segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
+            segmented_property_type=codes.SCT.Lesion,
+            algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+            algorithm_identification=algorithm,
+            tracking_id=label,
+            tracking_uid=hd.UID(),
+        )
+        for number, label in enumerate(labels, start=1)
+    ]
     try:
         # All is mended but UIDs, which may be invalid.
         with quiet(), disable_value_validation():
@@ -174,7 +202,7 @@ def _encode(
                 source_images=made.images,
                 pixel_array=frames,
                 segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-                segment_descriptions=[segment],
+                segment_descriptions=segments,
                 series_instance_uid=hd.UID(),
                 series_number=series_number,
                 sop_instance_uid=hd.UID(),
@@ -186,7 +214,7 @@ def _encode(
                 content_description="Lesions outlined by software; for research, not for diagnosis",
                 content_label="LESIONS",
                 series_description="Lesions (GF-Screen)",
-                omit_empty_frames=bool(frames.any()),
+                omit_empty_frames=lesions > 0,
             )
             seg.PatientName = made.patient_name
             _refer_to_series(seg, made)
