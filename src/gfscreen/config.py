@@ -91,6 +91,7 @@ class Plan:
     gate: Focus runs where the Glance probability of "lesion" is above this.
     lesion_threshold: voxels whose Focus probability is above this are lesion; 0.5 is the argmax of two classes.
     finding_peak: a finding stands if its highest Focus probability is above this; at lesion_threshold all do.
+    min_finding_ml: a finding stands if its volume is at least this; at 0 all do.
     second_look: Focus reads sub-volumes around its findings once more, mirrored; at most this share of the number that
         it has read before. 0, as published: none.
     weights: `trained` or `untrained`; shown wherever results are shown.
@@ -105,6 +106,7 @@ class Plan:
     gate: float = 0.9
     lesion_threshold: float = 0.5
     finding_peak: float = 0.5
+    min_finding_ml: float = 0.0
     second_look: float = 0.0
     foreground: Literal["body", "hu_floor"] = "body"
     hu_windows: HUWindows = field(default_factory=HUWindows)
@@ -129,6 +131,8 @@ class Plan:
                 f"finding_peak must be a probability in [{self.lesion_threshold:g}, 1), from lesion_threshold on, "
                 f"got {self.finding_peak}"
             )
+        if not 0.0 <= self.min_finding_ml < float("inf"):
+            raise ValueError(f"min_finding_ml must be a volume of at least 0 ml, got {self.min_finding_ml}")
         if not 0.0 <= self.second_look <= 10.0:
             raise ValueError(f"second_look must be a share from 0 to 10, got {self.second_look}")
 

@@ -56,6 +56,22 @@ def share_below_one(text: str) -> float:
     return value
 
 
+def inner_probability(text: str) -> float:
+    """A number above 0 and below 1."""
+    value = float(text)
+    if not 0.0 < value < 1.0:
+        raise argparse.ArgumentTypeError(f"expected a probability above 0 and below 1, got {text}")
+    return value
+
+
+def at_least_zero(text: str) -> float:
+    """A finite number from 0 on."""
+    value = float(text)
+    if not 0.0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number of at least 0, got {text}")
+    return value
+
+
 def positive(text: str) -> float:
     """A finite number above 0."""
     value = float(text)
