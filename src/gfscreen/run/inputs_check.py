@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from gfscreen.errors import UsageError
 from gfscreen.run.options import Options
 from gfscreen.scan.volume import Case
@@ -9,7 +11,7 @@ from gfscreen.scan.volume import Case
 
 def check_places(options: Options) -> None:
     """Raise UsageError if the masks would go into the folder of the scans itself."""
-    if options.source.is_dir() and options.output.resolve() == options.source.resolve():
+    if options.source.is_dir() and os.path.realpath(options.output) == os.path.realpath(options.source):
         raise UsageError(f"-o {options.output}: is the input folder; masks need a folder of their own, name another")
 
 

@@ -24,4 +24,5 @@ def summary(reports: Sequence[CaseReport], options: Options, *, optional_outputs
         places.append(f"statistics {options.statistics}")
     if optional_outputs and options.preview is not None:
         places.append(f"preview in {options.preview}")
-    return f"{len(reports)} cases: {told}{earlier}; {', '.join(places)}"
+    cases = "1 case" if len(reports) == 1 else f"{len(reports)} cases"
+    return f"{cases}: {told}{earlier}; {', '.join(places)}"

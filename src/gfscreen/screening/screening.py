@@ -186,7 +186,14 @@ def screen(
     start = budget.elapsed_s()
     probability = stitcher.finish()
     body = scan.body if plan.foreground == "body" else None
-    dropped = drop_unlikely(probability, body, threshold=plan.lesion_threshold, peak=plan.finding_peak)
+    dropped = drop_unlikely(
+        probability,
+        body,
+        threshold=plan.lesion_threshold,
+        peak=plan.finding_peak,
+        min_ml=plan.min_finding_ml,
+        voxel_ml=float(np.prod(plan.spacing_mm)) / 1000.0,
+    )
     mask = to_native_mask(probability, scan.grid, volume, plan.lesion_threshold)
     seconds["restore"] = budget.elapsed_s() - start
 

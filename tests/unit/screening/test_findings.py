@@ -56,6 +56,14 @@ class TestBody:
         assert values[OUTSIDE].min() > 0.5
 
 
+class TestVolume:
+    @pytest.mark.parametrize(("min_ml", "dropped"), [(0.0, 0), (0.024, 0), (0.0241, 1), (0.036, 1), (0.0361, 2)])
+    def test_findings_below_the_smallest_volume_go(self, min_ml, dropped):
+        values = probability(inside=0.7, edge=0.7)  # 8 and 12 voxels of 3 mm3
+        assert drop_unlikely(values, None, threshold=0.5, peak=0.5, min_ml=min_ml, voxel_ml=0.003) == dropped
+        assert (values > 0.5).sum() == {0: 20, 1: 12, 2: 0}[dropped]
+
+
 class TestPeak:
     def test_the_highest_probability_counts(self):
         values = probability(inside=0.7, edge=0.7)

@@ -98,11 +98,14 @@ def refuse_fractions(stored: NDArray[Any], slope: float, intercept: float, name:
 
 
 def refuse_mask(hu: NDArray[np.int16], name: str) -> None:
-    """Raise InputError for a mask in place of a scan: two values, both within 0..255. Empty or constant: nothing."""
+    """Raise InputError for a mask in place of a scan: two values, 0 (or 1) and one up to 255. Constant, empty: nothing.
+
+    Two higher values may be a phantom of tissue.
+    """
     if hu.size == 0 or hu[::_STEP, ::_STEP, ::_STEP].min() < 0 or hu.min() < 0 or hu.max() > _MASK_MAX:
         return
     low, high = int(hu.min()), int(hu.max())
-    if low < high and not ((hu > low) & (hu < high)).any():
+    if low <= 1 and low < high and not ((hu > low) & (hu < high)).any():
         raise InputError(
             f"{name}: expected a CT in HU, found only the values {low} and {high}, as in a mask; give the scan itself"
         )

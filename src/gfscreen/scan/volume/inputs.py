@@ -83,8 +83,8 @@ def find_cases(source: Path, results: Iterable[Path] = ()) -> list[Case]:
         entries = sorted(source.iterdir())
     except OSError as error:
         raise UsageError(f"{source}: cannot be listed ({error.strerror}); check its permissions") from error
-    written = {path.resolve() for path in results}
-    shown = [path for path in entries if not path.name.startswith(".") and path.resolve() not in written]
+    written = {os.path.realpath(path) for path in results}  # a link to itself is no fault here
+    shown = [path for path in entries if not path.name.startswith(".") and os.path.realpath(path) not in written]
     volumes = [path for path in shown if volume_suffix(path) is not None]
     if not volumes:
         return _dicom_cases(source, shown, len(entries))
