@@ -275,6 +275,22 @@ class TestInfo:
         assert set(weights) == {"folder", "error"}
         assert "plan.json: damaged, the manifest says sha256" in weights["error"]
 
+    def test_beside_a_current_export_the_networks_may_be_left_out(self, place, capsys):
+        from gfscreen.networks.models.manifest import write_manifest
+
+        network = place / "weights" / "glance.safetensors"
+        network.write_bytes(b"a network")
+        made = write_manifest(place / "weights", ["plan.json", network.name], {})
+        export = place / "weights" / "openvino"
+        export.mkdir()
+        write_manifest(export, [], {"weights_digest": made.digest})
+        network.unlink()
+        assert self.shown(capsys)["weights"]["export"] == "current"
+        write_manifest(export, [], {"weights_digest": "0" * 64})
+        assert (
+            "glance.safetensors: listed in the manifest but missing" in self.shown(capsys, code=1)["weights"]["error"]
+        )
+
     @pytest.mark.parametrize(
         ("digest", "spoilt", "shown"), [(None, False, "current"), ("0" * 64, False, "outdated"), (None, True, None)]
     )
