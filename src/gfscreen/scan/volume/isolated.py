@@ -190,7 +190,8 @@ def _answer(
             reason = f"the library that reads it failed: {error}"
             raise InputError(f"{path.name}: {reason}; export the scan again") from error
     for level, message in reply["log"]:
-        logger.log(level, "%s", message)
+        # Of which scan, where several are read.
+        logger.log(level, "%s", message if message.startswith(f"{path.name}: ") else f"{path.name}: {message}")
     if "refused" in reply:
         raise (ScanTooLargeError if reply.get("too_large") else InputError)(reply["refused"])
     if "internal" in reply:
