@@ -59,6 +59,8 @@ def refuse_misspelt(parser: argparse.ArgumentParser, arguments: Sequence[str]) -
     for argument in arguments:
         if argument == "--":
             return
+        if " " in argument:  # a value to argparse, as in --docker-args "--gpus all"
+            continue
         option = argument.partition("=")[0]
         if option.startswith("--") and not any(other.startswith(option) for other in known):
             guess = closest(option, sorted(other for other in known if other.startswith("--")))

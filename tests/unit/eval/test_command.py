@@ -25,6 +25,11 @@ def test_the_overview_has_every_command_under_its_topic(capsys):
     [
         (["scroe"], "ERROR: no command 'scroe'; did you mean score?; see python -m eval --help"),
         (["score", "--prde", "x"], "ERROR: no option --prde; did you mean --pred?; see python -m eval score --help"),
+        (
+            ["efficiency", "--docker-args", "--gpus all"],
+            "ERROR: the following arguments are required: -i/--input, -o/--output; see "
+            "python -m eval efficiency --help",
+        ),
         ([], "ERROR: the following arguments are required: COMMAND; see python -m eval --help"),
     ],
 )
