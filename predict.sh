@@ -7,6 +7,8 @@
 #   GFSCREEN_GPU_MEMORY_LIMIT  MB of GPU memory (4096, the organisers' tolerance; empty: no limit)
 #   GFSCREEN_DEVICE, GFSCREEN_REGION, GFSCREEN_OVERLAP, GFSCREEN_GATE, GFSCREEN_REPORT, GFSCREEN_WEIGHTS
 #                              as --device, --region, --overlap, --gate, --report, --weights of `python -m gfscreen predict`
+#   GFSCREEN_LESION_THRESHOLD, GFSCREEN_FINDING_PEAK, GFSCREEN_MIN_VOLUME_ML
+#                              sensitivity, as --lesion-threshold, --finding-peak, --min-volume-ml
 #   GFSCREEN_KEEP_SHARE        as --keep-share: for timing untrained weights
 #   GFSCREEN_RESUME=1          keep the masks that an earlier run finished (--resume)
 #   GFSCREEN_EMPTY_MASK=0      no last resort; by default a scan that was read but could not be screened gets an empty
@@ -41,6 +43,9 @@ if test -n "${GFSCREEN_DEVICE:-}"; then set -- "$@" --device "$GFSCREEN_DEVICE";
 if test -n "${GFSCREEN_REGION:-}"; then set -- "$@" --region "$GFSCREEN_REGION"; fi
 if test -n "${GFSCREEN_OVERLAP:-}"; then set -- "$@" --overlap "$GFSCREEN_OVERLAP"; fi
 if test -n "${GFSCREEN_GATE:-}"; then set -- "$@" --gate "$GFSCREEN_GATE"; fi
+if test -n "${GFSCREEN_LESION_THRESHOLD:-}"; then set -- "$@" --lesion-threshold "$GFSCREEN_LESION_THRESHOLD"; fi
+if test -n "${GFSCREEN_FINDING_PEAK:-}"; then set -- "$@" --finding-peak "$GFSCREEN_FINDING_PEAK"; fi
+if test -n "${GFSCREEN_MIN_VOLUME_ML:-}"; then set -- "$@" --min-volume-ml "$GFSCREEN_MIN_VOLUME_ML"; fi
 if test -n "${GFSCREEN_KEEP_SHARE:-}"; then set -- "$@" --keep-share "$GFSCREEN_KEEP_SHARE"; fi
 if test -n "${GFSCREEN_REPORT:-}"; then set -- "$@" --report "$GFSCREEN_REPORT"; fi
 if test "${GFSCREEN_RESUME:-0}" = 1; then set -- "$@" --resume; fi

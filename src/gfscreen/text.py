@@ -8,14 +8,18 @@ rest is seen, as escapes, too, as the log has.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import os
 import unicodedata
+from collections.abc import Iterable
 
 # Not printable to Python, but part of words or of a character: spaces of other scripts, and the joiners.
 _SPACES = "Zs"
 _JOINERS = "\u200c\u200d"
 _ELLIPSIS = "…"
+# Of difflib's measure, 0 to 1: two letters changed places, one is missing, a few are wrong in a long word.
+_ALIKE = 0.7
 # Bytes of a file name on nearly all file systems, less a suffix of four.
 _LONGEST_STEM = 251
 
@@ -45,6 +49,26 @@ def file_stem(name: str) -> str:
     while len(os.fsencode(name)) > _LONGEST_STEM - len(tail):
         name = name[:-1]
     return name + tail
+
+
+def closest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that a misspelt one is most like, in all or in one of its parts between hyphens; None if none is.
+
+    `--treshold` is most like `--lesion-threshold`.
+    """
+    wanted = word.strip("-")
+    scored = [(max(_likeness(wanted, part) for part in _parts(other)), other) for other in known]
+    score, best = max(scored, default=(0.0, ""), key=lambda one: one[0])
+    return best if score >= _ALIKE else None
+
+
+def _parts(word: str) -> list[str]:
+    whole = word.strip("-")
+    return [whole, *whole.split("-")]
+
+
+def _likeness(a: str, b: str) -> float:
+    return difflib.SequenceMatcher(None, a, b).ratio()
 
 
 def _is_visible(character: str) -> bool:

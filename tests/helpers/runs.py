@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,8 @@ class Runner:
         self._monkeypatch.setattr("gfscreen.run.predict.load_engine", lambda *_, **__: engine)
         # Otherwise the age of the test session would count against a deadline.
         self._monkeypatch.setattr("gfscreen.run.predict.process_age_s", lambda: 0.0)
-        settings = Settings(**{key: options.pop(key) for key in ("region", "overlap", "gate") if key in options})
+        keys = {field.name for field in dataclasses.fields(Settings)} & set(options)
+        settings = Settings(**{key: options.pop(key) for key in keys})
         output = options.pop("output", self.output)
         code = predict(
             Options(source or self.inputs, output, self.weights, settings=settings, report=self.report, **options)

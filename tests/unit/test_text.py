@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gfscreen.text import encodable, file_stem, visible
+from gfscreen.text import closest, encodable, file_stem, visible
 
 LATIN_1 = os.fsdecode(b"caf\xe9")
 names = st.binary(min_size=1, max_size=300).map(os.fsdecode)
@@ -66,3 +66,18 @@ def test_a_stem_fits_with_its_suffix():
     assert one != other
     for stem in (one, other, file_stem(os.fsdecode(b"\xe9" * 255))):
         assert len(os.fsencode(stem)) <= 251
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("--treshold", "--lesion-threshold"),
+        ("--gaet", "--gate"),
+        ("--lesion_threshold", "--lesion-threshold"),
+        ("predcit", None),
+        ("", None),
+    ],
+)
+def test_the_closest_word(word, expected):
+    assert closest(word, ["--gate", "--lesion-threshold", "--output", "--overlap"]) == expected
+    assert closest(word, []) is None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
 from gfscreen.errors import UsageError
+from gfscreen.text import closest
 
 EXIT_USAGE = 2
 
@@ -40,6 +42,31 @@ class OneLineParser(argparse.ArgumentParser):
         self.exit(EXIT_USAGE, f"ERROR: {message}; see {self.prog} --help\n")
 
 
+def refuse_misspelt(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
+    """End with one line that names the nearest known word, for an unknown command or an unknown option of a command.
+
+    Before anything is parsed: else a missing argument would be told of first. Short options are left to the parser.
+    """
+    actions = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    commands = actions[0].choices if actions else {}
+    name = next((argument for argument in arguments if not argument.startswith("-")), None)
+    if name is not None and commands and name not in commands:
+        guess = closest(name, commands)
+        told = f"did you mean {guess}?" if guess else f"there are {', '.join(commands)}"
+        parser.error(f"no command {name!r}; {told}")
+    command = parser if name is None or not commands else commands[name]
+    known = {option for one in (parser, command) for option in one._option_string_actions}
+    for argument in arguments:
+        if argument == "--":
+            return
+        if " " in argument:  # a value to argparse, as in --docker-args "--gpus all"
+            continue
+        option = argument.partition("=")[0]
+        if option.startswith("--") and not any(other.startswith(option) for other in known):
+            guess = closest(option, sorted(other for other in known if other.startswith("--")))
+            command.error(f"no option {option}" + (f"; did you mean {guess}?" if guess else ""))
+
+
 def probability(text: str) -> float:
     """A number from 0 to 1."""
     value = float(text)
@@ -53,6 +80,22 @@ def share_below_one(text: str) -> float:
     value = float(text)
     if not 0.0 <= value < 1.0:
         raise argparse.ArgumentTypeError(f"expected a share of at least 0 and below 1, got {text}")
+    return value
+
+
+def inner_probability(text: str) -> float:
+    """A number above 0 and below 1."""
+    value = float(text)
+    if not 0.0 < value < 1.0:
+        raise argparse.ArgumentTypeError(f"expected a probability above 0 and below 1, got {text}")
+    return value
+
+
+def at_least_zero(text: str) -> float:
+    """A finite number from 0 on."""
+    value = float(text)
+    if not 0.0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number of at least 0, got {text}")
     return value
 
 

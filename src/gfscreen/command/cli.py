@@ -22,6 +22,7 @@ from gfscreen.command.arguments import (
     OneLineParser,
     add_verbosity,
     completion_script,
+    refuse_misspelt,
 )
 from gfscreen.command.dicom_commands import add_seg, add_series
 from gfscreen.command.predict_command import add_predict, add_stats
@@ -139,7 +140,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: list[str]) -> int:
-    args = build_parser().parse_args(arguments)
+    parser = build_parser()
+    refuse_misspelt(parser, arguments)
+    args = parser.parse_args(arguments)
     _configure_logging(args.quiet, args.verbose)
     _complete_environment(args.command)
     try:

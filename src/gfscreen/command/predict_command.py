@@ -10,6 +10,8 @@ from gfscreen.command.arguments import (
     PREDICT_EXAMPLES,
     Commands,
     add_weights_option,
+    at_least_zero,
+    inner_probability,
     positive,
     probability,
     share_below_one,
@@ -65,6 +67,18 @@ def add_predict(commands: Commands) -> None:
     method.add_argument("--overlap", type=share_below_one, metavar="F", help="overlap of neighbouring sub-volumes")
     method.add_argument("--gate", type=probability, metavar="P", help="focus above this; 0 is the dense sliding window")
     method.add_argument(
+        "--lesion-threshold", type=inner_probability, metavar="P", help="voxels above this are lesion; lower finds more"
+    )
+    method.add_argument(
+        "--finding-peak",
+        type=inner_probability,
+        metavar="P",
+        help="keep a finding if it is somewhere above this; at least the threshold",
+    )
+    method.add_argument(
+        "--min-volume-ml", type=at_least_zero, metavar="V", help="keep a finding of at least this volume; 0 keeps all"
+    )
+    method.add_argument(
         "--keep-share",
         type=probability,
         metavar="F",
@@ -97,7 +111,15 @@ def _predict(args: argparse.Namespace) -> int:
         device=args.device,
         engine=args.engine,
         precision=args.precision,
-        settings=Settings(args.region, args.overlap, args.gate, args.keep_share),
+        settings=Settings(
+            args.region,
+            args.overlap,
+            args.gate,
+            args.keep_share,
+            lesion_threshold=args.lesion_threshold,
+            finding_peak=args.finding_peak,
+            min_volume_ml=args.min_volume_ml,
+        ),
         time_limit_s=args.time_limit,
         gpu_memory_limit_mb=args.gpu_memory_limit,
         report=args.report,

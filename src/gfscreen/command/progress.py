@@ -9,7 +9,9 @@ from __future__ import annotations
 import io
 import logging
 import os
+import shutil
 import sys
+import time
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from gfscreen.screening.screening import Progress
 
 CLEAR_LINE = "\r\x1b[K"
+_NAME_WIDTH = 32
 
 
 def open_standard_streams() -> None:
@@ -94,15 +97,62 @@ def terminal_progress() -> Progress:
     """A progress line on stderr if it is a terminal, silence otherwise."""
     from gfscreen.screening.screening import no_progress
 
-    if not _is_terminal(sys.stderr):
-        return no_progress
+    return TerminalProgress() if _is_terminal(sys.stderr) else no_progress
 
-    def show(stage: str, done: int, total: int) -> None:
+
+class TerminalProgress:
+    """One line, rewritten: `[3/200] CASE  focus 7/19  about 34 min left`.
+
+    What is left is told from the second case that needs screening on: their mean so far, for every case to come.
+    """
+
+    def __init__(self) -> None:
+        self._case = ""
+        self._number = self._cases = 0
+        self._began_s = 0.0
+        self._screened = False  # whether the case that runs needed the networks; those of an earlier run do not
+        self._seconds: list[float] = []
+
+    def begin_case(self, number: int, cases: int, name: str) -> None:
+        """Case `number` of `cases` begins, and the one before it has ended."""
+        from gfscreen.text import visible
+
+        now_s = time.monotonic()
+        if self._screened:
+            self._seconds.append(now_s - self._began_s)
+        self._number, self._cases, self._case = number, cases, visible(name, _NAME_WIDTH)
+        self._began_s, self._screened = now_s, False
+        self._show("", clear=False)
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Part `done` of `total` of a stage is done; the line is cleared when it ends."""
+        self._screened = True
+        self._show(f"{stage} {done}/{total}", clear=done == total)
+
+    def _show(self, stage: str, *, clear: bool) -> None:
+        parts = [f"[{self._number}/{self._cases}] {self._case}" if self._cases else "", stage, self._left()]
+        line = "  ".join(part for part in parts if part)
         with suppress(OSError, ValueError):  # the terminal may go while the run goes on
-            sys.stderr.write(f"\r{stage} {done}/{total}\x1b[K" + (CLEAR_LINE if done == total else ""))
+            # A line that is wrapped cannot be rewritten.
+            line = line[: max(1, shutil.get_terminal_size().columns - 1)]
+            sys.stderr.write(f"\r{line}\x1b[K" + (CLEAR_LINE if clear else ""))
             sys.stderr.flush()
 
-    return show
+    def _left(self) -> str:
+        if not self._seconds:
+            return ""
+        mean_s = sum(self._seconds) / len(self._seconds)
+        spent_s = min(mean_s, time.monotonic() - self._began_s)
+        return f"about {duration(mean_s * (self._cases - self._number + 1) - spent_s)} left"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for a person: `40 s`, `34 min`, `2.5 h`."""
+    if seconds < 90:
+        return f"{round(seconds)} s"
+    if seconds < 90 * 60:
+        return f"{round(seconds / 60)} min"
+    return f"{seconds / 3600:.1f} h"
 
 
 class TerminalHandler(logging.StreamHandler):  # type: ignore[type-arg]

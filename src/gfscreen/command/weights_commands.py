@@ -16,7 +16,7 @@ logger = logging.getLogger("gfscreen")
 
 def add_info(commands: Commands) -> None:
     """Add `info`."""
-    parser = commands.add_parser("info", help="show weights, presets, engines and limits")
+    parser = commands.add_parser("info", help="check the weights; show presets, engines and limits")
     parser.add_argument("--json", action="store_true", help="for machines")
     add_weights_option(parser)
     parser.set_defaults(run=_info)
@@ -28,6 +28,9 @@ def _info(args: argparse.Namespace) -> int:
 
     data = collect(args.weights or default_weights())
     sys.stdout.write((json.dumps(data, indent=2) if args.json else describe(data)) + "\n")
+    if (problem := data["weights"].get("error")) is not None:
+        logger.error("%s", problem)
+        return 1
     return 0
 
 

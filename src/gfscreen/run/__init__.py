@@ -7,5 +7,8 @@ api               the same from Python
 options           what a run may be asked for
 background_io     reads the next scan and writes the last mask while one is computed on
 report            what is said about a run, JSON
+inputs_check      what is refused before any work
+case_table        which DICOM series each mask was made of, CSV
+summary           the last line of the log
 output_folder, dicom_seg_output, native_maps, optional_outputs    where masks, SEGs, maps, statistics, preview go
 """

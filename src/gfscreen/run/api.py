@@ -17,6 +17,7 @@ from gfscreen.run.options import default_weights
 from gfscreen.run.report import lesion_volume_ml
 from gfscreen.scan.volume import Geometry, Volume, read_volume, write_mask
 from gfscreen.scan.volume.geometry import check_affine
+from gfscreen.scan.volume.hounsfield import refuse_mask
 from gfscreen.scan.volume.provenance import fingerprint
 from gfscreen.screening.budget import Budget
 from gfscreen.screening.screening import Progress, Screening, Settings, no_progress, screen
@@ -72,8 +73,9 @@ class Screener:
 
     weights: folder made by `train`, `convert` or `init`; None takes GFSCREEN_WEIGHTS, else ./weights. device: `auto`,
     `cpu`, `cuda`, `cuda:N`. engine: `auto`, `torch`, `openvino`. precision: `auto`, `fp32`. region: `auto`, `chest`,
-    `abdomen`. overlap, gate: None takes the plan's; gate 0 is the dense sliding window. progress: called with stage,
-    done and total. Raises UsageError, WeightsError, EngineError. Not safe for several threads at once.
+    `abdomen`. overlap, gate, lesion_threshold, finding_peak, min_volume_ml: None takes the plan's; gate 0 is the dense
+    sliding window. progress: called with stage, done and total.
+    Raises UsageError, WeightsError, EngineError. Not safe for several threads at once.
     """
 
     def __init__(
@@ -87,11 +89,22 @@ class Screener:
         region: str = "auto",
         overlap: float | None = None,
         gate: float | None = None,
+        lesion_threshold: float | None = None,
+        finding_peak: float | None = None,
+        min_volume_ml: float | None = None,
         progress: Progress = no_progress,
     ) -> None:
         folder = default_weights() if weights is None else Path(weights)
         self.plan = read_plan(folder)
-        self._settings = Settings(region, overlap, gate)
+        self._settings = Settings(
+            region,
+            overlap,
+            gate,
+            lesion_threshold=lesion_threshold,
+            finding_peak=finding_peak,
+            min_volume_ml=min_volume_ml,
+        )
+        self._settings.over(self.plan)  # refused before networks are loaded
         self._progress = progress
         self._engine = load_engine(
             folder, device=device, engine=engine, precision=precision, gpu_memory_limit_mb=gpu_memory_limit_mb
@@ -106,7 +119,9 @@ class Screener:
         self, scan: str | os.PathLike[str], *, series: str | None = None, time_limit_s: float | None = None
     ) -> Result:
         """Screen a NIfTI, MetaImage or NRRD file, or a DICOM folder or zip (`series`: UID or number). InputError."""
-        return self._screen(read_volume(Path(scan), series), time_limit_s)
+        volume = read_volume(Path(scan), series)
+        refuse_mask(volume.hu, volume.source.name)
+        return self._screen(volume, time_limit_s)
 
     def screen_array(
         self, hu: NDArray[np.int16], affine_ras_mm: NDArray[np.float64], *, time_limit_s: float | None = None

@@ -20,16 +20,17 @@ from gfscreen.run.earlier_mask import check_earlier_mask
 from gfscreen.run.native_maps import NativeMaps
 from gfscreen.run.options import Options
 from gfscreen.run.output_folder import is_the_scan, keep_folder, remove_stale_mask
-from gfscreen.run.report import CaseReport, peak_rss_mb
+from gfscreen.run.report import CaseReport, peak_rss_mb, source_text
 from gfscreen.scan.volume import (
     Case,
     Geometry,
     Volume,
-    finished_lesion_ml,
+    finished_mask,
     read_volume,
     write_empty_mask,
     write_mask,
 )
+from gfscreen.scan.volume.hounsfield import refuse_mask
 from gfscreen.scan.volume.provenance import fingerprint
 from gfscreen.screening.budget import Budget
 from gfscreen.screening.screening import Prepared, Progress, Screening, prepare, screen
@@ -47,9 +48,10 @@ class NoEngineError(Exception):
 
 @dataclass(frozen=True)
 class Finished:
-    """What is left of a case that an earlier run finished: the lesion volume of its mask."""
+    """What is left of a case that an earlier run finished: the lesion volume of its mask, and its DICOM series."""
 
     lesion_volume_ml: float
+    series_uid: str | None = None
 
 
 class CaseRun:
@@ -58,7 +60,7 @@ class CaseRun:
     def __init__(self, case: Case, options: Options) -> None:
         self.case = case
         self.options = options
-        self.report = CaseReport(case.name)
+        self.report = CaseReport(case.name, source=source_text(case.path, options.source))
         self.mask = options.output / case.mask_name
         self._scan: str | None = None
         self.seg = None if options.dicom_seg is None else seg_path(case, options.dicom_seg)
@@ -98,10 +100,12 @@ class CaseRun:
         series = self.options.series
         # Finished is what has all that was asked for.
         if self.options.resume and (self.seg is None or self.seg.is_file()) and self.maps.complete(self.case):
-            volume_ml = finished_lesion_ml(self.mask, self.case.path, series)
-            if volume_ml is not None:
-                return Finished(volume_ml)
-        return read_volume(self.case.path, series)
+            finished = finished_mask(self.mask, self.case.path, series)
+            if finished is not None:
+                return Finished(finished.lesion_ml, finished.series_uid)
+        volume = read_volume(self.case.path, series)
+        refuse_mask(volume.hu, self._file)
+        return volume
 
     def remove_stale(self) -> None:
         """Remove an earlier run's mask, SEG and maps of this case, if what lies there is one. Raises OutputError."""
@@ -124,12 +128,14 @@ class CaseRun:
         """Keep what an earlier run has made."""
         self.report.status, self.report.error, self.report.resumed = "ok", None, True
         self.report.lesion_volume_ml = finished.lesion_volume_ml
+        self.report.series_uid = finished.series_uid
         logger.info("%s: finished by an earlier run, left as it is", self.case.name)
 
     def take_over(self, scan: Timed[Volume]) -> Volume:
         """Begin with a scan that was read: how long that took, and what was odd about it."""
         self.report.seconds["read"] = round(scan.seconds, 3)
         self.report.warnings = list(scan.result.warnings)
+        self.report.series_uid = scan.result.series_uid
         for warning in scan.result.warnings:
             logger.warning("%s: %s", self._file, warning)
         return scan.result

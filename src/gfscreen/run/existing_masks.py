@@ -18,6 +18,7 @@ from gfscreen.run.native_maps import NativeMaps
 from gfscreen.run.output_folder import remove_stale_mask
 from gfscreen.scan.volume import Volume, find_cases, read_volume
 from gfscreen.scan.volume.geometry import grid_shift_mm
+from gfscreen.scan.volume.hounsfield import refuse_mask, refuse_no_mask
 from gfscreen.scan.volume.inputs import MASK_SUFFIX
 
 if TYPE_CHECKING:  # imported when asked for
@@ -54,18 +55,25 @@ def pair_up(image: Path, mask: Path) -> list[Pair]:
     masks = {case.name: case.path for case in find_cases(mask)}
     pairs = []
     for scan in scans:
-        found = masks.get(scan.name)
+        # A mask has the bare name, also where scans lie beside it.
+        named = mask / scan.mask_name
+        found = named if named.is_file() else masks.get(scan.name)
         missing = None if found else f"{scan.path.name}: no mask {scan.mask_name} in {mask}; add it or leave this out"
         pairs.append(Pair(scan.name, scan.path, found, scan.problem or missing))
     return pairs
 
 
 def read_pair(pair: Pair) -> tuple[Volume, NDArray[np.bool_]]:
-    """A scan and its mask, bool (i, j, k), on the same grid; every label above 0 is lesion. Raises InputError."""
+    """A scan and its mask, bool (i, j, k), on the same grid; every label above 0 is lesion.
+
+    Raises InputError, also for a mask in place of a scan, and for a scan or probabilities in place of a mask.
+    """
     if pair.problem is not None or pair.mask is None:
         raise InputError(pair.problem or f"{pair.image.name}: no mask")
     volume = read_volume(pair.image)
-    mask = read_volume(pair.mask)
+    refuse_mask(volume.hu, pair.image.name)
+    mask = read_volume(pair.mask, labels=True)
+    refuse_no_mask(mask.hu, pair.mask.name)
     expected, found = volume.geometry, mask.geometry
     if found.shape != expected.shape:
         raise InputError(

@@ -1,7 +1,8 @@
 """What a run leaves beside its masks when asked to: statistics, preview, and maps on the scan's grid.
 
 All of it comes after a case's mask is written, so it can neither delay nor spoil a mask, and it is not part of the
-seconds that the report tells. None of it may lie in the output folder: there only masks may be.
+`total` seconds of the report, but told beside it as `results`. None of it may lie in the output folder: there only
+masks may be.
 """
 
 from __future__ import annotations

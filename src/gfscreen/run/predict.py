@@ -16,18 +16,21 @@ from gfscreen.errors import EngineError, GFScreenError, UsageError
 from gfscreen.networks.engines.base import Engine, EngineInfo
 from gfscreen.networks.engines.select import load_engine
 from gfscreen.networks.models.card import read_notice
-from gfscreen.run.background_io import Background, ReadAhead, Timed
+from gfscreen.run.background_io import Background, ReadAhead, Timed, timed
 from gfscreen.run.case_run import CaseRun, Finished, NoEngineError
+from gfscreen.run.case_table import case_table_path, write_case_table
 from gfscreen.run.dicom_seg_output import check_seg_output
+from gfscreen.run.inputs_check import check_places, check_series_option
 from gfscreen.run.native_maps import NativeMaps
 from gfscreen.run.optional_outputs import OptionalOutputs
 from gfscreen.run.options import Options
 from gfscreen.run.output_folder import prepare_output
 from gfscreen.run.report import run_report, write_report
+from gfscreen.run.summary import summary
 from gfscreen.scan.volume import Volume, find_cases
 from gfscreen.scan.volume.memory import needed_bytes, promised
 from gfscreen.screening.budget import Budget, process_age_s, write_reserve_s
-from gfscreen.screening.screening import Progress, Screening, no_progress
+from gfscreen.screening.screening import CaseProgress, Progress, Screening, no_progress
 from gfscreen.stopping import Stopped
 
 logger = logging.getLogger(__name__)
@@ -45,10 +48,14 @@ class _Known:
 def predict(options: Options, progress: Progress = no_progress) -> int:
     """Screen all cases: 0 if all that was asked for was written, 1 if something failed.
 
+    progress: one that is a `CaseProgress` is also told which case of how many begins. The log ends with a summary.
     Raises UsageError before any work. Stopped, when the process is told to stop, passes through after the report was
     written; statistics and preview are left out then.
     """
-    cases = find_cases(options.source)
+    check_places(options)
+    cases = find_cases(options.source, [path for path in (options.output, options.dicom_seg, options.preview) if path])
+    check_series_option(cases, options)
+    table = None if options.report is None else case_table_path(options.report, cases, options.source)
     if options.resume and (options.statistics is not None or options.preview is not None):
         raise UsageError(
             "--resume does not read finished scans again, which --statistics and --preview need; "
@@ -74,9 +81,13 @@ def predict(options: Options, progress: Progress = no_progress) -> int:
         settings = {**asdict(options.settings), "time_limit_s": options.time_limit_s}
         settings["gpu_memory_limit_mb"] = options.gpu_memory_limit_mb
         write_report(options.report, run_report(reports, known.plan, known.engine, settings, known.notice))
+    if table is not None:
+        write_case_table(table, reports)
     if stopped is not None:
+        logger.info("%s", summary(reports, options, optional_outputs=False))
         raise stopped
     complete = optional_outputs.finish(reports, known.plan, known.engine, known.notice)
+    logger.info("%s", summary(reports, options))
     return 1 if any(report.status == "failed" for report in reports) or not complete else 0
 
 
@@ -87,6 +98,7 @@ def _screen_all(
     try:
         prepare_output(options.output)
         known.plan = read_plan(options.weights)
+        options.settings.over(known.plan)  # refused before any scan is read
         known.notice = read_notice(options.weights, known.plan)
         logger.warning("%s", known.notice)
         _run_cases(runs, options, known.plan, known, optional_outputs, progress)
@@ -116,6 +128,8 @@ def _run_cases(
             for number, run in enumerate(runs):
                 budget = Budget(options.time_limit_s, process_age_s() if number == 0 else 0.0)
                 screened: tuple[Volume, Screening | None] | None = None
+                if isinstance(progress, CaseProgress):
+                    progress.begin_case(number + 1, len(runs), run.case.name)
                 with run.reported(budget):
                     try:
                         screened = _screen_case(run, plan, scans, loading, budget, progress)
@@ -133,7 +147,8 @@ def _run_cases(
                     # Between two cases, which pay for it neither in time nor with their memory.
                     if writing is not None:
                         writing.result()
-                    optional_outputs.add(run.report, screened)
+                    spent = timed(partial(optional_outputs.add, run.report, screened))
+                    run.report.seconds["results"] = round(spent.seconds, 3)
                 # Two other scans will be in memory: that of the next case, and the one that is read meanwhile.
                 del screened
         except NoEngineError as error:

@@ -33,6 +33,9 @@ class CaseReport:
     empty_mask: nobody looked at the scan, and an empty mask was written in its place: the case failed, or, `degraded`,
     the networks were not loaded in time. resumed: finished by an earlier run, whose mask was checked and left as it is;
     `ok` then says no more than that.
+    source: the scan's path below the input folder, its name if it is the input itself. series_uid: of DICOM, the Series
+    Instance UID that was taken.
+    seconds: `results`, statistics and preview, only where they were asked for, comes after `total`.
     """
 
     name: str
@@ -40,6 +43,8 @@ class CaseReport:
     error: str | None = None
     empty_mask: bool = False
     resumed: bool = False
+    source: str | None = None
+    series_uid: str | None = None
     warnings: list[str] = field(default_factory=list)
     region: str | None = None
     region_detail: dict[str, Any] | None = None
@@ -72,6 +77,11 @@ class CaseReport:
         self.lesion_volume_ml = lesion_volume_ml(screening, volume.geometry)
         if screening.windows_total == 0:
             self.warnings.append("no body found in the scan: the mask is empty")
+
+
+def source_text(path: Path, source: Path) -> str:
+    """The path of a case below the input folder; its name where it is the input itself."""
+    return path.name if path == source else path.relative_to(source).as_posix()
 
 
 def lesion_volume_ml(screening: Screening, geometry: Geometry) -> float:

@@ -14,12 +14,14 @@ How the time is shared, and what happens if not even glance can see all, is deci
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gfscreen.config import Plan
+from gfscreen.errors import UsageError
 from gfscreen.networks.engines.base import Engine, FloatArray
 from gfscreen.scan.grid import ModelScan, to_model, to_native_mask
 from gfscreen.scan.region import RegionSplit
@@ -35,6 +37,14 @@ from gfscreen.screening.windows import Stitcher, Window, gather, plan_windows
 Progress = Callable[[str, int, int], None]
 
 
+@runtime_checkable
+class CaseProgress(Protocol):
+    """Progress that shows more than one scan: told before each case, which counts from 1."""
+
+    def begin_case(self, number: int, cases: int, name: str) -> None:
+        """Case `number` of `cases`, called `name`, begins."""
+
+
 def no_progress(stage: str, done: int, total: int) -> None:
     """Say nothing."""
 
@@ -44,12 +54,39 @@ class Settings:
     """What the user may change for a run; None takes the plan's value. gate 0 is the dense sliding window.
 
     keep_share: for timing untrained weights: instead of what is above the gate, keep this share of the sub-volumes.
+    lesion_threshold, finding_peak, min_volume_ml: in place of the plan's `lesion_threshold`, `finding_peak` and
+    `min_finding_ml`.
     """
 
     region: str = "auto"
     overlap: float | None = None
     gate: float | None = None
     keep_share: float | None = None
+    lesion_threshold: float | None = None
+    finding_peak: float | None = None
+    min_volume_ml: float | None = None
+
+    def over(self, plan: Plan) -> Plan:
+        """The plan with what this run asks for in the outlining of lesions.
+
+        Raises UsageError for values that the plan does not allow together: a peak below the threshold.
+        """
+        threshold = plan.lesion_threshold if self.lesion_threshold is None else self.lesion_threshold
+        peak = plan.finding_peak if self.finding_peak is None else self.finding_peak
+        least_ml = plan.min_finding_ml if self.min_volume_ml is None else self.min_volume_ml
+        if peak < threshold:
+            raise UsageError(
+                f"finding peak {peak:g}{_whose(self.finding_peak)} lies below lesion threshold "
+                f"{threshold:g}{_whose(self.lesion_threshold)}; raise --finding-peak or lower --lesion-threshold"
+            )
+        try:
+            return replace(plan, lesion_threshold=threshold, finding_peak=peak, min_finding_ml=least_ml)
+        except ValueError as error:
+            raise UsageError(f"{error}; correct the option") from error
+
+
+def _whose(asked: float | None) -> str:
+    return " (the plan's)" if asked is None else ""
 
 
 @dataclass
@@ -118,6 +155,7 @@ def screen(
     it, also Focus's probabilities as they were before findings were dropped, 4 bytes per model voxel more.
     """
     settings = settings or Settings()
+    plan = settings.over(plan)
     gate = plan.gate if settings.gate is None else settings.gate
     prepared = prepared or prepare(volume, plan, settings, budget)
     scan, windows = prepared.scan, prepared.windows

@@ -122,7 +122,7 @@ class TestPredict:
         assert main(PREDICT) == 1
         err = capsys.readouterr().err
         assert "\x1b" not in err
-        assert err.splitlines()[-1].startswith(r"ERROR: two\nlines\x1b[31m_0000.nii.gz: expected a NIfTI file")
+        assert err.splitlines()[-2].startswith(r"ERROR: two\nlines\x1b[31m_0000.nii.gz: expected a NIfTI file")
 
     def test_defaults_are_the_plans(self, place, monkeypatch):
         got: list[Options] = []
@@ -194,7 +194,7 @@ class TestFailures:
         assert main([*PREDICT, "--weights", "none", "--report", "r.json"]) == 1
         err = capsys.readouterr().err
         assert err.startswith("ERROR: none/plan.json: no weights found; name a weights folder (--weights")
-        assert len(err.splitlines()) == 1
+        assert err.splitlines()[1:] == ["INFO: 1 case: 0 ok, 0 degraded, 1 failed; masks in out, report r.json"]
         assert json.loads((place / "r.json").read_text())["cases"][0]["status"] == "failed"
 
     def test_an_output_that_cannot_be_a_folder(self, place, capsys):
@@ -240,12 +240,16 @@ class TestFailures:
 
 
 class TestInfo:
-    def shown(self, capsys: Any, *arguments: str) -> dict[str, Any]:
-        assert main(["info", "--json", *arguments]) == 0
+    def shown(self, capsys: Any, *arguments: str, code: int = 0) -> dict[str, Any]:
+        """What is on stdout, which is JSON whatever the exit code."""
+        assert main(["info", "--json", "--weights", "weights", *arguments]) == code
         data: dict[str, Any] = json.loads(capsys.readouterr().out)
         return data
 
     def test_json(self, place, capsys):
+        from gfscreen.networks.models.manifest import write_manifest
+
+        write_manifest(place / "weights", ["plan.json"], {})
         data = self.shown(capsys)
         assert data["gfscreen"] == __version__
         assert set(data["presets"]) == {"paper", "fast"}
@@ -253,10 +257,57 @@ class TestInfo:
         assert ".nii.gz" in data["inputs"]
         assert data["limits"]["cpus"] >= 1
 
-    def test_without_weights_it_says_so_and_goes_on(self, place, capsys):
-        assert "no weights found" in self.shown(capsys, "--weights", "none")["weights"]["error"]
-        assert main(["info", "--weights", "none"]) == 0
-        assert "no weights found" in capsys.readouterr().out
+    def test_without_weights_it_says_so_and_fails(self, place, capsys):
+        assert "no weights found" in self.shown(capsys, "--weights", "none", code=1)["weights"]["error"]
+        assert main(["info", "--weights", "none"]) == 1
+        out, err = capsys.readouterr()
+        assert "weights  none that can be used\n" in out
+        assert err.startswith("ERROR: none/manifest.json: no weights found")
+        assert len(err.splitlines()) == 1
+
+    def test_damaged_weights(self, place, capsys):
+        from gfscreen.networks.models.manifest import write_manifest
+
+        write_manifest(place / "weights", ["plan.json"], {})
+        path = place / "weights" / "plan.json"
+        path.write_bytes(path.read_bytes().replace(b"tiny", b"tinY"))
+        weights = self.shown(capsys, code=1)["weights"]
+        assert set(weights) == {"folder", "error"}
+        assert "plan.json: damaged, the manifest says sha256" in weights["error"]
+
+    def test_beside_a_current_export_the_networks_may_be_left_out(self, place, capsys):
+        from gfscreen.networks.models.manifest import write_manifest
+
+        network = place / "weights" / "glance.safetensors"
+        network.write_bytes(b"a network")
+        made = write_manifest(place / "weights", ["plan.json", network.name], {})
+        export = place / "weights" / "openvino"
+        export.mkdir()
+        write_manifest(export, [], {"weights_digest": made.digest})
+        network.unlink()
+        assert self.shown(capsys)["weights"]["export"] == "current"
+        write_manifest(export, [], {"weights_digest": "0" * 64})
+        assert (
+            "glance.safetensors: listed in the manifest but missing" in self.shown(capsys, code=1)["weights"]["error"]
+        )
+
+    @pytest.mark.parametrize(
+        ("digest", "spoilt", "shown"), [(None, False, "current"), ("0" * 64, False, "outdated"), (None, True, None)]
+    )
+    def test_the_export(self, place, capsys, digest, spoilt, shown):
+        from gfscreen.networks.models.manifest import write_manifest
+
+        made = write_manifest(place / "weights", ["plan.json"], {})
+        export = place / "weights" / "openvino"
+        export.mkdir()
+        (export / "focus.bin").write_bytes(b"as exported")
+        write_manifest(export, ["focus.bin"], {"weights_digest": digest or made.digest})
+        if spoilt:
+            (export / "focus.bin").write_bytes(b"no longer!!")
+            assert "focus.bin: damaged" in self.shown(capsys, code=1)["weights"]["error"]
+        else:
+            weights = self.shown(capsys)["weights"]
+            assert (weights["export"], weights["openvino_export"]) == (shown, True)
 
     def test_with_weights(self, place, capsys):
         from gfscreen.networks.models.manifest import write_manifest

@@ -60,7 +60,22 @@ class TestMistakes:
         [
             (["predict", "-i", "in"], "the following arguments are required: -o/--output; see gfscreen predict --help"),
             (["predict", "--gate", "2"], "expected a probability from 0 to 1, got 2; see gfscreen predict --help"),
-            (["scan"], "invalid choice: 'scan'"),
+            (["xyz"], "no command 'xyz'; there are predict, stats, series"),
+            (["predcit", "-i", "in"], "no command 'predcit'; did you mean predict?; see gfscreen --help"),
+            (
+                ["predict", "--treshold", "0.3"],
+                "no option --treshold; did you mean --lesion-threshold?; see gfscreen pre",
+            ),
+            (
+                ["predict", "--min-volum=1"],
+                "the following arguments are required",
+            ),  # the beginning of an option will do
+            (["predict", "--reprot=r.json"], "no option --reprot; did you mean --report?"),
+            (["predict", "-o", "out", "--qqq", "1"], "no option --qqq; see gfscreen predict --help"),
+            (["--quite", "info"], "no option --quite; did you mean --quiet?"),
+            (["predict", "--lesion-threshold", "1"], "expected a probability above 0 and below 1, got 1"),
+            (["predict", "--finding-peak", "0"], "expected a probability above 0 and below 1, got 0"),
+            (["predict", "--min-volume-ml", "-1"], "--min-volume-ml"),
             ([], "the following arguments are required: COMMAND; see gfscreen --help"),
         ],
     )

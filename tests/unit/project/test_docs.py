@@ -65,6 +65,19 @@ def test_the_command_line_reference_has_every_command_and_option():
         assert options - common == described, name
 
 
+def test_the_command_line_reference_has_every_variable_of_predict_sh():
+    table = text_of("reference/cli.md").partition("## predict.sh")[2].partition("\n## ")[0]
+    described = {name for name in named(table) if name.startswith("GFSCREEN_")}
+    used = set(re.findall(r"\bGFSCREEN_[A-Z_]+", (ROOT / "predict.sh").read_text(encoding="utf-8")))
+    assert described - {"GFSCREEN_CACHE"} == used  # the cache is the program's own variable
+
+
+def test_the_harness_table_has_every_command():
+    from eval.__main__ import COMMANDS
+
+    assert set(COMMANDS) <= named(text_of("reference/cli.md").partition("## The harness")[2])
+
+
 def test_the_report_reference_has_every_key():
     words = named(text_of("reference/report.md"))
     keys = set(run_report([], None, None, {})) | {field.name for field in dataclasses.fields(CaseReport)}

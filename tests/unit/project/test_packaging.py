@@ -98,6 +98,9 @@ class TestContents:
 @pytest.mark.slow
 class TestInstalled:
     def test_info(self, installed, tmp_path):
+        from eval.reliability.threshold_engine import write_threshold_weights
+
+        write_threshold_weights(tmp_path / "weights")
         shown = json.loads(run(installed, "-m", "gfscreen", "info", "--json", cwd=tmp_path))
         assert set(shown["presets"]) == {"paper", "fast"}
         where = run(installed, "-c", "import gfscreen; print(gfscreen.__file__)", cwd=tmp_path).strip()

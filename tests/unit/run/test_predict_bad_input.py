@@ -150,22 +150,32 @@ class TestBadScans:
             assert "\n" not in result.cases[name]["error"]
 
     def test_two_scans_with_the_same_mask(self, run):
+        write_painted(run.inputs / "a.nii")
         write_painted(run.inputs / "a.nii.gz")
-        write_painted(run.inputs / "a_0000.nii.gz")
         result = run()
         assert (result.code, result.written) == (1, ["a.nii.gz"])
         assert [case["status"] for case in result.report["cases"]] == ["ok", "failed"]
-        assert result.report["cases"][1]["error"].startswith("a_0000.nii.gz: its mask would be named a.nii.gz")
+        assert result.report["cases"][1]["error"].startswith("a.nii.gz: its mask would be named a.nii.gz")
 
     def test_a_mask_is_never_written_over_its_scan(self, run):
         path = write_painted(run.inputs / "a.nii.gz")
-        write_painted(run.inputs / "b_0000.nii.gz")
         before = path.read_bytes()
-        result = run(output=run.inputs)
+        result = run(source=path, output=run.inputs)
         assert path.read_bytes() == before
         assert result.code == 1
-        assert result.cases["a"]["error"].startswith("a.nii.gz: ")
-        assert result.written == ["a.nii.gz", "b.nii.gz", "b_0000.nii.gz"]
+        assert result.cases["a"]["error"].startswith("a.nii.gz: its mask would overwrite the scan itself")
+        assert result.written == ["a.nii.gz"]
+
+    @pytest.mark.parametrize("link", [False, True])
+    def test_the_input_folder_takes_no_masks(self, run, tmp_path, link):
+        write_painted(run.inputs / "a_0000.nii.gz")
+        output = run.inputs
+        if link:
+            output = tmp_path / "link"
+            output.symlink_to(run.inputs)
+        with pytest.raises(UsageError, match=r"^-o .*: is the input folder; masks need a folder of their own"):
+            run(output=output)
+        assert [path.name for path in run.inputs.iterdir()] == ["a_0000.nii.gz"]
 
     def test_a_fault_of_ours_stops_one_case_only(self, run, caplog):
         def broken(patch: np.ndarray) -> float:

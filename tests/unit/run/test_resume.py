@@ -132,8 +132,8 @@ class TestResume:
         assert (result.code, result.written) == (1, [])
 
     def test_two_scans_with_one_mask_are_still_an_error(self, run):
+        write_painted(run.inputs / "a.nii")
         write_painted(run.inputs / "a.nii.gz")
-        write_painted(run.inputs / "a_0000.nii.gz")
         run()
         result = run(resume=True)
         assert [case["status"] for case in result.report["cases"]] == ["ok", "failed"]

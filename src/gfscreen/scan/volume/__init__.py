@@ -3,7 +3,14 @@
 Arrays are indexed (i, j, k) along the axes of the file; affines map voxel indices to RAS+ millimetres, as NIfTI does.
 """
 
-from gfscreen.scan.volume.files import finished_lesion_ml, read_volume, write_empty_mask, write_map, write_mask
+from gfscreen.scan.volume.files import (
+    finished_lesion_ml,
+    finished_mask,
+    read_volume,
+    write_empty_mask,
+    write_map,
+    write_mask,
+)
 from gfscreen.scan.volume.geometry import Geometry, Volume
 from gfscreen.scan.volume.inputs import Case, find_cases
 
@@ -13,6 +20,7 @@ __all__ = [
     "Volume",
     "find_cases",
     "finished_lesion_ml",
+    "finished_mask",
     "read_volume",
     "write_empty_mask",
     "write_map",

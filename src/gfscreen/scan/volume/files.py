@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +12,18 @@ from gfscreen.errors import InputError, OutputError, ScanTooLargeError
 from gfscreen.files import write_atomically
 from gfscreen.scan.volume.dicom.source import ZIP_SUFFIX
 from gfscreen.scan.volume.geometry import Geometry, Volume
-from gfscreen.scan.volume.inputs import volume_suffix
+from gfscreen.scan.volume.inputs import DICOM_SUFFIX, volume_suffix
 from gfscreen.scan.volume.nifti import encode_map, encode_mask, mask_voxels, read_geometry, read_nifti
 from gfscreen.scan.volume.provenance import note_of
 
 LAST_RESORT_NOTE = b"gfscreen: not screened, empty mask as a last resort"
 
 
-def read_volume(path: Path, series: str | None = None) -> Volume:
+def read_volume(path: Path, series: str | None = None, *, labels: bool = False) -> Volume:
     """Read a NIfTI, .mha or .nrrd file, or a DICOM folder or zip, as int16 HU (i, j, k).
 
-    series: of a DICOM study, the Series Instance UID or Series Number to read; None chooses by a rule.
+    series: of a DICOM study, the Series Instance UID or Series Number to read; None chooses by a rule. labels: the file
+    is a mask, in which fractions are refused instead of rounded.
     Raises InputError, in one line that names file, rule, value and remedy, for whatever cannot be read.
     """
     try:
@@ -37,11 +39,13 @@ def read_volume(path: Path, series: str | None = None) -> Volume:
             raise InputError(f"{path.name}: no such file; check the path or the link")
         if path.stat().st_size == 0:
             raise InputError(f"{path.name}: the file is empty; copy it again")
+        if path.suffix.lower() == DICOM_SUFFIX:
+            raise InputError(f"{path.name}: is one DICOM file, a slice of a series; give its folder")
         if volume_suffix(path) in (".mha", ".nrrd"):
             from gfscreen.scan.volume.isolated import read_isolated
 
-            return read_isolated(path)
-        return read_nifti(path)
+            return read_isolated(path, labels=labels)
+        return read_nifti(path, labels=labels)
     except OSError as error:
         raise InputError(
             f"{path.name}: not readable ({error.strerror or error}); check permissions and disk"
@@ -88,24 +92,39 @@ def _write(path: Path, content: bytes) -> None:
         ) from error
 
 
+@dataclass(frozen=True)
+class FinishedMask:
+    """A mask that an earlier run finished: its lesion volume, and of DICOM the series it belongs to."""
+
+    lesion_ml: float
+    series_uid: str | None = None
+
+
 def finished_lesion_ml(mask: Path, scan: Path, series: str | None = None) -> float | None:
-    """Lesion volume in ml of a mask that an earlier run finished for this scan; None if it must be screened.
+    """Lesion volume in ml of a mask that an earlier run finished for this scan; None if it must be screened."""
+    finished = finished_mask(mask, scan, series)
+    return None if finished is None else finished.lesion_ml
+
+
+def finished_mask(mask: Path, scan: Path, series: str | None = None) -> FinishedMask | None:
+    """The mask that an earlier run finished for this scan; None if it must be screened.
 
     Finished: a regular file that is readable to its checksum, holds only 0 and 1, has the scan's geometry to the byte,
     and is not the empty mask of a scan whose screening failed.
     """
     if mask.is_symlink() or not mask.is_file():
         return None
+    series_uid = None
     try:
         if scan.is_file() and volume_suffix(scan) in (".nii", ".nii.gz"):
             geometry = read_geometry(scan)
         elif _is_dicom(scan):
             from gfscreen.scan.volume.isolated import dicom_geometry_isolated
 
-            geometry = dicom_geometry_isolated(scan, series)
+            geometry, series_uid = dicom_geometry_isolated(scan, series)
         else:
             geometry = read_volume(scan).geometry
     except InputError:
         return None
     voxels = mask_voxels(mask, geometry)
-    return None if voxels is None else geometry.volume_ml(voxels)
+    return None if voxels is None else FinishedMask(geometry.volume_ml(voxels), series_uid)

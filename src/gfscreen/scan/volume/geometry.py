@@ -72,12 +72,16 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Volume:
-    """A scan in memory: `hu` int16 (i, j, k) in Hounsfield units, its geometry, and what was odd about it."""
+    """A scan in memory: `hu` int16 (i, j, k) in Hounsfield units, its geometry, and what was odd about it.
+
+    series_uid: Series Instance UID of the DICOM series that was taken; None for other files.
+    """
 
     hu: NDArray[np.int16]
     geometry: Geometry
     source: Path
     warnings: tuple[str, ...] = field(default=())
+    series_uid: str | None = None
 
 
 # Beyond these the header's units are wrong: no CT has voxels of a hundredth of a millimetre, or of ten centimetres.

@@ -22,6 +22,12 @@ STORED_CT = 5000
 # Below this share it may be noise or an implant, which is clipped and told; and what is no CT has more in between.
 WRAPPED_SHARE = 0.01
 BETWEEN_PER_WRAPPED = 0.05
+# A mask of lesions has 1, or a label for each; several hundred values are a picture or a scan.
+MOST_LABELS = 200
+_MASK_MAX = 255
+# Labels stored through a slope in float32 come out this close to whole numbers.
+_WHOLE = 1e-3
+_STEP = 8
 _INT16 = np.iinfo(np.int16)
 
 
@@ -33,10 +39,7 @@ def to_hounsfield(
     slope 0 or not finite means 1 and 0, as NIfTI rules. NaN becomes air, values beyond int16 are clipped.
     Raises InputError when no voxel is finite, and where negative HU have wrapped around in a type without sign.
     """
-    if not np.isfinite(slope) or slope == 0.0:
-        slope, intercept = 1.0, 0.0
-    if not np.isfinite(intercept):
-        intercept = 0.0
+    slope, intercept = _scaling(slope, intercept)
     plain = slope == 1.0 and intercept == 0.0
     if plain and stored.dtype.kind in "iu" and np.can_cast(stored.dtype, np.int16):
         native = stored if stored.dtype.isnative else stored.astype(stored.dtype.newbyteorder("="))
@@ -70,6 +73,55 @@ def to_hounsfield(
             "values lie in 0..1, which is not HU: expected air near -1000; the mask is not to be trusted",
         ]
     return hu, [*warnings, *value_warnings(hu)]
+
+
+def _scaling(slope: float, intercept: float) -> tuple[float, float]:
+    """Slope and intercept by NIfTI's rule: 0 or not finite means none."""
+    if not np.isfinite(slope) or slope == 0.0:
+        return 1.0, 0.0
+    return slope, intercept if np.isfinite(intercept) else 0.0
+
+
+def refuse_fractions(stored: NDArray[Any], slope: float, intercept: float, name: str) -> None:
+    """Raise InputError if a value of a mask, scaled as a scan is, is no whole number; NaN and infinity are none."""
+    slope, intercept = _scaling(slope, intercept)
+    if stored.dtype.kind in "iu" and slope.is_integer() and intercept.is_integer():
+        return
+    for k in range(stored.shape[2]):
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = stored[:, :, k].astype(np.float64) * slope + intercept
+        odd = ~(np.isfinite(values) & (np.abs(values - np.rint(values)) < _WHOLE))
+        if odd.any():
+            raise InputError(
+                f"{name}: expected a mask of whole numbers, got {values[odd][0]:g}; threshold probabilities first"
+            )
+
+
+def refuse_mask(hu: NDArray[np.int16], name: str) -> None:
+    """Raise InputError for a mask in place of a scan: two values, 0 (or 1) and one up to 255. Constant, empty: nothing.
+
+    Two higher values may be a phantom of tissue.
+    """
+    if hu.size == 0 or hu[::_STEP, ::_STEP, ::_STEP].min() < 0 or hu.min() < 0 or hu.max() > _MASK_MAX:
+        return
+    low, high = int(hu.min()), int(hu.max())
+    if low <= 1 and low < high and not ((hu > low) & (hu < high)).any():
+        raise InputError(
+            f"{name}: expected a CT in HU, found only the values {low} and {high}, as in a mask; give the scan itself"
+        )
+
+
+def refuse_no_mask(values: NDArray[np.int16], name: str) -> None:
+    """Raise InputError for a scan in place of a mask: values below 0, or more than MOST_LABELS above it."""
+    low = int(values.min(initial=0))
+    if low < 0:
+        raise InputError(f"{name}: expected a mask of labels from 0 on, got values down to {low}; is it a scan?")
+    labels = int(np.count_nonzero(np.bincount(values.ravel(order="K"))[1:])) if values.size else 0
+    if labels > MOST_LABELS:
+        raise InputError(
+            f"{name}: expected a mask of at most {MOST_LABELS} labels, found {labels}; is it a scan? "
+            "Every label above 0 counts as lesion"
+        )
 
 
 def _refuse_wrapped(stored: NDArray[Any], name: str) -> None:

@@ -145,20 +145,24 @@ def _ask(request: dict[str, Any]) -> tuple[_Process, dict[str, Any]]:
         raise
 
 
-def read_isolated(path: Path, series: str | None = None) -> Volume:
-    """Read a .mha or .nrrd file, or a DICOM folder or zip; `series` as for `read_volume`.
+def read_isolated(path: Path, series: str | None = None, *, labels: bool = False) -> Volume:
+    """Read a .mha or .nrrd file, or a DICOM folder or zip; `series` and `labels` as for `read_volume`.
 
     A file on which the process died is tried once more in a fresh one: the fault may be of the file before.
     Raises InputError, also where the library crashed or hung, and ScanTooLargeError.
     """
-    process, reply = _answer(path, series, geometry_only=False)
+    process, reply = _answer(path, series, geometry_only=False, labels=labels)
     geometry = _geometry(reply)
-    return Volume(process.voxels(geometry.shape), geometry, path, tuple(reply["warnings"]))
+    return Volume(process.voxels(geometry.shape), geometry, path, tuple(reply["warnings"]), reply["series_uid"])
 
 
-def dicom_geometry_isolated(source: Path, series: str | None = None) -> Geometry:
-    """The geometry that `read_isolated` would give of a DICOM folder or zip, from the headers. Raises as it does."""
-    return _geometry(_answer(source, series, geometry_only=True)[1])
+def dicom_geometry_isolated(source: Path, series: str | None = None) -> tuple[Geometry, str]:
+    """Geometry and Series Instance UID that `read_isolated` would give of a DICOM folder or zip, from the headers.
+
+    Raises as it does.
+    """
+    reply = _answer(source, series, geometry_only=True)[1]
+    return _geometry(reply), str(reply["series_uid"])
 
 
 def _geometry(reply: dict[str, Any]) -> Geometry:
@@ -166,12 +170,15 @@ def _geometry(reply: dict[str, Any]) -> Geometry:
     return Geometry(shape, np.array(reply["affine"], np.float64))
 
 
-def _answer(path: Path, series: str | None, *, geometry_only: bool) -> tuple[_Process, dict[str, Any]]:
+def _answer(
+    path: Path, series: str | None, *, geometry_only: bool, labels: bool = False
+) -> tuple[_Process, dict[str, Any]]:
     """The reply to a request that was not refused."""
     request = {
         "path": str(path.absolute()),
         "series": series,
         "geometry_only": geometry_only,
+        "labels": labels,
         "memory_bytes": unpromised_bytes(),
     }
     # A zip is unpacked there; what is left of it if the process dies is cleared here.
@@ -186,7 +193,8 @@ def _answer(path: Path, series: str | None, *, geometry_only: bool) -> tuple[_Pr
             reason = f"the library that reads it failed: {error}"
             raise InputError(f"{path.name}: {reason}; export the scan again") from error
     for level, message in reply["log"]:
-        logger.log(level, "%s", message)
+        # Of which scan, where several are read.
+        logger.log(level, "%s", message if message.startswith(f"{path.name}: ") else f"{path.name}: {message}")
     if "refused" in reply:
         raise (ScanTooLargeError if reply.get("too_large") else InputError)(reply["refused"])
     if "internal" in reply:

@@ -11,7 +11,7 @@ import numpy as np
 
 from gfscreen.errors import InputError
 from gfscreen.scan.volume.geometry import Geometry, Volume, check_affine, check_spacing
-from gfscreen.scan.volume.hounsfield import to_hounsfield
+from gfscreen.scan.volume.hounsfield import refuse_fractions, to_hounsfield
 from gfscreen.scan.volume.memory import check_memory
 
 _HEADER_BYTES = 1 << 16
@@ -117,7 +117,7 @@ def _intensity_function(path: Path, head: bytes) -> tuple[float, float]:
     return found[b"slope"], found[b"offset"]
 
 
-def _to_volume(image: Any, source: Path, slope: float, offset: float) -> Volume:
+def _to_volume(image: Any, source: Path, slope: float, offset: float, *, labels: bool) -> Volume:
     import SimpleITK as sitk  # noqa: N813
 
     size = image.GetSize()
@@ -128,6 +128,8 @@ def _to_volume(image: Any, source: Path, slope: float, offset: float) -> Volume:
     warnings = check_affine(affine, source)
     # SimpleITK's arrays are (k, j, i) in C order: transposed, they are (i, j, k) in Fortran order without a copy.
     stored = sitk.GetArrayViewFromImage(image).transpose(2, 1, 0)
+    if labels:
+        refuse_fractions(stored, slope, offset, source.name)
     hu, value_notes = to_hounsfield(stored, slope, offset, source.name)
     hu = np.asfortranarray(hu) if hu.base is None else hu.copy(order="F")
     return Volume(hu, Geometry((size[0], size[1], size[2]), affine), source, tuple(warnings + value_notes))
@@ -155,8 +157,8 @@ def _check_information(reader: Any, source: Path, memory_bytes: int) -> None:
     check_memory(source.name, (size[0], size[1], size[2]), shape_mm, itemsize, memory_bytes)
 
 
-def read_itk(path: Path, memory_bytes: int) -> Volume:
-    """Read a .mha or .nrrd scan that needs at most `memory_bytes`. Raises InputError."""
+def read_itk(path: Path, memory_bytes: int, *, labels: bool = False) -> Volume:
+    """Read a .mha or .nrrd scan that needs at most `memory_bytes`; labels: a mask, of whole numbers. InputError."""
     head = _head(path)
     _refuse_detached_data(path, head)
     _refuse_wild_numbers(path, head)
@@ -168,4 +170,4 @@ def read_itk(path: Path, memory_bytes: int) -> Volume:
         image = reader.Execute()
     except RuntimeError as error:
         raise InputError(f"{path.name}: truncated or damaged ({_reason(error)}); copy the file again") from error
-    return _to_volume(image, path, slope, offset)
+    return _to_volume(image, path, slope, offset, labels=labels)

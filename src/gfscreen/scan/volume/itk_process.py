@@ -47,9 +47,10 @@ def _send_voxels(volume: Volume, descriptor: int) -> None:
 
 
 def answer(request: dict[str, Any], descriptor: int) -> dict[str, Any]:
-    """Read one scan; the reply holds shape, affine and warnings, or `refused` (and `too_large`), or `internal`.
+    """Read one scan; the reply holds shape, affine, warnings and series_uid, or `refused` (`too_large`), or `internal`.
 
-    request: `path`, `series`, `memory_bytes`, `scratch` (where to unpack a zip), `geometry_only` (of a DICOM series).
+    request: `path`, `series`, `memory_bytes`, `scratch` (where to unpack a zip), `geometry_only` (of a DICOM series),
+    `labels` (a mask: only whole numbers).
     """
     path, series, memory_bytes = Path(request["path"]), request["series"], request["memory_bytes"]
     _limit_memory(memory_bytes)
@@ -57,9 +58,10 @@ def answer(request: dict[str, Any], descriptor: int) -> dict[str, Any]:
     is_dicom = path.is_dir() or path.suffix.lower() == ZIP_SUFFIX
     try:
         if request["geometry_only"]:
-            with located(path, series) as (_, slices, notes):
-                return _placed(slices.geometry, notes)
-        volume = read_dicom(path, series, memory_bytes) if is_dicom else read_itk(path, memory_bytes)
+            with located(path, series) as (chosen, slices, notes):
+                return _placed(slices.geometry, notes, chosen.uid)
+        labels = request["labels"]
+        volume = read_dicom(path, series, memory_bytes) if is_dicom else read_itk(path, memory_bytes, labels=labels)
         _send_voxels(volume, descriptor)
     except InputError as error:
         return {"refused": str(error), "too_large": isinstance(error, ScanTooLargeError)}
@@ -70,11 +72,16 @@ def answer(request: dict[str, Any], descriptor: int) -> dict[str, Any]:
         return {"refused": refused, "too_large": True}
     except Exception as error:
         return {"internal": f"{type(error).__name__}: {error}"}
-    return _placed(volume.geometry, volume.warnings)
+    return _placed(volume.geometry, volume.warnings, volume.series_uid)
 
 
-def _placed(geometry: Geometry, warnings: Sequence[str]) -> dict[str, Any]:
-    return {"shape": geometry.shape, "affine": geometry.affine_ras_mm.tolist(), "warnings": list(warnings)}
+def _placed(geometry: Geometry, warnings: Sequence[str], series_uid: str | None) -> dict[str, Any]:
+    return {
+        "shape": geometry.shape,
+        "affine": geometry.affine_ras_mm.tolist(),
+        "warnings": list(warnings),
+        "series_uid": series_uid,
+    }
 
 
 class _Kept(logging.Handler):

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from gfscreen.errors import InputError, OutputError
 from gfscreen.scan.volume.geometry import Geometry, Volume
 from gfscreen.scan.volume.gunzip import READ_ERRORS, Gunzip, fill, open_unpacked, skip
-from gfscreen.scan.volume.hounsfield import to_hounsfield
+from gfscreen.scan.volume.hounsfield import refuse_fractions, to_hounsfield
 from gfscreen.scan.volume.memory import check_memory
 from gfscreen.scan.volume.nifti_header import affine_of, parse_header, shape_of, voxel_offset
 from gfscreen.scan.volume.provenance import made_of, note_of
@@ -44,8 +44,11 @@ def read_geometry(path: Path) -> Geometry:
     return Geometry(shape, affine_of(header, path, shape)[0], bytes(header.binaryblock))
 
 
-def read_nifti(path: Path) -> Volume:
-    """Read a .nii or .nii.gz scan: int16 HU (i, j, k). Raises InputError naming file, rule, value and remedy."""
+def read_nifti(path: Path, *, labels: bool = False) -> Volume:
+    """Read a .nii or .nii.gz scan: int16 HU (i, j, k). Raises InputError naming file, rule, value and remedy.
+
+    labels: it is a mask, in which fractions are refused instead of rounded.
+    """
     try:
         with open_unpacked(path) as stream:
             header = parse_header(stream, path)
@@ -64,7 +67,10 @@ def read_nifti(path: Path) -> Volume:
         raise InputError(f"{path.name}: truncated or damaged ({error}); copy the file again") from error
     if ignored:
         warnings.append(f"{ignored} bytes behind the gzip stream of the scan were ignored")
-    hu, value_notes = to_hounsfield(stored, float(header["scl_slope"]), float(header["scl_inter"]), path.name)
+    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    if labels:
+        refuse_fractions(stored, slope, intercept, path.name)
+    hu, value_notes = to_hounsfield(stored, slope, intercept, path.name)
     geometry = Geometry(shape, affine, bytes(header.binaryblock))
     return Volume(hu, geometry, path, tuple(warnings + value_notes))
 

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from gfscreen.errors import InputError
-from gfscreen.scan.volume.hounsfield import to_hounsfield
+from gfscreen.scan.volume.hounsfield import (
+    MOST_LABELS,
+    refuse_fractions,
+    refuse_mask,
+    refuse_no_mask,
+    to_hounsfield,
+)
 
 SHAPE = (3, 4, 5)
 
@@ -257,3 +263,64 @@ class TestWrappedAround:
     @pytest.mark.parametrize("dtype", ["uint8", "int16"])
     def test_eight_bits_and_signed_ones_are_nothing_new(self, dtype):
         to_hounsfield(self.ct().astype(dtype), 1.0, 0.0, "a")
+
+
+class TestMaskForScan:
+    @pytest.mark.parametrize("values", [(0, 1), (0, 255), (1, 2), (0, 40)])
+    def test_is_refused(self, values):
+        hu = np.full((9, 9, 9), values[0], np.int16)
+        hu[3, 4, 5] = values[1]
+        with pytest.raises(
+            InputError, match=rf"^a: expected a CT in HU, found only the values {values[0]} and {values[1]}"
+        ):
+            refuse_mask(hu, "a")
+
+    @pytest.mark.parametrize(
+        "values", [(0,), (40,), (-1000, 40), (-1, 1), (40, 200), (0, 256), (0, 1, 2), (0, 100, 200)]
+    )
+    def test_all_else_is_read(self, values):
+        hu = np.full((9, 9, 9), values[0], np.int16)
+        for n, value in enumerate(values):
+            hu[n, 4, 5] = value
+        refuse_mask(hu, "a")
+
+    def test_empty(self):
+        refuse_mask(np.zeros((0, 4, 4), np.int16), "a")
+
+
+class TestScanForMask:
+    @pytest.mark.parametrize("values", [np.arange(-1, 3), np.arange(MOST_LABELS + 2)])
+    def test_is_refused(self, values):
+        with pytest.raises(InputError, match=r"^a: expected a mask of .*is it a scan\?"):
+            refuse_no_mask(values.astype(np.int16).reshape(-1, 1, 1), "a")
+
+    @pytest.mark.parametrize(
+        "values", [np.zeros(3), np.array([0, 1]), np.array([0, 30000]), np.arange(MOST_LABELS + 1)]
+    )
+    def test_labels_are_a_mask(self, values):
+        refuse_no_mask(values.astype(np.int16).reshape(-1, 1, 1), "a")
+
+
+class TestFractions:
+    @pytest.mark.parametrize(
+        ("stored", "slope", "shown"),
+        [
+            (np.array([0, 0.25, 1]), 1.0, "0.25"),
+            (np.array([0, np.nan]), 1.0, "nan"),
+            (np.array([0, 1, 255], np.uint8), 1 / 255, "0.00392157"),
+        ],
+    )
+    def test_are_refused_in_a_mask(self, stored, slope, shown):
+        with pytest.raises(InputError, match=rf"^a: expected a mask of whole numbers, got {shown}; threshold"):
+            refuse_fractions(stored.reshape(-1, 1, 1), slope, 0.0, "a")
+
+    @pytest.mark.parametrize(
+        ("stored", "slope"),
+        [
+            (np.array([0.0, 1.0]), 0.0),
+            (np.array([0, 255], np.uint8), np.float32(1 / 255)),
+            (np.array([0, 1], np.int16), 2.0),
+        ],
+    )
+    def test_whole_numbers_pass(self, stored, slope):
+        refuse_fractions(stored.reshape(-1, 1, 1), float(slope), 0.0, "a")

@@ -52,12 +52,38 @@ class TestFolders:
         assert [case.name for case in find_cases(tmp_path)] == ["a"]
 
     def test_two_scans_that_would_share_a_mask(self, tmp_path):
-        folder_with(tmp_path, "a.nii.gz", "a_0000.nii.gz", "b.nii.gz")
+        folder_with(tmp_path, "a.nii", "a.nii.gz", "b.nii.gz")
         first, second, other = find_cases(tmp_path)
         assert first.problem is None
         assert other.problem is None
         assert second.problem is not None
-        assert second.problem.startswith("a_0000.nii.gz: its mask would be named a.nii.gz, as that of a.nii.gz")
+        assert second.problem.startswith("a.nii.gz: its mask would be named a.nii.gz, as that of a.nii")
+
+    def test_beside_its_scan_a_mask_is_no_scan(self, tmp_path, caplog):
+        folder_with(
+            tmp_path, "a.nii.gz", "a_0000.nii.gz", "b.nii", "b_0000.mha", "c.nii.gz", "d_0001.nii.gz", "d.nii.gz"
+        )
+        cases = find_cases(tmp_path)
+        assert [case.path.name for case in cases] == [
+            "a_0000.nii.gz", "b_0000.mha", "c.nii.gz", "d.nii.gz", "d_0001.nii.gz",
+        ]  # fmt: skip
+        assert not any(case.problem for case in cases)
+        (said,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        assert said.startswith("2 without _0000 beside a scan of that name")
+        assert "(a.nii.gz, b.nii)" in said
+
+    def test_folders_and_zips_beside_scans_are_left_out_with_a_warning(self, tmp_path, caplog):
+        folder_with(tmp_path, "a.nii.gz", "b.zip", "notes.txt")
+        (tmp_path / "study").mkdir()
+        assert [case.name for case in find_cases(tmp_path)] == ["a"]
+        (said,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        assert said.startswith("2 folders and zips beside scans are left out (b.zip, study)")
+
+    def test_where_the_run_writes_is_no_input(self, tmp_path, caplog):
+        folder_with(tmp_path, "a.nii.gz")
+        (tmp_path / "masks").mkdir()
+        find_cases(tmp_path, [tmp_path / "sub" / ".." / "masks"])
+        assert "beside scans" not in caplog.text
 
     def test_a_folder_named_like_a_scan_is_a_case_that_will_fail(self, tmp_path):
         (tmp_path / "a.nii.gz").mkdir()
@@ -102,6 +128,13 @@ class TestNothingToScreen:
     def test_no_such_path(self, tmp_path):
         with pytest.raises(UsageError, match="no such file or folder"):
             find_cases(tmp_path / "gone")
+
+    @pytest.mark.parametrize("name", ["IM0001", "IM0001.DCM"])
+    def test_one_slice(self, tmp_path, name):
+        (tmp_path / "ct").mkdir()
+        dicom_file(tmp_path / "ct" / name)
+        with pytest.raises(UsageError, match=rf"{name}: is one DICOM file, a slice .* give its folder: {tmp_path}/ct$"):
+            find_cases(tmp_path / "ct" / name)
 
     def test_a_file_of_another_kind(self, tmp_path):
         folder_with(tmp_path, "a.png")

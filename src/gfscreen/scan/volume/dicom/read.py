@@ -44,7 +44,7 @@ def read_dicom(source: Path, wanted: str | None = None, memory_bytes: int | None
 
     memory_bytes: what the scan may need; None for what is available. Raises InputError.
     """
-    with located(source, wanted) as (_, slices, notes):
+    with located(source, wanted) as (series, slices, notes):
         geometry = slices.geometry
         logger.debug("%s: %s voxels of %s mm", source.name, geometry.shape, np.round(geometry.spacing_mm, 4).tolist())
         warnings = [*notes, *check_affine(geometry.affine_ras_mm, source)]
@@ -68,4 +68,4 @@ def read_dicom(source: Path, wanted: str | None = None, memory_bytes: int | None
             raise InputError(f"{source.name}: {error}") from error
     if clipped:
         warnings.append(f"{clipped} voxels beyond [-32768, 32767] HU were clipped")
-    return Volume(hu, geometry, source, (*warnings, *value_warnings(hu)))
+    return Volume(hu, geometry, source, (*warnings, *value_warnings(hu)), series.uid)

@@ -46,7 +46,7 @@ def check_available() -> None:
 
 def read_mask_for_seg(path: Path) -> tuple[NDArray[np.uint8], Geometry]:
     """A NIfTI mask of {0, 1} (i, j, k) and its geometry. Raises InputError."""
-    volume = read_nifti(path)
+    volume = read_nifti(path, labels=True)
     low, high = int(volume.hu.min()), int(volume.hu.max())
     if low < 0 or high > 1:
         raise InputError(f"{path.name}: expected a mask of 0 and 1, got values {low}..{high}; give a binary mask")
