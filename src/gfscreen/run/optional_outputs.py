@@ -61,8 +61,10 @@ class OptionalOutputs:
 
             self._preview = Preview(preview, expected)
 
-    def add(self, report: CaseReport, screened: tuple[Volume, Screening | None] | None) -> None:
-        """Take in a case, in order: its scan and what was found, None where nobody looked at it.
+    def add(
+        self, report: CaseReport, screened: tuple[Volume, Screening | None] | None, mask: Path | None = None
+    ) -> None:
+        """Take in a case, in order: its scan and what was found, None where nobody looked at it; where its mask lies.
 
         Whatever goes wrong is logged, and `finish` tells it.
         """
@@ -74,7 +76,7 @@ class OptionalOutputs:
         else:
             done = False
             with self._logged(f"{report.name}: statistics or preview"):
-                self._measure(report, screened[0], screened[1])
+                self._measure(report, screened[0], screened[1], mask)
                 done = True
             if not done:
                 self._add_absent(report, "its preview could not be made")
@@ -83,7 +85,7 @@ class OptionalOutputs:
         if self._preview is not None:
             self._preview.add_absent(report.name, report.status, why_not)
 
-    def _measure(self, report: CaseReport, volume: Volume, result: Screening) -> None:
+    def _measure(self, report: CaseReport, volume: Volume, result: Screening, mask: Path | None) -> None:
         from gfscreen.results.statistics.documents import measure_case
 
         case = measure_case(report.name, report.status, volume, result.mask, result.network_outputs)
@@ -94,25 +96,28 @@ class OptionalOutputs:
             self._preview.add(
                 shown_case(
                     report.name, report.status, volume, result.mask, case.lesions, result.region, result.network_outputs
-                )
+                ),
+                mask,
             )
 
     def finish(self, reports: Sequence[CaseReport], plan: Plan | None, engine: EngineInfo | None) -> bool:
         """Write what was asked for, one thing whatever became of the other; False if some of it could not be made."""
+        table = None
         if self._statistics is not None:
             with self._logged("statistics"):
-                from gfscreen.results.statistics.documents import Case, write_statistics
+                from gfscreen.results.statistics.documents import Case, csv_path, write_statistics
 
                 failed = [Case(report.name, error=report.error or "not measured, see the log") for report in reports]
                 cases = [self._measured.get(id(report), case) for report, case in zip(reports, failed, strict=True)]
                 write_statistics(self._statistics, cases)
+                table = csv_path(self._statistics)
         if self._preview is not None:
             with self._logged("preview"):
                 for report in reports[self._seen :]:
                     self._add_absent(report, "this case failed")
                 untrained = plan is not None and plan.weights == "untrained"
                 banner = "Untrained weights: these masks mean nothing." if untrained else ""
-                path = self._preview.finish("GF-Screen: preview", _facts(plan, engine), banner)
+                path = self._preview.finish("GF-Screen: preview", _facts(plan, engine), banner, table)
                 logger.info("%s: written", path)
         return not self._failed
 

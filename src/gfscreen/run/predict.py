@@ -128,7 +128,7 @@ def _run_cases(
                     # Between two cases, which pay for it neither in time nor with their memory.
                     if writing is not None:
                         writing.result()
-                    optional_outputs.add(run.report, screened)
+                    optional_outputs.add(run.report, screened, run.mask)
                 # Two other scans will be in memory: that of the next case, and the one that is read meanwhile.
                 del screened
         except NoEngineError as error:
