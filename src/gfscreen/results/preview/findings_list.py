@@ -78,8 +78,8 @@ def _row(lesion: Lesion, slices: FileAxis, index: int, number: int) -> str:
     button = f'<button type="button" aria-label="Show finding {lesion.id}">{lesion.id}</button>'
     cells = (
         cell(f"{lesion.volume_mm3 / 1000:.2f}"),
-        cell(f"{lesion.long_axis_mm:.1f} {TIMES} {lesion.short_axis_mm:.1f}", "right axes"),
-        cell(f"{lesion.hu_mean:.0f}<br>± {lesion.hu_sd:.0f}"),
+        cell(f"{lesion.long_axis_mm:.1f} {TIMES} {lesion.short_axis_mm:.1f}"),
+        cell(f"{lesion.hu_mean:.0f} <br>± {lesion.hu_sd:.0f}"),
         cell(f"{probability(lesion.glance_probability)}<br>{probability(lesion.focus_probability)}"),
         cell(f"{slices.name} {first} to {last}<br>{centre}"),
     )

@@ -201,7 +201,7 @@ def _legend() -> str:
     low, high = (alpha / 255 for alpha in ALPHA)
     bars = "".join(
         f'<span>{escape(FATE_WORDS[fate])}</span><span class="colours" style="--c:{FATE_COLOURS[fate]};'
-        f'--low:{100 * low:.1f}%;--high:{100 * high:.1f}%"><i></i></span>'
+        f'--low:{100 * low:.1f}%;--high:{100 * high:.1f}%"></span>'
         for fate in sorted(FATE_COLOURS, reverse=True)
     )
     text = (
