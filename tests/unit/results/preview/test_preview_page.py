@@ -238,6 +238,31 @@ def test_each_finding_has_its_window_until_one_is_set(page):
     assert pressed(page) == ["lung"]
 
 
+def test_a_window_drawn_by_hand_stays_until_a_double_click(page):
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.actions.action_builder import ActionBuilder
+    from selenium.webdriver.common.actions.mouse_button import MouseButton
+
+    page.click(page.driver.find_element("css selector", "[data-view=axial]"))
+    page.driver.execute_script("document.getElementById('stage').scrollIntoView({block: 'center'})")
+    canvas = page.element("canvas")
+    drag = ActionBuilder(page.driver)
+    # The front edge of the body: air and tissue.
+    drag.pointer_action.move_to(canvas, 0, -canvas.size["height"] // 3)
+    drag.pointer_action.pointer_down(MouseButton.RIGHT)
+    drag.pointer_action.move_to(canvas, 60, 0)
+    drag.pointer_action.pointer_up(MouseButton.RIGHT)
+    drag.perform()
+    page.wait(lambda: page.data("window") == "own", "a window by hand")
+    assert pressed(page) == []
+    told = page.element("place").text.split("window ")[1]
+    page.click(rows(page)[1])
+    assert (page.data("window"), page.element("place").text.split("window ")[1]) == ("own", told)
+    ActionChains(page.driver).double_click(canvas).perform()
+    page.wait(lambda: pressed(page)[:1] == ["auto"], "the window of the finding again")
+    assert page.data("window") in ("lung", "soft")
+
+
 def test_the_axes_lie_on_their_slice(page):
     page.click(page.driver.find_element("css selector", "[data-view=axial]"))
     drawn = axes(page)
