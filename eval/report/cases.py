@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from eval.accuracy.masks import SUFFIX, Mask, MaskError, geometry_problem, list_masks, read_mask
 from eval.efficiency.runner import find_cases
 from eval.report.inputs import case_name
-from gfscreen.config import HUWindow, HUWindows
+from gfscreen.config import HUWindow, HUWindows, RegionName
 from gfscreen.errors import UsageError
+from gfscreen.results.preview.case import FileAxis, file_axes
 from gfscreen.results.preview.volumes import Box, body_box
 from gfscreen.scan.anatomy import Anatomy, find_anatomy
 from gfscreen.scan.region import RegionSplit, split
@@ -39,6 +40,7 @@ class LoadedCase:
     """A case in memory. Arrays are RAS views (x, y, z); masks are bool on the scan's grid, None if not to be had.
 
     `affine_ras_mm`: 4x4, index of these arrays to RAS mm. `problems`: what could not be used, one line each.
+    `file_axes`: the file's axes along x, y, z.
     """
 
     name: str
@@ -50,6 +52,7 @@ class LoadedCase:
     anatomy: Anatomy
     region: RegionSplit
     problems: tuple[str, ...]
+    file_axes: tuple[FileAxis, FileAxis, FileAxis]
 
     @property
     def of_interest(self) -> NDArray[np.bool_]:
@@ -65,11 +68,11 @@ class LoadedCase:
         masks = [mask for mask in (self.prediction, self.truth) if mask is not None]
         return body_box(self.hu.shape, self.spacing_mm, self.anatomy, masks)
 
-    def window(self, z: int) -> tuple[str, HUWindow]:
+    def window(self, z: int) -> tuple[RegionName, HUWindow]:
         """`chest` or `abdomen` and the HU window of axial slice `z`."""
         coarse = min(z // self.anatomy.step_voxels[2], self.anatomy.body.shape[2] - 1)
-        region = "chest" if self.region.chest[coarse] else "abdomen"
-        return region, HUWindows().of("chest" if region == "chest" else "abdomen")
+        region: RegionName = "chest" if self.region.chest[coarse] else "abdomen"
+        return region, HUWindows().of(region)
 
 
 def list_cases(images: Path | None, pred: Path | None, gt: Path | None) -> list[CaseFiles]:
@@ -127,7 +130,16 @@ def load_case(files: CaseFiles) -> LoadedCase:
     hu: Any = ras_view(volume.hu, volume)
     affine = ras_affine(volume)
     return LoadedCase(
-        files.name, hu, masks[0], masks[1], ras_spacing(volume), affine, anatomy, split(anatomy), tuple(problems)
+        files.name,
+        hu,
+        masks[0],
+        masks[1],
+        ras_spacing(volume),
+        affine,
+        anatomy,
+        split(anatomy),
+        tuple(problems),
+        file_axes(volume.geometry),
     )
 
 

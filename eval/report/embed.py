@@ -5,6 +5,8 @@ Axes are (x, y, z) in RAS order throughout.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -12,8 +14,9 @@ from scipy import ndimage
 from eval.report.cases import LoadedCase
 from eval.report.montage import place_of_interest
 from gfscreen.results.preview.planes import PREDICTION, TRUTH, centre_of_interest
+from gfscreen.results.preview.reading_windows import preset_of_region, presets_of_findings
 from gfscreen.results.preview.viewer import EmbeddedCase, Finding
-from gfscreen.results.preview.volumes import make_small
+from gfscreen.results.preview.volumes import SmallVolumes, make_small, shrink_image
 
 MAX_FINDINGS = 40
 
@@ -25,15 +28,28 @@ def embed_case(case: LoadedCase, budget: float) -> EmbeddedCase | None:
     small = make_small(case.hu, case.spacing_mm, case.affine_ras_mm, case.body_box, masks, budget)
     if small is None:
         return None
-    found = findings(small.masks.get("truth"), small.masks.get("prediction"))
+    found = _with_presets(case, small, findings(small.masks.get("truth"), small.masks.get("prediction")))
+    region, _ = case.window(place_of_interest(case.of_interest)[0][2])
     return EmbeddedCase(
         name=case.name,
         volumes=small,
         native_shape=tuple(case.hu.shape),
         native_spacing_mm=case.spacing_mm,
-        region=case.window(place_of_interest(case.of_interest)[0][2])[0],
+        preset=found[0].preset if found else preset_of_region(region),
+        file_axes=case.file_axes,
         findings=found,
     )
+
+
+def _with_presets(case: LoadedCase, small: SmallVolumes, found: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """The findings, each with its reading window, by what is marked in either mask."""
+    spacing_mm = [mm * factor for mm, factor in zip(case.spacing_mm, small.factors, strict=True)]
+    marked = np.zeros(small.shape, bool)
+    for mask in small.masks.values():
+        marked |= mask > 0
+    hu = shrink_image(case.hu[case.body_box], small.factors)
+    presets = presets_of_findings(hu, marked, [finding.voxel for finding in found], spacing_mm)
+    return tuple(replace(finding, preset=preset) for finding, preset in zip(found, presets, strict=True))
 
 
 def findings(truth: NDArray[np.uint8] | None, prediction: NDArray[np.uint8] | None) -> tuple[Finding, ...]:

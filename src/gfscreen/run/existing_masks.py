@@ -112,9 +112,11 @@ def run(image: Path, mask: Path, output: Path, preview: Path | None = None, inst
         case, drawn = _measured(pair, drawing, maps)
         cases.append(case)
         complete = complete and drawn and case.status == "ok"
-    complete = _done(output, lambda: write_statistics(output, cases)) and complete
+    written = _done(output, lambda: write_statistics(output, cases))
+    complete = written and complete
     if drawing is not None:
-        complete = _done(drawing.folder, partial(_finish, drawing)) and complete
+        table = csv_path(output) if written else None
+        complete = _done(drawing.folder, partial(_finish, drawing, table)) and complete
     return 0 if complete else 1
 
 
@@ -138,7 +140,7 @@ def _measured(pair: Pair, drawing: Preview | None, maps: NativeMaps) -> tuple[Ca
     try:
         from gfscreen.results.preview.case import shown_case
 
-        drawing.add(shown_case(case.name, case.status, volume, marked, case.lesions))
+        drawing.add(shown_case(case.name, case.status, volume, marked, case.lesions), pair.mask)
     except Exception as error:
         drawing.add_absent(case.name, case.status, f"its preview could not be made ({_told(pair.image.name, error)})")
         return case, False
@@ -155,8 +157,8 @@ def _told(name: str, error: Exception) -> str:
     return line
 
 
-def _finish(drawing: Preview) -> None:
-    logger.info("%s: written", drawing.finish("GF-Screen: preview of existing masks"))
+def _finish(drawing: Preview, table: Path | None) -> None:
+    logger.info("%s: written", drawing.finish("GF-Screen: preview of existing masks", statistics=table))
 
 
 def _done(target: Path, work: Callable[[], None]) -> bool:

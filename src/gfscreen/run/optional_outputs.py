@@ -40,7 +40,7 @@ class OptionalOutputs:
         expected: number of cases.
         maps: folders of instance and probability maps.
 
-    `wanted` is False if nothing of it was asked for.
+    `wanted` is False if nothing of it was asked for. `notice`, what the weights are of use for, is set once it is known.
 
     Raises UsageError before any work: a name that does not fit, a place in the output folder, a missing library.
 
@@ -58,6 +58,7 @@ class OptionalOutputs:
             if path is not None and path.resolve().is_relative_to(output.resolve()):
                 raise UsageError(f"{option} {path}: lies in the output folder, where only masks may be; name another")
         self._maps = maps
+        self.notice: str | None = None
         self.wanted = statistics is not None or preview is not None or bool(maps.folders)
         self._statistics = statistics
         self._measured: dict[int, Case] = {}  # by the report's identity: two inputs may share a name
@@ -73,8 +74,10 @@ class OptionalOutputs:
 
             self._preview = Preview(preview, expected)
 
-    def add(self, report: CaseReport, screened: tuple[Volume, Screening | None] | None) -> None:
-        """Take in a case, in order: its scan and what was found, None where nobody looked at it.
+    def add(
+        self, report: CaseReport, screened: tuple[Volume, Screening | None] | None, mask: Path | None = None
+    ) -> None:
+        """Take in a case, in order: its scan and what was found, None where nobody looked at it; where its mask lies.
 
         Whatever goes wrong is logged, and `finish` tells it.
         """
@@ -90,7 +93,7 @@ class OptionalOutputs:
                     result = screened[1]
                     self._maps.write(report.name + MASK_SUFFIX, screened[0], result.mask, result.network_outputs)
             with self._logged(f"{report.name}: statistics or preview"):
-                self._measure(report, screened[0], screened[1])
+                self._measure(report, screened[0], screened[1], mask)
                 done = True
             if not done:
                 self._add_absent(report, "its preview could not be made")
@@ -99,7 +102,7 @@ class OptionalOutputs:
         if self._preview is not None:
             self._preview.add_absent(report.name, report.status, why_not)
 
-    def _measure(self, report: CaseReport, volume: Volume, result: Screening) -> None:
+    def _measure(self, report: CaseReport, volume: Volume, result: Screening, mask: Path | None) -> None:
         if self._statistics is None and self._preview is None:
             return
         from gfscreen.results.statistics.documents import measure_case
@@ -112,28 +115,27 @@ class OptionalOutputs:
             self._preview.add(
                 shown_case(
                     report.name, report.status, volume, result.mask, case.lesions, result.region, result.network_outputs
-                )
+                ),
+                mask,
+                self.notice or "",
             )
 
-    def finish(
-        self, reports: Sequence[CaseReport], plan: Plan | None, engine: EngineInfo | None, notice: str | None = None
-    ) -> bool:
-        """Write what was asked for, one thing whatever became of the other; False if some of it could not be made.
-
-        notice: what the weights are of use for.
-        """
+    def finish(self, reports: Sequence[CaseReport], plan: Plan | None, engine: EngineInfo | None) -> bool:
+        """Write what was asked for, one thing whatever became of the other; False if some of it could not be made."""
+        table = None
         if self._statistics is not None:
             with self._logged("statistics"):
-                from gfscreen.results.statistics.documents import Case, write_statistics
+                from gfscreen.results.statistics.documents import Case, csv_path, write_statistics
 
                 failed = [Case(report.name, error=report.error or "not measured, see the log") for report in reports]
                 cases = [self._measured.get(id(report), case) for report, case in zip(reports, failed, strict=True)]
-                write_statistics(self._statistics, cases, notice)
+                write_statistics(self._statistics, cases, self.notice)
+                table = csv_path(self._statistics)
         if self._preview is not None:
             with self._logged("preview"):
                 for report in reports[self._seen :]:
                     self._add_absent(report, "this case failed")
-                path = self._preview.finish("GF-Screen: preview", _facts(plan, engine), notice or "")
+                path = self._preview.finish("GF-Screen: preview", _facts(plan, engine), self.notice or "", table)
                 logger.info("%s: written", path)
         return not self._failed
 

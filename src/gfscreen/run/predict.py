@@ -86,7 +86,7 @@ def predict(options: Options, progress: Progress = no_progress) -> int:
     if stopped is not None:
         logger.info("%s", summary(reports, options, optional_outputs=False))
         raise stopped
-    complete = optional_outputs.finish(reports, known.plan, known.engine, known.notice)
+    complete = optional_outputs.finish(reports, known.plan, known.engine)
     logger.info("%s", summary(reports, options))
     return 1 if any(report.status == "failed" for report in reports) or not complete else 0
 
@@ -100,6 +100,7 @@ def _screen_all(
         known.plan = read_plan(options.weights)
         options.settings.over(known.plan)  # refused before any scan is read
         known.notice = read_notice(options.weights, known.plan)
+        optional_outputs.notice = known.notice
         logger.warning("%s", known.notice)
         _run_cases(runs, options, known.plan, known, optional_outputs, progress)
     except UsageError:
@@ -147,7 +148,7 @@ def _run_cases(
                     # Between two cases, which pay for it neither in time nor with their memory.
                     if writing is not None:
                         writing.result()
-                    spent = timed(partial(optional_outputs.add, run.report, screened))
+                    spent = timed(partial(optional_outputs.add, run.report, screened, run.mask))
                     run.report.seconds["results"] = round(spent.seconds, 3)
                 # Two other scans will be in memory: that of the next case, and the one that is read meanwhile.
                 del screened

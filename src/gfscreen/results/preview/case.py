@@ -5,21 +5,41 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gfscreen.config import HUWindow, HUWindows, RegionName
+from gfscreen.config import RegionName
+from gfscreen.results.preview.reading_windows import preset_of_region, presets_of_findings
 from gfscreen.results.preview.volumes import Box, body_box
 from gfscreen.results.statistics.lesions import Lesion
 from gfscreen.scan.anatomy import Anatomy, find_anatomy
 from gfscreen.scan.region import RegionSplit, split
-from gfscreen.scan.volume import Volume
+from gfscreen.scan.volume import Geometry, Volume
 from gfscreen.scan.volume.ras import ras_affine, ras_spacing, ras_view
 from gfscreen.screening.network_outputs import NetworkOutputs
 
 Voxel = tuple[int, int, int]
+
+
+class FileAxis(NamedTuple):
+    """The file's axis along one of x, y, z: its name (`i`, `j` or `k`), its length, and whether it runs against it."""
+
+    name: str
+    size: int
+    flipped: bool
+
+    def index_of(self, voxel: int) -> int:
+        """The file's index, counted from 0, of a voxel of the RAS view."""
+        return self.size - 1 - voxel if self.flipped else voxel
+
+
+def file_axes(geometry: Geometry) -> tuple[FileAxis, FileAxis, FileAxis]:
+    """The file's axes along x, y, z."""
+    axes, flips = geometry.ras_axes
+    x, y, z = (FileAxis("ijk"[axis], geometry.shape[axis], flip) for axis, flip in zip(axes, flips, strict=True))
+    return x, y, z
 
 
 @dataclass(frozen=True)
@@ -64,9 +84,21 @@ class ShownCase:
         coarse = min(z // self.anatomy.step_voxels[2], len(self.region.chest) - 1)
         return "chest" if self.region.chest[coarse] else "abdomen"
 
-    def window_at(self, z: int) -> HUWindow:
-        """HU window of axial slice `z`: that of its region."""
-        return HUWindows().of(self.region_at(z))
+    @property
+    def file_axes(self) -> tuple[FileAxis, FileAxis, FileAxis]:
+        """The file's axes along x, y, z."""
+        return file_axes(self.volume.geometry)
+
+    @cached_property
+    def presets(self) -> list[str]:
+        """Key of the reading window of each finding."""
+        voxels = [self.voxel_of(lesion.inside_voxel) for lesion in self.lesions]
+        return presets_of_findings(self.hu, self.marked, voxels, self.spacing_mm)
+
+    @property
+    def first_preset(self) -> str:
+        """Key of the reading window at the place of interest."""
+        return self.presets[0] if self.lesions else preset_of_region(self.region_at(self.place_of_interest[2]))
 
     def voxel_of(self, file_voxel: Sequence[int]) -> Voxel:
         """The voxel (x, y, z) of a file's voxel (i, j, k)."""

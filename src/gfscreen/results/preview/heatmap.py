@@ -21,7 +21,7 @@ from gfscreen.screening.network_outputs import NetworkOutputs
 # About the side of a cell. It moves a sub-volume's border by at most half a cell.
 CELL_MM = 4.0
 # A cell's opacity runs from the first to the second value as its probability runs from 0 to 1.
-_ALPHA = (18, 84)
+ALPHA = (18, 84)
 _BORDER_ALPHA = 235
 
 
@@ -90,7 +90,7 @@ def paint(fate: NDArray[np.uint8], probability: NDArray[np.float32]) -> NDArray[
         here = fate == kind
         for channel, start in zip("RGB", (1, 3, 5), strict=True):
             rgba[channel][here] = int(colour[start : start + 2], 16)
-    low, high = _ALPHA
+    low, high = ALPHA
     rgba["A"] = np.where(fate > Fate.OUTSIDE, low + np.rint((high - low) * probability), 0).astype(np.uint8)
     was_read = fate == Fate.READ
     cross = ndimage.generate_binary_structure(3, 1)

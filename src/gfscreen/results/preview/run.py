@@ -9,6 +9,7 @@ from pathlib import Path
 from gfscreen.errors import OutputError, UsageError
 from gfscreen.files import write_atomically
 from gfscreen.results.preview.case import ShownCase
+from gfscreen.results.preview.findings_list import Link, link_to
 from gfscreen.results.preview.montage import draw_montage
 from gfscreen.results.preview.page import Page, PageCase, page_case, render
 from gfscreen.results.preview.viewer import NIIVUE
@@ -48,22 +49,44 @@ class Preview:
         self.case_mb = min(max(PAGE_MB / max(expected, 1), low), high)
         self._cases: list[PageCase] = []
 
-    def add(self, case: ShownCase) -> None:
+    def add(self, case: ShownCase, mask: Path | None = None, notice: str = "") -> None:
         """Write the still of a case and keep its small volumes for the page. Raises OutputError.
 
         What the page could not hold of it is met here, where it concerns this case alone.
+
+        Args:
+            case: the case.
+            mask: its mask, to which the page links if it is there.
+            notice: what the weights are of use for, drawn onto the still; empty draws nothing.
+
         """
-        self._write(f"{file_stem(case.name)}.png", draw_montage(case))
+        still = self._write(f"{file_stem(case.name)}.png", draw_montage(case, notice))
+        links = _there(link_to("montage", still, self.folder), link_to("mask", mask, self.folder))
         used = sum(done.embedded.size for done in self._cases if done.embedded is not None)
-        self._cases.append(page_case(case, min(self.case_mb * 1e6, PAGE_MB * 1e6 - used)))
+        self._cases.append(page_case(case, min(self.case_mb * 1e6, PAGE_MB * 1e6 - used), links))
 
     def add_absent(self, name: str, status: str, why_not: str) -> None:
         """A case of which there is nothing to see."""
         self._cases.append(PageCase(name, status, why_not=why_not))
 
-    def finish(self, title: str, facts: Sequence[tuple[str, str]] = (), banner: str = "") -> Path:
-        """Write the page; its path. Raises OutputError."""
-        page = Page(title, self._cases, self.case_mb, PAGE_MB, facts, banner)
+    def finish(
+        self,
+        title: str,
+        facts: Sequence[tuple[str, str]] = (),
+        banner: str = "",
+        statistics: Path | None = None,
+    ) -> Path:
+        """Write the page; its path. Raises OutputError.
+
+        Args:
+            title: of the page.
+            facts: name and value of what the run was made with.
+            banner: what must be known before anything else; empty shows none.
+            statistics: the table of this run, to which the page links if it is there.
+
+        """
+        links = _there(link_to("statistics (CSV)", statistics, self.folder))
+        page = Page(title, self._cases, self.case_mb, PAGE_MB, facts, banner, links)
         return self._write(PAGE_NAME, encodable(render(page)).encode("utf-8"))
 
     def _write(self, name: str, data: bytes) -> Path:
@@ -76,3 +99,7 @@ class Preview:
                 f"{path}: cannot be written ({error.strerror or error}); check the folder and the disk"
             ) from error
         return path
+
+
+def _there(*links: Link | None) -> list[Link]:
+    return [link for link in links if link is not None]

@@ -22,7 +22,8 @@ from gfscreen.scan.anatomy import Anatomy
 # Grey values are kept in steps of 4 HU, below the noise of any CT: a third of the bytes of the full range.
 HU_STEP = 4
 HU_RANGE = (-1024, 2047)
-FILL_ALPHA = 56
+# Opacity (of 255) of what lies within an outline: there for the viewer's code, which raises it when asked to fill.
+FILL_ALPHA, FILLED_ALPHA = 1, 56
 RGBA = np.dtype([(channel, "u1") for channel in "RGBA"])
 _START_VOXELS = 12e6
 _MIN_VOXELS = 20_000.0
@@ -169,7 +170,7 @@ def shrink_mask(mask: NDArray[np.bool_], factors: Factors) -> NDArray[np.uint8]:
 
 
 def painted(mask: NDArray[np.uint8], colour: str) -> NDArray[np.void]:
-    """The mask as RGBA in `colour` (`#rrggbb`): opaque on its axial outline, lightly filled within, clear elsewhere.
+    """The mask as RGBA in `colour` (`#rrggbb`): opaque on its axial outline, all but clear within, clear elsewhere.
 
     Painted here because NiiVue draws colour-mapped overlays with one opacity for all their voxels.
     """

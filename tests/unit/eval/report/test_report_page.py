@@ -120,11 +120,11 @@ def test_slices_change_by_key_slider_and_wheel(page):
         )
 
     assert page.changed(slide)
-    assert int(page.data("slice")) == 19
-    assert page.element("slice-number").text.startswith("20 / ")
+    assert int(page.data("slice")) == 20
+    assert page.element("slice-number").text == "k 20 (0 to 23)"  # the file's index, from 0
     origin = ScrollOrigin.from_element(page.element("canvas"))
     assert page.changed(lambda: ActionChains(page.driver).scroll_from_origin(origin, 0, 120).perform())
-    assert int(page.data("slice")) == 18  # downwards is towards the feet, as the arrow key
+    assert int(page.data("slice")) == 19  # downwards is towards the feet, as the arrow key
 
 
 def test_planes_can_be_chosen(page):
@@ -152,8 +152,9 @@ def test_each_layer_can_be_hidden_and_shown(page, kind, key):
 
 
 def test_window_and_findings(page):
-    assert page.changed(page.driver.find_element("css selector", "[data-window=chest]").click, 0.01)
-    assert "-900 to 650" in page.element("place").text
+    assert page.changed(page.driver.find_element("css selector", "[data-window=lung]").click, 0.01)
+    assert "W 1500 L -600" in page.element("place").text
+    page.driver.find_element("css selector", "[data-window=auto]").click()
     press(page, "n")
     assert page.element("finding").text == "lesion 1: found (1 of 1)"
 

@@ -7,16 +7,18 @@ import gzip
 import importlib.util
 import io
 import json
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import nibabel as nib
 import numpy as np
 import pytest
 
 from gfscreen.command.cli import main
-from gfscreen.errors import UsageError
+from gfscreen.errors import OutputError, UsageError
 from gfscreen.results.preview.case import ShownCase, shown_case
 from gfscreen.results.preview.heatmap import Fate, cell_voxels, cells, fates, heat_layer, paint, window_entries
 from gfscreen.results.preview.montage import cut_out, draw_montage
@@ -181,6 +183,40 @@ class TestStill:
         assert vermilion[:middle].sum() > 200  # one row per lesion
         assert vermilion[middle:].sum() > 50
 
+    def test_a_notice_lies_across_the_top_and_hides_nothing(self):
+        from PIL import Image
+
+        def picture(notice: str) -> np.ndarray:
+            return np.asarray(Image.open(io.BytesIO(draw_montage(case, notice))).convert("RGB")).astype(int)
+
+        def amber(rows: np.ndarray) -> float:
+            return float((np.abs(rows - [0xFD, 0xF0, 0xD2]).max(axis=2) < 12).mean())
+
+        case = screened_case()
+        plain, short = picture(""), picture("Of use for $lung$ nodules.")
+        strip = len(short) - len(plain)
+        assert 20 < strip < 50
+        assert amber(plain) == 0
+        assert amber(short[1 : strip - 1]) > 0.7
+        assert np.array_equal(short[strip + 2 :], plain[2:])
+        # What does not fit into one line is not cut off.
+        assert len(picture("Of some use for lung nodules, of none for all else. " * 4)) > len(short)
+
+    def test_a_finding_is_drawn_in_its_own_window(self, monkeypatch):
+        from gfscreen.results.preview import montage
+
+        seen = []
+        monkeypatch.setattr(montage, "draw_plane", lambda *given: seen.append(given[5]))
+        hu = np.full(SHAPE, TISSUE_HU, np.int16)
+        hu[20:50, 5:35, 4:32] = -850
+        mask = np.zeros(SHAPE, np.uint8)
+        mask[30:35, 15:20, 15:20] = mask[6:10, 6:10, 15:19] = 1
+        hu[mask > 0] = 20
+        volume = volume_of(hu, AFFINE)
+        draw_montage(shown_case("a", "ok", volume, mask, measure_lesions(volume, mask)))
+        # Three planes each: the larger one in lung, the other between soft tissue of 40 HU.
+        assert [(window.low_hu, window.high_hu) for window in seen] == [(-1350, 150)] * 3 + [(-45, 105)] * 3
+
     def test_more_lesions_make_a_higher_picture_up_to_a_limit(self):
         from PIL import Image
 
@@ -227,24 +263,52 @@ class TestPage:
         assert "<i>" not in html
         assert "1 of 2 cases can be viewed here" in html
         assert "48 MB of volumes, 6 MB per case" in html
-        assert 'class="banner bad">Untrained' in html
+        assert '<p class="banner warn notice" role="note">Untrained' in html
 
-    def test_lesions_are_listed_by_volume_with_where_to_jump(self, cases):
+    def test_what_is_marked_is_called_a_finding(self, cases):
+        html = render(Page("GF-Screen", cases, 6.0, 48.0))
+        shown = re.sub(r"<(script|style)\b.*?</\1>", "", html, flags=re.DOTALL)
+        assert "findings by volume" in shown
+        assert "lesion" not in shown.lower()
+
+    def test_no_banner_without_a_text(self, cases):
+        assert 'class="banner' not in render(Page("GF-Screen", cases, 6.0, 48.0))
+
+    def test_findings_are_listed_by_volume_with_where_to_jump(self, cases):
         html = render(Page("GF-Screen", cases, 6.0, 48.0))
         rows = html.split('<tr data-row="0"')[1:]
         # 5 x 4 x 4 and 2 x 2 x 1 voxels of 64 mm3: 5.12 and 0.26 ml.
         assert ["5.12" in rows[0], "0.26" in rows[1]] == [True, True]
         embedded = cases[0].embedded
         assert embedded is not None
-        for row, finding in zip(rows, embedded.findings, strict=True):
-            assert f'data-voxel="{" ".join(map(str, finding.voxel))}"' in row
-            assert embedded.volumes.masks["lesions"][finding.voxel] == 1
+        for number, (row, finding) in enumerate(zip(rows, embedded.findings, strict=True)):
+            assert row.startswith(f' data-number="{number}"')
+            assert embedded.volumes.masks["findings"][finding.voxel] == 1
+            assert finding.label == f"finding {number + 1}"
+
+    def test_the_viewer_knows_each_findings_axes_and_window(self, cases):
+        html = render(Page("GF-Screen", cases, 6.0, 48.0))
+        text = html.split('id="viewer-data">')[1].split("</script>")[0]
+        data = json.loads(text)
+        first = data["cases"][0]["findings"][0]
+        lesion = cases[0].lesions[0]
+        assert [line["mm"] for line in first["lines"]] == [lesion.long_axis_mm, lesion.short_axis_mm]
+        # LPS mm to RAS mm.
+        (x, y, z), _ = lesion.long_axis_ends_mm
+        assert first["lines"][0]["ends"][0] == [-x, -y, z]
+        assert first["preset"] in data["presets"]
+        # Left, back, head: i and j run against x and y.
+        assert [(axis["name"], axis["size"], axis["flipped"]) for axis in data["cases"][0]["axes"]] == [
+            ("i", 60, True),
+            ("j", 40, True),
+            ("k", 36, False),
+        ]
 
     def test_the_layers(self, cases):
-        assert sorted(cases[0].embedded.layers) == ["glance", "image", "lesions"]
+        assert sorted(cases[0].embedded.layers) == ["findings", "glance", "image"]
         assert len(cases[0].embedded.details["windows"]) == cases[0].windows_total
         dense = page_case(screened_case(gate=0.0), 1e9)
-        assert sorted(dense.embedded.layers) == ["image", "lesions"]
+        assert sorted(dense.embedded.layers) == ["findings", "image"]
 
     def test_a_case_that_does_not_fit_is_listed_without_its_volume(self):
         case = page_case(screened_case(), 100)
@@ -257,6 +321,12 @@ class TestPage:
         from gfscreen.results.preview.run import Preview
 
         assert [Preview(tmp_path, n).case_mb for n in (1, 8, 16, 1000)] == [6.0, 6.0, 3.0, 1.0]
+
+
+def hrefs(page: Path) -> set[str]:
+    """Where the page links to, but for its own sections."""
+    found = re.findall(r'<a href="([^"]*)"', page.read_text())
+    return {unquote(href) for href in found if not href.startswith("#")}
 
 
 class TestPredict:
@@ -274,6 +344,31 @@ class TestPredict:
         assert broken["error"] == screened.cases["b"]["error"]
         assert (tmp_path / "s.csv").is_file()
         assert sorted(path.name for path in (tmp_path / "see").iterdir()) == ["a.png", "index.html"]
+
+    def test_the_page_links_to_what_was_written(self, tmp_path, run):
+        write_nifti(run.inputs / "a_0000.nii.gz", two_lesions(), AFFINE)
+        write_nifti(run.inputs / "b_0000.nii.gz", two_lesions(), AFFINE)
+        assert run(statistics=tmp_path / "s.json", preview=tmp_path / "see").code == 0
+        found = hrefs(tmp_path / "see" / "index.html")
+        masks = [f"../{run.output.name}/{name}.nii.gz" for name in "ab"]
+        assert found == {"a.png", "b.png", "../s.csv", *masks}
+        assert all((tmp_path / "see" / name).is_file() for name in found)
+
+    def test_without_statistics_there_is_no_link_to_them(self, tmp_path, run):
+        (tmp_path / "s.csv").write_text("of another run")
+        write_nifti(run.inputs / "a_0000.nii.gz", two_lesions(), AFFINE)
+        assert run(preview=tmp_path / "see").code == 0
+        assert hrefs(tmp_path / "see" / "index.html") == {"a.png", f"../{run.output.name}/a.nii.gz"}
+
+    def test_statistics_that_could_not_be_written_are_not_linked_to(self, tmp_path, run, monkeypatch):
+        def full(*_: Any) -> None:
+            raise OutputError("no room")
+
+        monkeypatch.setattr("gfscreen.results.statistics.documents.write_statistics", full)
+        (tmp_path / "s.csv").write_text("of an earlier run")
+        write_nifti(run.inputs / "a_0000.nii.gz", two_lesions(), AFFINE)
+        assert run(statistics=tmp_path / "s.json", preview=tmp_path / "see").code == 1
+        assert "../s.csv" not in hrefs(tmp_path / "see" / "index.html")
 
     def test_a_run_that_cannot_begin_still_names_every_case(self, tmp_path, run):
         write_nifti(run.inputs / "a_0000.nii.gz", two_lesions(), AFFINE)
@@ -325,3 +420,4 @@ def test_stats_draws_existing_masks_too(tmp_path):
     assert main(["-q", "stats", *pair, "-o", str(tmp_path / "s.json"), "--preview", str(tmp_path / "see")]) == 0
     assert sorted(path.name for path in (tmp_path / "see").iterdir()) == ["a.png", "index.html"]
     assert "Nothing is known of Glance here" in Path(tmp_path / "see" / "index.html").read_text()
+    assert hrefs(tmp_path / "see" / "index.html") == {"a.png", "../mask.nii.gz", "../s.csv"}

@@ -1,5 +1,6 @@
 "use strict";
-// Tables beside the viewer: a click on a case or a lesion shows it; what Glance thought is told for where the cross is.
+// The lists beside the viewer: a click on a case or a finding shows it, and what is chosen in the picture is chosen
+// here; what Glance thought is told for where the cross is.
 (() => {
   const byId = (id) => document.getElementById(id);
   const all = (selector) => document.querySelectorAll(selector);
@@ -9,15 +10,37 @@
   };
   const ORDER = ["unglanced", "skipped", "unread", "read"];
 
-  const go = (index, voxel) => document.dispatchEvent(new CustomEvent("viewer:go", { detail: { index, voxel } }));
-  const voxelOf = (row) => row.dataset.voxel.split(" ").map(Number);
+  const go = (detail) => document.dispatchEvent(new CustomEvent("viewer:go", { detail }));
   const select = (rows, chosen) => rows.forEach((row) => row.setAttribute("aria-selected", String(row === chosen)));
+  const rowsOf = (index) => [...all(`[data-row="${index}"]`)];
 
-  all("[data-case]").forEach((row) => row.addEventListener("click", () => {
+  all("[data-case]").forEach((row) => row.addEventListener("click", (event) => {
+    if (event.target.closest("a")) return;
     byId("viewer").scrollIntoView();
-    go(Number(row.dataset.case));
+    go({ index: Number(row.dataset.case) });
   }));
-  all("[data-row]").forEach((row) => row.addEventListener("click", () => go(Number(row.dataset.row), voxelOf(row))));
+  all("[data-row]").forEach((row) => row.addEventListener("click", () => {
+    go({ index: Number(row.dataset.row), finding: Number(row.dataset.number) });
+    byId("stage").scrollIntoView({ block: "nearest" }); // in a narrow window the picture lies above the list
+  }));
+  // Arrows walk through the list.
+  all("[data-findings]").forEach((list) => list.addEventListener("keydown", (event) => {
+    const by = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    const rows = rowsOf(list.dataset.findings);
+    const to = rows[rows.indexOf(event.target.closest("[data-row]")) + by];
+    if (!by || !to) return;
+    event.preventDefault();
+    to.querySelector("button").focus({ preventScroll: true });
+    to.click();
+  }));
+
+  // Into the view of its list, whatever of the page is in the window.
+  function reveal(row) {
+    const list = row.closest(".scroll"), head = list.querySelector("thead").offsetHeight;
+    const top = row.getBoundingClientRect().top - list.getBoundingClientRect().top;
+    if (top < head) list.scrollTop += top - head;
+    else if (top + row.offsetHeight > list.clientHeight) list.scrollTop += top + row.offsetHeight - list.clientHeight;
+  }
 
   // What the layer shows at a voxel: the furthest that any sub-volume there went, and the highest probability.
   function glanceAt(index, voxel) {
@@ -32,13 +55,21 @@
   }
 
   document.addEventListener("viewer:case", ({ detail: { index } }) => {
-    all("[data-lesions]").forEach((table) => { table.hidden = Number(table.dataset.lesions) !== index; });
+    all("[data-findings]").forEach((list) => { list.hidden = Number(list.dataset.findings) !== index; });
     select(all("[data-case]"), document.querySelector(`[data-case="${index}"]`));
-    byId("legend").classList.toggle("off", !cases[index].layers.includes("glance"));
+    byId("legend").hidden = !cases[index].layers.includes("glance");
+  });
+  document.addEventListener("viewer:finding", ({ detail: { index, finding } }) => {
+    const rows = rowsOf(index);
+    select(rows, rows[finding]);
+    reveal(rows[finding]);
   });
   document.addEventListener("viewer:move", ({ detail: { index, voxel } }) => {
     byId("glance-here").textContent = glanceAt(index, voxel);
-    const rows = [...all(`[data-row="${index}"]`)];
-    select(rows, rows.find((row) => row.dataset.voxel === voxel.join(" ")));
   });
+  // The colour bars are as strong as the layer.
+  const opacity = byId("opacity-glance");
+  const bars = () => byId("legend").style.setProperty("--opacity", opacity.value / 100);
+  opacity.addEventListener("input", bars);
+  bars();
 })();
