@@ -40,7 +40,7 @@ class OptionalOutputs:
         expected: number of cases.
         maps: folders of instance and probability maps.
 
-    `wanted` is False if nothing of it was asked for. `notice`, what the weights are of use for, is set once it is known.
+    `wanted` is False if nothing of it was asked for. `notice`: what the weights are of use for, set once it is known.
 
     Raises UsageError before any work: a name that does not fit, a place in the output folder, a missing library.
 
