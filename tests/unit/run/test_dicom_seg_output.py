@@ -52,15 +52,15 @@ def in_patient(mask: NDArray[np.uint8], series: Series, decimals: int = 2) -> se
     return {tuple(np.round(lps[:3, :3] @ index + lps[:3, 3], decimals) + 0.0) for index in np.argwhere(mask)}
 
 
-def voxels_by_dcmqi(path: Path, decimals: int = 2) -> set[tuple[float, ...]]:
-    """Where the lesion voxels of a SEG lie, LPS, as DCMTK reads it."""
+def voxels_by_dcmqi(path: Path, decimals: int = 2, segment: int = 1) -> set[tuple[float, ...]]:
+    """Where the voxels of a segment of a SEG lie, LPS, as DCMTK reads it."""
     back = path.parent / "back"
-    back.mkdir()
+    back.mkdir(exist_ok=True)
     # dcmqi's programs lie beside the interpreter, which need not be on PATH.
     program = Path(sys.executable).with_name("segimage2itkimage")
     command = [program, "--inputDICOM", path, "--outputDirectory", back, "-t", "nrrd"]
     subprocess.run(command, check=True, capture_output=True)
-    image = sitk.ReadImage(str(back / "1.nrrd"))
+    image = sitk.ReadImage(str(back / f"{segment}.nrrd"))
     return {
         tuple(np.round(image.TransformIndexToPhysicalPoint([int(n) for n in index]), decimals) + 0.0)
         for index in np.argwhere(sitk.GetArrayFromImage(image).transpose(2, 1, 0))
@@ -129,6 +129,19 @@ class TestContent:
         seg, values = frames_in_patient(tmp_path / "a.seg.dcm")
         assert seg.NumberOfFrames == 8
         assert not any(values.values())
+
+    def test_a_segment_per_lesion(self, tmp_path, folder):
+        mask = np.zeros(SHAPE, np.uint8)
+        mask[1:3, 1:3, 1:4], mask[5, 4, 3:6], mask[0, 4, 7] = 1, 2, 3
+        write_seg(tmp_path / "a.seg.dcm", mask, read_volume(folder).geometry, folder)
+        seg = pydicom.dcmread(tmp_path / "a.seg.dcm")
+        assert [segment.SegmentLabel for segment in seg.SegmentSequence] == ["Lesion 1", "Lesion 2", "Lesion 3"]
+        assert seg.NumberOfFrames == 3 + 3 + 1
+        for number in (1, 2, 3):
+            lesion = (mask == number).astype(np.uint8)
+            assert voxels_by_dcmqi(tmp_path / "a.seg.dcm", segment=number) == in_patient(
+                lesion, Series(ramp(), number=3)
+            )
 
     def test_of_a_zip(self, tmp_path, folder):
         with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
