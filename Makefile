@@ -71,7 +71,7 @@ lint: setup ## ruff, who imports whom, shellcheck, hadolint
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/lint-imports --no-cache
-	$(VENV)/bin/shellcheck -s sh predict.sh scripts/*.sh
+	$(VENV)/bin/shellcheck -s sh predict.sh scripts/*.sh findings/*.sh
 	$(VENV)/bin/shellcheck -s bash .ci/run
 	$(VENV)/bin/hadolint Dockerfile
 
@@ -158,6 +158,10 @@ sbom: setup ## what the images' Python packages are (CycloneDX), in results/
 	@mkdir -p results
 	for image in cpu cuda; do $(PYTHON) -m cyclonedx_py requirements --pyproject pyproject.toml --output-reproducible \
 		--of JSON -o results/sbom-$$image.json requirements-$$image.txt || exit 1; done
+
+.PHONY: findings
+findings: ## habits of libraries around us, each shown anew; needs the package registries, and Node for some
+	@code=0; for script in findings/*.sh; do echo "== $$script"; sh $$script || code=1; done; exit $$code
 
 .PHONY: requirements
 requirements: setup ## lock requirements*.txt from pyproject.toml; UPGRADE=1: with the newest versions
