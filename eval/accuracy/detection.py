@@ -29,7 +29,7 @@ _SLAB_VOXELS = 1 << 24
 
 
 @dataclass(frozen=True)
-class Lesion:
+class TrueLesion:
     """One component of the label, whether the prediction shares a voxel with it, and how much of it is marked."""
 
     volume_ml: float
@@ -60,7 +60,7 @@ class ScanDetection:
     counts against the method: FN with lesions, FP without, as the score gives it 0 either way.
     """
 
-    lesions: tuple[Lesion, ...]
+    lesions: tuple[TrueLesion, ...]
     predicted_ml: float
     false_components: int
     false_components_ml: float
@@ -85,7 +85,7 @@ def detect(
     if voxel_ml is None:
         voxel_ml = math.prod(spacing_mm) / 1000
     sizes, hits = _components(truth, prediction)
-    lesions = tuple(Lesion(int(n) * voxel_ml, bool(h), float(h / n)) for n, h in zip(sizes, hits, strict=True))
+    lesions = tuple(TrueLesion(int(n) * voxel_ml, bool(h), float(h / n)) for n, h in zip(sizes, hits, strict=True))
     if prediction is None:
         return ScanDetection(lesions, 0.0, 0, 0.0, answered=False)
     sizes, hits = _components(prediction, truth)

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from eval.accuracy.masks import SUFFIX
 from eval.efficiency.gpu import GpuProbe
 from eval.efficiency.launch import ContainerLaunch, Folders, Launch
-from eval.efficiency.sampler import Sample, Sampler, shifted
+from eval.efficiency.sampler import Sample, UsageSampler, shifted
 
 logger = logging.getLogger(__name__)
 
@@ -154,7 +154,7 @@ def _measure(
     timeout_s: float | None,
     idle_s: float,
 ) -> _Run:
-    sampler = Sampler(gpu)
+    sampler = UsageSampler(gpu)
     idle: list[Sample] = []
     process: subprocess.Popen[bytes] | None = None
     timed_out = threading.Event()

@@ -39,7 +39,7 @@ def shifted(samples: list[Sample], origin_s: float) -> list[Sample]:
     ]
 
 
-class Sampler:
+class UsageSampler:
     """Takes samples in a thread of this process, from `start` to `stop`.
 
     As in the organisers' loop the interval is slept between rounds, so a slow query stretches the distance between

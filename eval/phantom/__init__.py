@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from eval.phantom.assemble import KINDS, Kind, Phantom, Scan, Slab, make_phantom
-from eval.phantom.lesions import Lesion
+from eval.phantom.lesions import PhantomLesion
 
-__all__ = ["KINDS", "Kind", "Lesion", "Phantom", "Scan", "Slab", "make_phantom"]
+__all__ = ["KINDS", "Kind", "Phantom", "PhantomLesion", "Scan", "Slab", "make_phantom"]

@@ -17,7 +17,7 @@ from eval.phantom import abdomen, bowel, limbs, skeleton, thorax
 from eval.phantom.canvas import Canvas, PartList
 from eval.phantom.couch import paint_couch
 from eval.phantom.grid import SPACING_LIMITS_MM, Grid, check_limits
-from eval.phantom.lesions import Lesion, paint_lesions, place_lesions
+from eval.phantom.lesions import PhantomLesion, paint_lesions, place_lesions
 from eval.phantom.shapes import Array, Vector
 from eval.phantom.subject import Subject, draw_subject
 from eval.phantom.texture import Noise, Texture
@@ -63,7 +63,7 @@ class Phantom:
     label: NDArray[np.uint8]
     affine_ras: NDArray[np.float64]
     spacing_mm: Vector
-    lesions: tuple[Lesion, ...]
+    lesions: tuple[PhantomLesion, ...]
     region: tuple[str, ...]
     boundary_z_mm: float
 
@@ -112,7 +112,7 @@ class Scan:
         self.subject = draw_subject(seed, KINDS.index(kind))
         self.grid = default_grid(kind, self.subject, shape, spacing_mm)
         self._torso = Torso(self.subject)
-        self.lesions: tuple[Lesion, ...] = ()
+        self.lesions: tuple[PhantomLesion, ...] = ()
         if not healthy:
             self.lesions = place_lesions(self._torso, kind, self.grid.inner_box(), self.grid.spacing_mm)
             if not self.lesions:

@@ -24,7 +24,7 @@ CANDIDATES = 2000
 
 
 @dataclass(frozen=True)
-class Lesion:
+class PhantomLesion:
     """One row of the lesion table.
 
     Args:
@@ -73,7 +73,7 @@ class Wish:
     places: Callable[[np.random.Generator, float], NDArray[np.float64]]
 
 
-def paint_lesions(canvas: Canvas, lesions: tuple[Lesion, ...]) -> Array:
+def paint_lesions(canvas: Canvas, lesions: tuple[PhantomLesion, ...]) -> Array:
     """Paint lesions on a canvas in scan mm; returns the share of each voxel that is lesion, (nz, ny, nx)."""
     share = np.zeros_like(canvas.hu)
     for lesion in lesions:
@@ -89,14 +89,14 @@ def paint_lesions(canvas: Canvas, lesions: tuple[Lesion, ...]) -> Array:
     return share
 
 
-def place_lesions(torso: Torso, kind: str, field_of_view: Box, voxel_mm: Vector) -> tuple[Lesion, ...]:
+def place_lesions(torso: Torso, kind: str, field_of_view: Box, voxel_mm: Vector) -> tuple[PhantomLesion, ...]:
     """The lesions of a scan: those of the subject that lie fully inside the field of view and that its voxels can show.
 
     Every wish draws from its own stream: that one is left out does not move another, and the sampling of the same
     field of view does not move any.
     """
     subject = torso.subject
-    placed: list[Lesion] = []
+    placed: list[PhantomLesion] = []
     for index, wish in enumerate(_wishes(torso, kind)):
         rng = subject.rng(100 + index)
         shape = _draw_shape(wish, rng)
@@ -108,7 +108,7 @@ def place_lesions(torso: Torso, kind: str, field_of_view: Box, voxel_mm: Vector)
             if moved.volume_ml < 3e-3 * float(np.prod(voxel_mm)) or moved.long_axis_mm < 1.1 * max(voxel_mm):
                 break
             placed.append(
-                Lesion(
+                PhantomLesion(
                     kind=wish.kind,
                     look=wish.look,
                     centre_ras_mm=centre,

@@ -37,7 +37,7 @@ from gfscreen.networks.models.manifest import change_plan
 from gfscreen.scan.volume import read_volume
 from gfscreen.screening.budget import Budget
 from gfscreen.screening.findings import TOUCHING
-from gfscreen.screening.screening import Settings, screen
+from gfscreen.screening.screening import ScreeningSettings, screen
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ def effects(cases: Sequence[GateCase], plan: Plan, engine: Engine) -> list[Effec
     for case in cases:
         volume = read_volume(case.image)
         everything = replace(plan, lesion_threshold=THRESHOLDS[0], finding_peak=THRESHOLDS[0])
-        result = screen(volume, everything, engine, Budget(None), Settings(gate=0.0), keep_outputs=True)
+        result = screen(volume, everything, engine, Budget(None), ScreeningSettings(gate=0.0), keep_outputs=True)
         assert result.network_outputs is not None
         grid, probability = result.network_outputs.grid, result.network_outputs.focus_probability
         numbered, count = label_lesions(label_on_grid(read_mask(case.label).voxels, volume, grid))

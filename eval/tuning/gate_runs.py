@@ -24,7 +24,7 @@ from gfscreen.scan.volume import Volume, read_volume
 from gfscreen.scan.volume.ras import ras_view
 from gfscreen.screening.budget import Allowance, Budget
 from gfscreen.screening.findings import TOUCHING
-from gfscreen.screening.screening import Settings, glance, no_progress, screen
+from gfscreen.screening.screening import ScreeningSettings, glance, no_progress, screen
 from gfscreen.screening.windows import Window, clipped, plan_windows
 
 DENSE = "dense"
@@ -142,7 +142,7 @@ def run_case(
     volume = read_volume(case.image)
     if glance_only:
         return None, _records(case, variant.plan, volume, truth.voxels, _glance_all(variant, volume))
-    settings = Settings(gate=variant.gate)
+    settings = ScreeningSettings(gate=variant.gate)
     result = screen(volume, variant.plan, variant.engine, clock, settings, keep_outputs=True)
     seconds = clock.elapsed_s()
     outputs = result.network_outputs

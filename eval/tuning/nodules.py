@@ -33,7 +33,7 @@ from gfscreen.screening.findings import drop_unlikely
 from gfscreen.screening.second_look import SURE
 from gfscreen.training.data.cache import load_scans
 from gfscreen.training.data.lists import DataList, read_list
-from gfscreen.training.data.sampling import Sample, Sampler, Source, load_lesions
+from gfscreen.training.data.sampling import PatchSampler, Sample, Source, load_lesions
 from gfscreen.training.learning.validation import score_crop
 from gfscreen.training.objectives import LESION_CLASS
 from gfscreen.training.settings import Mix
@@ -63,7 +63,7 @@ class NoduleScore:
 
 
 def nodule_samples(
-    sampler: Sampler, nodules: Iterable[Nodule], plan: Plan, placement: int = 0
+    sampler: PatchSampler, nodules: Iterable[Nodule], plan: Plan, placement: int = 0
 ) -> Iterable[tuple[Nodule, Sample]]:
     """Each nodule in one sub-volume of a dev scan; those that found no place in 20 tries are left out."""
     for index, nodule in enumerate(nodules):
@@ -129,7 +129,7 @@ def evaluate(
     """Scores of the dev nodules in the dev scans of the list, the first `limit` if given, in so many placements."""
     scans = tuple(load_scans(data.validation, data, plan, cache))
     nodules, _ = load_lesions(data, dev=True)
-    sampler = Sampler(Source(scans, nodules), plan, Mix(nodules=1, nodules_per_crop=1))
+    sampler = PatchSampler(Source(scans, nodules), plan, Mix(nodules=1, nodules_per_crop=1))
     scores = []
     for placement in range(placements):
         for nodule, sample in nodule_samples(sampler, nodules[:limit], plan, placement):

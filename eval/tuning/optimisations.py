@@ -37,7 +37,7 @@ from gfscreen.scan.volume.ras import ras_view
 from gfscreen.screening.budget import Budget
 from gfscreen.screening.findings import drop_unlikely_parts
 from gfscreen.screening.network_outputs import NetworkOutputs
-from gfscreen.screening.screening import Prepared, Settings, prepare, screen
+from gfscreen.screening.screening import Prepared, ScreeningSettings, prepare, screen
 from gfscreen.screening.windows import plan_windows
 
 logger = logging.getLogger(__name__)
@@ -85,10 +85,10 @@ def changes(case: GateCase, plan: Plan, engines: Engines) -> Iterator[Change]:
     """Every optimisation on one scan."""
     truth = read_mask(case.label).voxels > 0
     volume = read_volume(case.image)
-    prepared = prepare(volume, plan, Settings(), Budget(None))
+    prepared = prepare(volume, plan, ScreeningSettings(), Budget(None))
 
     def masked(engine: Engine, given: Prepared = prepared, gate: float | None = None) -> Mask:
-        return screen(volume, plan, engine, Budget(None), Settings(gate=gate), prepared=given).mask > 0
+        return screen(volume, plan, engine, Budget(None), ScreeningSettings(gate=gate), prepared=given).mask > 0
 
     result = screen(volume, plan, engines.shipped, Budget(None), prepared=prepared, keep_outputs=True)
     assert result.network_outputs is not None

@@ -13,7 +13,7 @@ import pytest
 from gfscreen.config import PLAN_FILE, Plan, plan_to_json
 from gfscreen.run.options import Options
 from gfscreen.run.predict import predict
-from gfscreen.screening.screening import Settings
+from gfscreen.screening.screening import ScreeningSettings
 from tests.helpers.engines import TINY_PLAN, FakeEngine, bright_engine
 
 
@@ -61,8 +61,8 @@ class Runner:
         self._monkeypatch.setattr("gfscreen.run.predict.load_engine", lambda *_, **__: engine)
         # Otherwise the age of the test session would count against a deadline.
         self._monkeypatch.setattr("gfscreen.run.predict.process_age_s", lambda: 0.0)
-        keys = {field.name for field in dataclasses.fields(Settings)} & set(options)
-        settings = Settings(**{key: options.pop(key) for key in keys})
+        keys = {field.name for field in dataclasses.fields(ScreeningSettings)} & set(options)
+        settings = ScreeningSettings(**{key: options.pop(key) for key in keys})
         output = options.pop("output", self.output)
         code = predict(
             Options(source or self.inputs, output, self.weights, settings=settings, report=self.report, **options)

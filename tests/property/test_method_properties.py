@@ -13,7 +13,7 @@ from gfscreen.scan.anatomy import Anatomy
 from gfscreen.scan.grid import ModelGrid, full_model_shape, sample_to_grid, to_native_mask
 from gfscreen.scan.region import region_of, split
 from gfscreen.screening.budget import Allowance, Budget
-from gfscreen.screening.screening import Settings, screen
+from gfscreen.screening.screening import ScreeningSettings, screen
 from gfscreen.screening.screening_state import Glanced, most_suspicious_first
 from gfscreen.screening.windows import Stitcher, Window, all_starts, apply_hu_window, axis_starts, gather
 from tests.helpers.engines import TINY_PLAN, FakeClock, FakeEngine, bright_engine, constant_engine
@@ -113,7 +113,7 @@ class TestScreening:
         volume = volume_of(self.random_scan(shape, seed), np.diag([4.0, 4.0, 4.0, 1.0]))
         engines = bright_engine(), FakeEngine(lambda _: 0.6, bright_engine().outline)
         dense, gated = (
-            screen(volume, self.PLAN, engine, Budget(), Settings(gate=gate))
+            screen(volume, self.PLAN, engine, Budget(), ScreeningSettings(gate=gate))
             for engine, gate in zip(engines, (0.0, 0.59), strict=True)
         )
         assert dense.windows_kept == gated.windows_kept == dense.windows_total
@@ -123,7 +123,7 @@ class TestScreening:
     @given(shape=st.tuples(*[st.integers(1, 40)] * 3), probability=st.sampled_from([0.0, 0.5, 0.500001, 1.0]))
     def test_a_constant_network_gives_a_constant_mask(self, shape, probability):
         volume = volume_of(np.full(shape, 40), np.diag([4.0, 4.0, 4.0, 1.0]))
-        result = screen(volume, self.PLAN, constant_engine(0.0, probability), Budget(), Settings(gate=0.0))
+        result = screen(volume, self.PLAN, constant_engine(0.0, probability), Budget(), ScreeningSettings(gate=0.0))
         assert result.mask.shape == shape
         assert result.mask.all() == (probability > 0.5 and result.windows_total > 0)
         assert result.mask.any() == result.mask.all()
@@ -171,7 +171,7 @@ class TestScreening:
         )
         budget = Budget(limit, spent_s=spent, clock=clock)
         volume = volume_of(self.random_scan((128, 32, 32), seed), np.diag([4.0, 4.0, 4.0, 1.0]))
-        result = screen(volume, self.PLAN, engine, budget, Settings(gate=0.3, overlap=0.0))
+        result = screen(volume, self.PLAN, engine, budget, ScreeningSettings(gate=0.3, overlap=0.0))
         if spent >= limit:
             assert (engine.glanced, len(engine.focused)) == (0, 0)
         else:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from eval.reliability.torture.store import rotation
-from gfscreen.results.statistics.lesions import Lesion, measure_lesions
+from gfscreen.results.statistics.lesions import MeasuredLesion, measure_lesions
 from tests.helpers.scans import affine_of, volume_of
 
 SHAPE = (7, 6, 5)
@@ -52,7 +52,7 @@ def reoriented(
     return moved[tuple(slice(None, None, -1 if flip else 1) for flip in flips)], affine @ to_old
 
 
-def of_the_patient(lesion: Lesion) -> dict[str, Any]:
+def of_the_patient(lesion: MeasuredLesion) -> dict[str, Any]:
     """All that must not depend on the file's axes."""
     index = {"axes_slice", "centroid_voxel", "inside_voxel", "slices"}
     return {key: value for key, value in vars(lesion).items() if key not in index}

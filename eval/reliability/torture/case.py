@@ -24,7 +24,7 @@ AFFINE = plain_affine(SPACING_MM, SHAPE)
 
 
 @dataclass(frozen=True)
-class Case:
+class TortureCase:
     """An input. file: its name. says: a text that its error, or one of its warnings, must hold.
 
     group: the class that it is counted in. mask: name of its mask. expect: `mask`: a valid one with its geometry;

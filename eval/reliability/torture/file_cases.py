@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk  # noqa: N813 - the field's usual name
 
-from eval.reliability.torture.case import AFFINE, SHAPE, Case, Truth, scan
+from eval.reliability.torture.case import AFFINE, SHAPE, TortureCase, Truth, scan
 from eval.reliability.torture.patient import paint
 from eval.reliability.torture.store import content, header, save
 
@@ -60,7 +60,7 @@ def _zipped(path: Path) -> Truth:
     return None
 
 
-def damaged() -> Iterator[Case]:
+def damaged() -> Iterator[TortureCase]:
     """Cut, flipped, empty, or no image at all."""
     bomb = header((2000, 2000, 800), np.int16, AFFINE).binaryblock + bytes(4)
     png = b"\x89PNG\r\n\x1a\n" + bytes(500)
@@ -88,7 +88,7 @@ def damaged() -> Iterator[Case]:
         ),
     ]
     for title, name, make, says in cases:
-        yield Case("file", title, f"file-{name}", make, "error", says)
+        yield TortureCase("file", title, f"file-{name}", make, "error", says)
     for title, name, change in (
         ("gzip in two members", "members_0000.nii.gz", _in_two_members),
         ("plain NIfTI named .nii.gz", "plain_0000.nii.gz", lambda d: d),
@@ -97,7 +97,7 @@ def damaged() -> Iterator[Case]:
         ("zeros behind the gzip", "gzzeros_0000.nii.gz", lambda d: _gz(d) + bytes(512)),
         ("a comment and extra bytes between header and voxels", "between_0000.nii.gz", _with_extension),
     ):
-        yield Case("file", title, f"file-{name}", _changed(change, check=True))
+        yield TortureCase("file", title, f"file-{name}", _changed(change, check=True))
 
 
 def _with_extension(data: bytes) -> bytes:
@@ -129,12 +129,12 @@ def _damaged_image(change: Change) -> Callable[[Path], Truth]:
     return make
 
 
-def itk_files() -> Iterator[Case]:
+def itk_files() -> Iterator[TortureCase]:
     """MetaImage and NRRD, good and damaged, and headers that point elsewhere."""
     for name in ("itk-plain.mha", "itk-packed.mha", "itk-plain.nrrd", "itk-packed.nrrd"):
         stem, _, kind = name.partition(".")
         file = f"{stem}-{kind}_0000.{kind}"
-        yield Case("MetaImage and NRRD", name, file, _image, mask=f"{stem}-{kind}.nii.gz")
+        yield TortureCase("MetaImage and NRRD", name, file, _image, mask=f"{stem}-{kind}.nii.gz")
     elsewhere = b"data file: /etc/hostname\n"
     decoy = b"elementdatafile = LOCAL\n"
     comment = b"# " + b"x" * 70000 + b"\n"
@@ -156,7 +156,7 @@ def itk_files() -> Iterator[Case]:
     for title, name, make, says in bad:
         stem, _, kind = name.partition(".")
         file = f"itkbad-{stem}-{kind}_0000.{kind}"
-        yield Case("MetaImage and NRRD", title, file, make, "error", says, mask=f"itkbad-{stem}-{kind}.nii.gz")
+        yield TortureCase("MetaImage and NRRD", title, file, make, "error", says, mask=f"itkbad-{stem}-{kind}.nii.gz")
 
 
 def _crasher() -> bytes:
@@ -194,10 +194,10 @@ def _pipe(path: Path) -> Truth:
     return None
 
 
-def entries() -> Iterator[Case]:
+def entries() -> Iterator[TortureCase]:
     """Entries of the folder that are not plain files, or not writable."""
-    yield Case("entry", "a link to a scan elsewhere", "entry-link_0000.nii.gz", _linked)
-    yield Case("entry", "a file that may only be read", "entry-readonly_0000.nii.gz", _read_only)
+    yield TortureCase("entry", "a link to a scan elsewhere", "entry-link_0000.nii.gz", _linked)
+    yield TortureCase("entry", "a file that may only be read", "entry-readonly_0000.nii.gz", _read_only)
     bad: list[tuple[str, str, Callable[[Path], object], str]] = [
         ("a folder named like a scan", "folder", _as_folder, "found a folder"),
         ("a link to nothing", "dangling", lambda p: p.symlink_to("nowhere.nii.gz"), "no such file"),
@@ -211,16 +211,16 @@ def entries() -> Iterator[Case]:
             act(path)
             return None
 
-        yield Case("entry", title, f"entry-{name}_0000.nii.gz", make, "error", says)
+        yield TortureCase("entry", title, f"entry-{name}_0000.nii.gz", make, "error", says)
     for title, file, data in (
         ("a hidden file", ".hidden_0000.nii.gz", b"x"),
         ("a text file beside the scans", "readme.txt", b"about these scans"),
         ("what a file manager leaves", "Thumbs.db", b"\0" * 100),
     ):
-        yield Case("entry", title, file, _written(data), "ignored")
+        yield TortureCase("entry", title, file, _written(data), "ignored")
 
 
-def names() -> Iterator[Case]:
+def names() -> Iterator[TortureCase]:
     """File names; each scan is a good one."""
     good = [
         ("blanks", "name with  blanks_0000.nii.gz"),
@@ -241,22 +241,22 @@ def names() -> Iterator[Case]:
         ("bytes that are not UTF-8", os.fsdecode(b"bytes-\xff\xfe_0000.nii.gz")),
     ]
     for title, file in good:
-        yield Case("name", title, file, scan())
-    yield Case("name", "nothing but _0000", "_0000.nii.gz", scan(), mask="_0000.nii.gz")
-    yield Case("name", "suffix in capitals", "UPPER_0000.NII.GZ", scan(), mask="UPPER.nii.gz")
-    yield Case("name", "suffix in both cases", "mixed_0000.Nii", scan(), mask="mixed.nii.gz")
-    yield Case(
+        yield TortureCase("name", title, file, scan())
+    yield TortureCase("name", "nothing but _0000", "_0000.nii.gz", scan(), mask="_0000.nii.gz")
+    yield TortureCase("name", "suffix in capitals", "UPPER_0000.NII.GZ", scan(), mask="UPPER.nii.gz")
+    yield TortureCase("name", "suffix in both cases", "mixed_0000.Nii", scan(), mask="mixed.nii.gz")
+    yield TortureCase(
         "name", "suffix twice", "double.nii.nii.gz", scan(), mask="double.nii.nii.gz".replace(".nii.nii", ".nii.nii")
     )
-    yield Case(
+    yield TortureCase(
         "name", "a mask's name longer than a file system takes", "m" * 250 + ".nii", scan(), "error", "name too long"
     )
-    yield Case("name", "two scans, one mask: the first", "collision.nii", scan())
-    yield Case(
+    yield TortureCase("name", "two scans, one mask: the first", "collision.nii", scan())
+    yield TortureCase(
         "name", "two scans, one mask: the second", "collision.nii.gz", scan(), "error", "its mask would be named"
     )
 
 
-def file_cases() -> list[Case]:
+def file_cases() -> list[TortureCase]:
     """All of them."""
     return [*damaged(), *itk_files(), *entries(), *names()]

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.reliability.torture.case import SHAPE, SPACING_MM, Case, scan
+from eval.reliability.torture.case import SHAPE, SPACING_MM, TortureCase, scan
 from eval.reliability.torture.patient import Patient
 from eval.reliability.torture.store import axes_affine, plain_affine, rotation
 
 
-def orientations() -> Iterator[Case]:
+def orientations() -> Iterator[TortureCase]:
     """All 48 ways in which three axes can run along left-right, back-front and feet-head."""
     for order in itertools.permutations(range(3)):
         for signs in itertools.product((1, -1), repeat=3):
@@ -21,7 +21,7 @@ def orientations() -> Iterator[Case]:
             spacing = tuple((10.0, 9.0, 11.0)[o] for o in order)
             shape = ((30, 28, 24)[order[0]], (30, 28, 24)[order[1]], (30, 28, 24)[order[2]])
             affine = axes_affine(order, signs, spacing, shape)
-            yield Case("orientation", code, f"axes-{code}_0000.nii.gz", scan(None, shape, affine))
+            yield TortureCase("orientation", code, f"axes-{code}_0000.nii.gz", scan(None, shape, affine))
 
 
 _SPACINGS: dict[tuple[float, float, float], tuple[int, int, int]] = {
@@ -40,12 +40,12 @@ _SPACINGS: dict[tuple[float, float, float], tuple[int, int, int]] = {
 }
 
 
-def spacings() -> Iterator[Case]:
+def spacings() -> Iterator[TortureCase]:
     """0.3 to 10 mm, equal in all directions and not."""
     for spacing, shape in _SPACINGS.items():
         name = "x".join(f"{s:g}" for s in spacing)
         make = scan(None, shape, plain_affine(spacing, shape))
-        yield Case("spacing", f"{name} mm", f"spacing-{name}_0000.nii.gz", make)
+        yield TortureCase("spacing", f"{name} mm", f"spacing-{name}_0000.nii.gz", make)
 
 
 _SIZES: dict[tuple[int, int, int], tuple[float, float, float]] = {
@@ -65,13 +65,13 @@ _SIZES: dict[tuple[int, int, int], tuple[float, float, float]] = {
 }
 
 
-def sizes() -> Iterator[Case]:
+def sizes() -> Iterator[TortureCase]:
     """1 to 1200 slices, one voxel to 1024 x 1024."""
     for shape, spacing in _SIZES.items():
         name = "x".join(map(str, shape))
         whole = min(shape) >= 12
         make = scan(None, shape, plain_affine(spacing, shape), check=whole)
-        yield Case("size", f"{name} voxels", f"size-{name}_0000.nii.gz", make)
+        yield TortureCase("size", f"{name} voxels", f"size-{name}_0000.nii.gz", make)
 
 
 def _tilted(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -80,7 +80,7 @@ def _tilted(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     return affine
 
 
-def frames() -> Iterator[Case]:
+def frames() -> Iterator[TortureCase]:
     """Rotated, tilted, sheared, mirrored, and far away."""
     sheared = np.eye(3)
     sheared[1, 2] = np.tan(np.radians(12))
@@ -97,10 +97,10 @@ def frames() -> Iterator[Case]:
         ("origin 30 m away", "far", far, ""),
     ]
     for title, name, affine, says in cases:
-        yield Case("frame", title, f"frame-{name}_0000.nii.gz", scan(affine=affine), says=says)
+        yield TortureCase("frame", title, f"frame-{name}_0000.nii.gz", scan(affine=affine), says=says)
 
 
-def positions() -> Iterator[Case]:
+def positions() -> Iterator[TortureCase]:
     """How the patient lies and what the scan shows."""
     prone = axes_affine((0, 1, 2), (1, 1, 1), SPACING_MM, SHAPE)
     feet_first = axes_affine((0, 1, 2), (1, -1, -1), SPACING_MM, SHAPE)
@@ -120,9 +120,9 @@ def positions() -> Iterator[Case]:
         ("lesion at the edge of the scan", "edge", scan(Patient(lesion=(0.3, 0.0, 0.49)))),
     ]
     for title, name, make in cases:
-        yield Case("patient", title, f"patient-{name}_0000.nii.gz", make)
+        yield TortureCase("patient", title, f"patient-{name}_0000.nii.gz", make)
 
 
-def geometry_cases() -> list[Case]:
+def geometry_cases() -> list[TortureCase]:
     """All of them."""
     return [*orientations(), *spacings(), *sizes(), *frames(), *positions()]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from eval.reliability.torture.case import AFFINE, SHAPE, Case, Expect, Truth, scan
+from eval.reliability.torture.case import AFFINE, SHAPE, Expect, TortureCase, Truth, scan
 from eval.reliability.torture.patient import paint
 from eval.reliability.torture.store import header, plain_affine, save
 
@@ -38,12 +38,12 @@ def _shaped(shape: tuple[int, ...], **fields: Any) -> Callable[[Path], Truth]:
     return make
 
 
-def header_cases() -> list[Case]:
+def header_cases() -> list[TortureCase]:
     """All of them."""
-    cases: list[Case] = []
+    cases: list[TortureCase] = []
 
     def add(title: str, name: str, make: Callable[[Path], Truth], expect: Expect = "mask", says: str = "") -> None:
-        cases.append(Case("header", title, f"header-{name}_0000.nii.gz", make, expect, says))
+        cases.append(TortureCase("header", title, f"header-{name}_0000.nii.gz", make, expect, says))
 
     def odd(title: str, name: str, expect: Expect = "mask", says: str = "", forms: str = "both", **fields: Any) -> None:
         add(title, name, scan(forms=forms, fields=fields), expect, says)

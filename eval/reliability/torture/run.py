@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.reliability.threshold_engine import write_threshold_weights
-from eval.reliability.torture.case import Case, Truth
+from eval.reliability.torture.case import TortureCase, Truth
 from eval.reliability.torture.file_cases import file_cases
 from eval.reliability.torture.geometry_cases import geometry_cases
 from eval.reliability.torture.header_cases import header_cases
@@ -23,7 +23,7 @@ from eval.reliability.torture.value_cases import value_cases
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def all_cases() -> list[Case]:
+def all_cases() -> list[TortureCase]:
     """The whole set, always the same."""
     cases = [*geometry_cases(), *value_cases(), *header_cases(), *file_cases()]
     names = Counter(case.file for case in cases)
@@ -49,7 +49,7 @@ def screen_folder(inputs: Path, outputs: Path, report: Path, weights: Path, scra
     return done.returncode, done.stderr.decode("utf-8", "replace")
 
 
-def torture(folder: Path, cases: Iterable[Case]) -> dict[str, Any]:
+def torture(folder: Path, cases: Iterable[TortureCase]) -> dict[str, Any]:
     """Make `inputs`, `outputs` and more below `folder`, screen, judge. Returns the result as JSON values."""
     cases = list(cases)
     inputs, outputs, scratch = folder / "inputs", folder / "outputs", folder / "scratch"
@@ -75,7 +75,7 @@ def torture(folder: Path, cases: Iterable[Case]) -> dict[str, Any]:
 
 
 def judge(
-    case: Case, inputs: Path, outputs: Path, reports: dict[str, list[dict[str, Any]]], truth: Truth
+    case: TortureCase, inputs: Path, outputs: Path, reports: dict[str, list[dict[str, Any]]], truth: Truth
 ) -> dict[str, Any]:
     """One input: what came of it, and what is wrong with that (`wrong`, null if nothing is)."""
     mask = outputs / case.mask_name
@@ -104,7 +104,7 @@ def judge(
     return result
 
 
-def _check_mask(case: Case, inputs: Path, mask: Path, entry: dict[str, Any], truth: Truth) -> float | None:
+def _check_mask(case: TortureCase, inputs: Path, mask: Path, entry: dict[str, Any], truth: Truth) -> float | None:
     if entry.get("status") != "ok":
         raise Wrong(f"no mask: {entry.get('error')}")
     if not any(case.says in warning for warning in ["", *entry["warnings"]] if case.says or not warning):
@@ -117,7 +117,7 @@ def _check_mask(case: Case, inputs: Path, mask: Path, entry: dict[str, Any], tru
     return None if truth is None else round(check_place(voxels, truth), 3)
 
 
-def _check_error(case: Case, mask: Path | None, entry: dict[str, Any]) -> None:
+def _check_error(case: TortureCase, mask: Path | None, entry: dict[str, Any]) -> None:
     message = entry.get("error") or ""
     if entry.get("status") != "failed":
         raise Wrong(f"expected an error, got {entry.get('status')}")
@@ -143,7 +143,7 @@ def _by_case(report: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def _problems(cases: list[Case], outputs: Path, code: int, stderr: str) -> list[str]:
+def _problems(cases: list[TortureCase], outputs: Path, code: int, stderr: str) -> list[str]:
     """What is wrong with the run as a whole."""
     problems = []
     errors = [case for case in cases if case.expect == "error"]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.reliability.torture.case import AFFINE, SHAPE, Case, Truth, scan
+from eval.reliability.torture.case import AFFINE, SHAPE, TortureCase, Truth, scan
 from eval.reliability.torture.store import save
 
 Array = NDArray[Any]
@@ -51,24 +51,24 @@ def _metal(value: int) -> Callable[[Array], Array]:
     return change
 
 
-def padding() -> Iterator[Case]:
+def padding() -> Iterator[TortureCase]:
     """Fields of view padded below air, and metal far above bone."""
     for value in (-1024, -2000, -2048, -3024, -32768):
         make = scan(change=_padded(value))
-        yield Case("padding and metal", f"padded with {value}", f"pad{value}_0000.nii.gz", make)
+        yield TortureCase("padding and metal", f"padded with {value}", f"pad{value}_0000.nii.gz", make)
     for value in (3071, 8000, 30000, 32767):
         make = scan(change=_metal(value))
-        yield Case("padding and metal", f"metal of {value} HU", f"metal{value}_0000.nii.gz", make)
+        yield TortureCase("padding and metal", f"metal of {value} HU", f"metal{value}_0000.nii.gz", make)
 
 
-def storage() -> Iterator[Case]:
+def storage() -> Iterator[TortureCase]:
     """Number types, byte orders, slopes, NIfTI-2."""
     scaled: dict[str, Any] = {"scl_slope": 0.5, "scl_inter": -1024.0}
     shifted = {"scl_inter": -1024.0}
 
-    def case(title: str, name: str, dtype: str, change: Callable[[Array], Array], **options: Any) -> Case:
+    def case(title: str, name: str, dtype: str, change: Callable[[Array], Array], **options: Any) -> TortureCase:
         make = scan(change=lambda hu: change(_noisy(hu)).astype(dtype), **options)
-        return Case("storage", title, f"stored-{name}_0000.nii.gz", make)
+        return TortureCase("storage", title, f"stored-{name}_0000.nii.gz", make)
 
     def same(hu: Array) -> Array:
         return hu
@@ -132,12 +132,12 @@ def _stored_padded(value: int) -> Callable[[Array], Array]:
     return change
 
 
-def values() -> Iterator[Case]:
+def values() -> Iterator[TortureCase]:
     """What is not HU, or hardly."""
 
-    def case(title: str, name: str, change: Callable[[Array], Array], says: str = "", **options: Any) -> Case:
+    def case(title: str, name: str, change: Callable[[Array], Array], says: str = "", **options: Any) -> TortureCase:
         make = scan(change=change, check=False, **options)
-        return Case("values", title, f"values-{name}_0000.nii.gz", make, says=says)
+        return TortureCase("values", title, f"values-{name}_0000.nii.gz", make, says=says)
 
     yield case("stored 0..4095, intercept lost", "raw", _stored, "stored 0..4095")
     for value in (-1024, -2000, -2048):
@@ -150,9 +150,11 @@ def values() -> Iterator[Case]:
     yield case("slope 1e30", "slope1e30", _noisy, "clipped", fields={"scl_slope": 1e30})
     yield case("intercept applied twice", "twice", lambda hu: _noisy(hu) - 1024, "applied twice")
     yield case("float64 of 1e300", "huge", lambda hu: hu.astype(np.float64) * 1e300, "clipped")
-    yield Case("values", "islands of NaN and infinity", "values-nan_0000.nii.gz", scan(change=_nan_islands), says="NaN")
+    yield TortureCase(
+        "values", "islands of NaN and infinity", "values-nan_0000.nii.gz", scan(change=_nan_islands), says="NaN"
+    )
     for value in (-1024, 0, 40, 30000):
-        yield Case(
+        yield TortureCase(
             "values", f"every voxel {value}", f"values-all{value}_0000.nii.gz", _constant(value), says="nothing to"
         )
 
@@ -160,13 +162,13 @@ def values() -> Iterator[Case]:
         save(path, np.random.default_rng(1).integers(-32768, 32767, SHAPE).astype(np.int16), AFFINE)
         return None
 
-    yield Case("values", "noise over all of int16", "values-noise_0000.nii.gz", noise)
+    yield TortureCase("values", "noise over all of int16", "values-noise_0000.nii.gz", noise)
 
     def nothing(path: Path) -> Truth:
         save(path, np.full(SHAPE, np.nan, np.float32), AFFINE)
         return None
 
-    yield Case("values", "nothing but NaN", "values-allnan_0000.nii.gz", nothing, "error", "every voxel is NaN")
+    yield TortureCase("values", "nothing but NaN", "values-allnan_0000.nii.gz", nothing, "error", "every voxel is NaN")
 
     def other_type(code: int, bits: int, width: int) -> Callable[[Path], Truth]:
         def make(path: Path) -> Truth:
@@ -176,11 +178,15 @@ def values() -> Iterator[Case]:
 
         return make
 
-    yield Case("values", "colours", "values-rgb_0000.nii.gz", other_type(128, 24, 3), "error", "RGB colours")
-    yield Case("values", "complex numbers", "values-complex_0000.nii.gz", other_type(32, 64, 8), "error", "datatype 32")
-    yield Case("values", "float128", "values-f128_0000.nii.gz", other_type(1536, 128, 16), "error", "datatype 1536")
+    yield TortureCase("values", "colours", "values-rgb_0000.nii.gz", other_type(128, 24, 3), "error", "RGB colours")
+    yield TortureCase(
+        "values", "complex numbers", "values-complex_0000.nii.gz", other_type(32, 64, 8), "error", "datatype 32"
+    )
+    yield TortureCase(
+        "values", "float128", "values-f128_0000.nii.gz", other_type(1536, 128, 16), "error", "datatype 1536"
+    )
 
 
-def value_cases() -> list[Case]:
+def value_cases() -> list[TortureCase]:
     """All of them."""
     return [*padding(), *storage(), *values()]

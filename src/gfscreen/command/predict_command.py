@@ -102,7 +102,7 @@ def _predict(args: argparse.Namespace) -> int:
     from gfscreen.command.progress import terminal_progress
     from gfscreen.run.options import Options, default_weights
     from gfscreen.run.predict import predict
-    from gfscreen.screening.screening import Settings, no_progress
+    from gfscreen.screening.screening import ScreeningSettings, no_progress
 
     options = Options(
         source=args.input,
@@ -111,7 +111,7 @@ def _predict(args: argparse.Namespace) -> int:
         device=args.device,
         engine=args.engine,
         precision=args.precision,
-        settings=Settings(
+        settings=ScreeningSettings(
             args.region,
             args.overlap,
             args.gate,

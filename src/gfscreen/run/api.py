@@ -20,7 +20,7 @@ from gfscreen.scan.volume.geometry import check_affine
 from gfscreen.scan.volume.hounsfield import refuse_mask
 from gfscreen.scan.volume.provenance import fingerprint
 from gfscreen.screening.budget import Budget
-from gfscreen.screening.screening import Progress, Screening, Settings, no_progress, screen
+from gfscreen.screening.screening import Progress, Screening, ScreeningSettings, no_progress, screen
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Screener:
     ) -> None:
         folder = default_weights() if weights is None else Path(weights)
         self.plan = read_plan(folder)
-        self._settings = Settings(
+        self._settings = ScreeningSettings(
             region,
             overlap,
             gate,

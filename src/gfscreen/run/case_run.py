@@ -22,8 +22,8 @@ from gfscreen.run.options import Options
 from gfscreen.run.output_folder import is_the_scan, keep_folder, remove_stale_mask
 from gfscreen.run.report import CaseReport, peak_rss_mb, source_text
 from gfscreen.scan.volume import (
-    Case,
     Geometry,
+    InputCase,
     Volume,
     finished_mask,
     read_volume,
@@ -57,7 +57,7 @@ class Finished:
 class CaseRun:
     """One case; all that happens to it goes into its `report`."""
 
-    def __init__(self, case: Case, options: Options) -> None:
+    def __init__(self, case: InputCase, options: Options) -> None:
         self.case = case
         self.options = options
         self.report = CaseReport(case.name, source=source_text(case.path, options.source))
@@ -252,7 +252,7 @@ class CaseRun:
                 (report.second_looks or 0) - (report.second_looks_done or 0),
             )
         logger.info(
-            "%s: %s, %s, %d of %d sub-volumes read, %.2f ml of lesion, %.1f s",
+            "%s: %s, %s, %d of %d sub-volumes read, %.2f ml marked, %.1f s",
             self.case.name,
             report.status,
             report.region or "not looked at",

@@ -10,7 +10,7 @@ from pathlib import Path
 from gfscreen.errors import OutputError, UsageError
 from gfscreen.files import write_atomically
 from gfscreen.run.report import CaseReport
-from gfscreen.scan.volume import Case
+from gfscreen.scan.volume import InputCase
 from gfscreen.scan.volume.inputs import MASK_SUFFIX, volume_suffix
 from gfscreen.text import encodable
 
@@ -18,7 +18,7 @@ TABLE_NAME = "cases.csv"
 COLUMNS = ("case", "source", "series_uid", "mask", "status")
 
 
-def case_table_path(report: Path, cases: Sequence[Case], source: Path) -> Path | None:
+def case_table_path(report: Path, cases: Sequence[InputCase], source: Path) -> Path | None:
     """Where the table of a run goes; None unless its cases are the DICOM studies of a folder.
 
     Raises UsageError if a file of that name lies there that no earlier run has written.

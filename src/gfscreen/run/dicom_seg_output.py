@@ -10,18 +10,18 @@ from numpy.typing import NDArray
 from gfscreen.errors import InputError, OutputError, UsageError
 from gfscreen.networks.models.manifest import read_manifest
 from gfscreen.run.output_folder import prepare_output
-from gfscreen.scan.volume import Case
+from gfscreen.scan.volume import InputCase
 from gfscreen.scan.volume.dicom.seg import SEG_SUFFIX, check_available, check_series, write_seg
 from gfscreen.scan.volume.geometry import Geometry
 from gfscreen.scan.volume.inputs import volume_suffix
 
 
-def seg_path(case: Case, folder: Path) -> Path:
+def seg_path(case: InputCase, folder: Path) -> Path:
     """Where the SEG of a case goes."""
     return folder / (case.name + SEG_SUFFIX)
 
 
-def check_seg_output(cases: list[Case], folder: Path, series: str | None = None) -> None:
+def check_seg_output(cases: list[InputCase], folder: Path, series: str | None = None) -> None:
     """See before any work that SEGs can be made of these cases and written there.
 
     Of each case the headers of the series that will be screened are looked at. series: as for `read_volume`. What
@@ -37,7 +37,7 @@ def check_seg_output(cases: list[Case], folder: Path, series: str | None = None)
         raise OutputError(" | ".join(problems))
 
 
-def _problem_of(case: Case, target: Path, series: str | None) -> str | None:
+def _problem_of(case: InputCase, target: Path, series: str | None) -> str | None:
     """Why no SEG can be made of a case, or written at its place; None if it can, or the case fails anyway."""
     if case.problem is not None:
         return None
@@ -60,7 +60,7 @@ def _problem_of(case: Case, target: Path, series: str | None) -> str | None:
 
 
 def write_seg_of(
-    case: Case, mask: NDArray[np.uint8], geometry: Geometry, target: Path, series: str | None, weights: Path
+    case: InputCase, mask: NDArray[np.uint8], geometry: Geometry, target: Path, series: str | None, weights: Path
 ) -> None:
     """Write the SEG of one case, a segment per lesion, with the digest of the weights that made the mask."""
     from gfscreen.results.statistics.parts import instance_map  # imported when asked for

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gfscreen.errors import GFScreenError, InputError, UsageError
-from gfscreen.results.statistics.documents import Case, csv_path, measure_case, write_statistics
+from gfscreen.results.statistics.documents import MeasuredCase, csv_path, measure_case, write_statistics
 from gfscreen.run.native_maps import NativeMaps
 from gfscreen.run.output_folder import remove_stale_mask
 from gfscreen.scan.volume import Volume, find_cases, read_volume
@@ -120,7 +120,7 @@ def run(image: Path, mask: Path, output: Path, preview: Path | None = None, inst
     return 0 if complete else 1
 
 
-def _measured(pair: Pair, drawing: Preview | None, maps: NativeMaps) -> tuple[Case, bool]:
+def _measured(pair: Pair, drawing: Preview | None, maps: NativeMaps) -> tuple[MeasuredCase, bool]:
     """A case, measured or with the reason why not; and whether it was drawn and mapped, if that was asked for."""
     name = pair.name + MASK_SUFFIX
     for path in maps.paths(name):
@@ -129,7 +129,7 @@ def _measured(pair: Pair, drawing: Preview | None, maps: NativeMaps) -> tuple[Ca
         volume, marked = read_pair(pair)
         case = measure_case(pair.name, "ok", volume, marked)
     except Exception as error:
-        case = Case(pair.name, error=_told(pair.image.name, error))
+        case = MeasuredCase(pair.name, error=_told(pair.image.name, error))
         if drawing is not None:
             drawing.add_absent(case.name, case.status, str(case.error))
         return case, False

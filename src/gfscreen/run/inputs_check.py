@@ -6,7 +6,7 @@ import os
 
 from gfscreen.errors import UsageError
 from gfscreen.run.options import Options
-from gfscreen.scan.volume import Case
+from gfscreen.scan.volume import InputCase
 
 
 def check_places(options: Options) -> None:
@@ -15,7 +15,7 @@ def check_places(options: Options) -> None:
         raise UsageError(f"-o {options.output}: is the input folder; masks need a folder of their own, name another")
 
 
-def check_series_option(cases: list[Case], options: Options) -> None:
+def check_series_option(cases: list[InputCase], options: Options) -> None:
     """Raise UsageError for a Series Instance UID, which lies in one study, with several cases. A number is for each."""
     if options.series is not None and "." in options.series and len(cases) > 1:
         raise UsageError(

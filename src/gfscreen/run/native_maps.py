@@ -19,7 +19,7 @@ from gfscreen.errors import OutputError, UsageError
 from gfscreen.files import remove_leftovers
 from gfscreen.run.output_folder import remove_stale_mask
 from gfscreen.scan.grid import to_native_probability
-from gfscreen.scan.volume import Case, Geometry, Volume, write_map
+from gfscreen.scan.volume import Geometry, InputCase, Volume, write_map
 from gfscreen.screening.network_outputs import NetworkOutputs
 
 logger = logging.getLogger(__name__)
@@ -62,11 +62,11 @@ class NativeMaps:
         """Where the maps of a case go."""
         return [folder / name for _, folder in self.folders]
 
-    def complete(self, case: Case) -> bool:
+    def complete(self, case: InputCase) -> bool:
         """Whether all maps of a case that were asked for are there."""
         return all(path.is_file() for path in self.paths(case.mask_name))
 
-    def remove_stale(self, case: Case) -> None:
+    def remove_stale(self, case: InputCase) -> None:
         """Remove an earlier run's maps of a case. What cannot be removed is logged: it must not cost the mask."""
         for path in self.paths(case.mask_name):
             try:

@@ -25,7 +25,7 @@ from gfscreen.version import __version__
 
 if TYPE_CHECKING:  # imported when asked for
     from gfscreen.results.preview.run import Preview
-    from gfscreen.results.statistics.documents import Case
+    from gfscreen.results.statistics.documents import MeasuredCase
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class OptionalOutputs:
         self.notice: str | None = None
         self.wanted = statistics is not None or preview is not None or bool(maps.folders)
         self._statistics = statistics
-        self._measured: dict[int, Case] = {}  # by the report's identity: two inputs may share a name
+        self._measured: dict[int, MeasuredCase] = {}  # by the report's identity: two inputs may share a name
         self._seen = 0
         self._preview: Preview | None = None
         self._failed = False
@@ -125,9 +125,11 @@ class OptionalOutputs:
         table = None
         if self._statistics is not None:
             with self._logged("statistics"):
-                from gfscreen.results.statistics.documents import Case, csv_path, write_statistics
+                from gfscreen.results.statistics.documents import MeasuredCase, csv_path, write_statistics
 
-                failed = [Case(report.name, error=report.error or "not measured, see the log") for report in reports]
+                failed = [
+                    MeasuredCase(report.name, error=report.error or "not measured, see the log") for report in reports
+                ]
                 cases = [self._measured.get(id(report), case) for report, case in zip(reports, failed, strict=True)]
                 write_statistics(self._statistics, cases, self.notice)
                 table = csv_path(self._statistics)

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gfscreen.screening.screening import Settings
+from gfscreen.screening.screening import ScreeningSettings
 
 # The wheel of data that `make wheels` builds.
 WEIGHTS_PACKAGE = "gfscreen_weights"
@@ -23,7 +23,7 @@ class Options:
     device: str = "auto"
     engine: str = "auto"
     precision: str = "auto"
-    settings: Settings = field(default_factory=Settings)
+    settings: ScreeningSettings = field(default_factory=ScreeningSettings)
     time_limit_s: float | None = None
     gpu_memory_limit_mb: float | None = None
     report: Path | None = None

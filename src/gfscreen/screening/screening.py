@@ -50,7 +50,7 @@ def no_progress(stage: str, done: int, total: int) -> None:
 
 
 @dataclass(frozen=True)
-class Settings:
+class ScreeningSettings:
     """What the user may change for a run; None takes the plan's value. gate 0 is the dense sliding window.
 
     keep_share: for timing untrained weights: instead of what is above the gate, keep this share of the sub-volumes.
@@ -129,7 +129,7 @@ class Prepared:
     seconds: float
 
 
-def prepare(volume: Volume, plan: Plan, settings: Settings, budget: Budget) -> Prepared:
+def prepare(volume: Volume, plan: Plan, settings: ScreeningSettings, budget: Budget) -> Prepared:
     """Bring a scan to where the networks are needed; can be done while they load."""
     start = budget.elapsed_s()
     scan = to_model(volume, plan, settings.region)
@@ -142,7 +142,7 @@ def screen(
     plan: Plan,
     engine: Engine,
     budget: Budget,
-    settings: Settings | None = None,
+    settings: ScreeningSettings | None = None,
     progress: Progress = no_progress,
     prepared: Prepared | None = None,
     keep_outputs: bool = False,
@@ -154,7 +154,7 @@ def screen(
     out what Glance and Focus said; it holds the probabilities in memory, 4 bytes per model voxel. keep_unfiltered: with
     it, also Focus's probabilities as they were before findings were dropped, 4 bytes per model voxel more.
     """
-    settings = settings or Settings()
+    settings = settings or ScreeningSettings()
     plan = settings.over(plan)
     gate = plan.gate if settings.gate is None else settings.gate
     prepared = prepared or prepare(volume, plan, settings, budget)

@@ -38,7 +38,7 @@ class Mix:
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainingSettings:
     """What is trained, on what, and how long.
 
     stage: `focus` alone, `glance` against a frozen Focus, or `joint` as published. gate: what the Glance learns from.
@@ -178,7 +178,7 @@ PRESET_SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def settings_from(preset: str | None, path: Path | None) -> Settings:
+def settings_from(preset: str | None, path: Path | None) -> TrainingSettings:
     """The settings of a preset, with the keys of a JSON file on top. Raises UsageError naming file and key."""
     values: dict[str, Any] = {}
     if path is not None:
@@ -195,8 +195,8 @@ def settings_from(preset: str | None, path: Path | None) -> Settings:
     if preset and values.get("preset", preset) != preset:
         raise UsageError(f"{path}: is for preset {values['preset']!r}, the command says {preset!r}; name one of them")
     try:
-        result = from_json(Settings, {**PRESET_SETTINGS[name], **values}, "settings")
+        result = from_json(TrainingSettings, {**PRESET_SETTINGS[name], **values}, "settings")
     except (ValueError, TypeError) as error:
         raise UsageError(f"{path or name}: {error}; correct the settings") from error
-    assert isinstance(result, Settings)
+    assert isinstance(result, TrainingSettings)
     return result

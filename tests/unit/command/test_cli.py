@@ -15,7 +15,7 @@ from gfscreen import __version__
 from gfscreen.command.cli import command_of, main
 from gfscreen.command.progress import terminal_progress
 from gfscreen.run.options import Options, default_weights
-from gfscreen.screening.screening import Settings, no_progress
+from gfscreen.screening.screening import ScreeningSettings, no_progress
 from tests.helpers.engines import bright_engine
 from tests.helpers.nifti_files import read_mask, write_nifti
 from tests.helpers.runs import write_plan
@@ -101,7 +101,7 @@ class TestPredict:
                 "cuda:1",
                 "torch",
                 "fp32",
-                Settings("chest", 0.75, 0.0),
+                ScreeningSettings("chest", 0.75, 0.0),
                 45.0,
                 4000.0,
                 Path("r.json"),
@@ -128,7 +128,7 @@ class TestPredict:
         got: list[Options] = []
         monkeypatch.setattr("gfscreen.run.predict.predict", lambda options, _: got.append(options) or 0)
         main(PREDICT)
-        assert got[0].settings == Settings("auto", None, None)
+        assert got[0].settings == ScreeningSettings("auto", None, None)
         assert (got[0].device, got[0].time_limit_s, got[0].gpu_memory_limit_mb, got[0].report) == (
             "auto",
             None,

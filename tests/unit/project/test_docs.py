@@ -92,10 +92,10 @@ def test_the_plan_reference_has_every_key():
 
 def test_the_settings_reference_has_every_key():
     pytest.importorskip("torch")
-    from gfscreen.training.settings import Mix, Settings
+    from gfscreen.training.settings import Mix, TrainingSettings
 
     words = named(text_of("reference/settings.md"))
-    keys = {field.name for kind in (Settings, Mix) for field in dataclasses.fields(kind)}
+    keys = {field.name for kind in (TrainingSettings, Mix) for field in dataclasses.fields(kind)}
     assert keys <= words, keys - words
 
 

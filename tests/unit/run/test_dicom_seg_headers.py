@@ -22,7 +22,7 @@ from pydicom.tag import Tag
 from gfscreen.command.cli import main
 from gfscreen.errors import OutputError
 from gfscreen.run.dicom_seg_output import check_seg_output
-from gfscreen.scan.volume import Case, read_volume
+from gfscreen.scan.volume import InputCase, read_volume
 from gfscreen.scan.volume.dicom.seg import check_series, write_seg
 from tests.helpers.dicom_series import Series, ramp
 from tests.helpers.engines import bright_engine
@@ -236,7 +236,7 @@ class TestRefused:
 
 class TestBeforeScreening:
     @pytest.fixture
-    def cases(self, tmp_path: Path) -> list[Case]:
+    def cases(self, tmp_path: Path) -> list[InputCase]:
         """Zips of three series: a good one, and two without UIDs."""
         found = []
         for name, missing in (("a", None), ("b", "SOPInstanceUID"), ("c", "SeriesInstanceUID")):
@@ -246,7 +246,7 @@ class TestBeforeScreening:
             with zipfile.ZipFile(tmp_path / f"{name}.zip", "w") as archive:
                 for path in folder.iterdir():
                     archive.write(path, path.name)
-            found.append(Case(name, tmp_path / f"{name}.zip"))
+            found.append(InputCase(name, tmp_path / f"{name}.zip"))
         return found
 
     def test_every_case_is_told_at_once(self, cases, tmp_path):
@@ -266,14 +266,14 @@ class TestBeforeScreening:
         Series(ramp(), number=1).write(tmp_path / "ct" / "1")
         short = Series(ramp((6, 5, 4)), number=2).write(tmp_path / "ct" / "2")
         rewrite(short, {"SOPInstanceUID": b"1.2.3"})
-        case = Case("ct", tmp_path / "ct")
+        case = InputCase("ct", tmp_path / "ct")
         check_seg_output([case], tmp_path / "segs")
         with pytest.raises(OutputError, match="series 2: SOPInstanceUID is shared by 4 files"):
             check_seg_output([case], tmp_path / "segs", "2")
 
     def test_a_case_that_cannot_be_read_is_left_to_its_reading(self, tmp_path):
         (tmp_path / "broken.zip").write_bytes(b"no zip")
-        check_seg_output([Case("broken", tmp_path / "broken.zip")], tmp_path / "segs")
+        check_seg_output([InputCase("broken", tmp_path / "broken.zip")], tmp_path / "segs")
 
     @pytest.mark.parametrize(
         ("name", "rule"), [("n" * 250, "File name too long"), ("taken", r"taken\.seg\.dcm: cannot be written")]
@@ -281,7 +281,7 @@ class TestBeforeScreening:
     def test_a_place_that_cannot_be_written(self, folder, tmp_path, name, rule):
         (tmp_path / "segs" / "taken.seg.dcm").mkdir(parents=True)
         with pytest.raises(OutputError, match=rule):
-            check_seg_output([Case(name, folder)], tmp_path / "segs")
+            check_seg_output([InputCase(name, folder)], tmp_path / "segs")
 
 
 def test_an_empty_mask_of_odd_headers(folder):

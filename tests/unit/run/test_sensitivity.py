@@ -10,7 +10,7 @@ import pytest
 from gfscreen.config import read_plan
 from gfscreen.errors import UsageError
 from gfscreen.run.api import Screener
-from gfscreen.screening.screening import Settings
+from gfscreen.screening.screening import ScreeningSettings
 from tests.helpers.engines import TINY_PLAN, FakeEngine, constant_engine
 from tests.helpers.nifti_files import read_mask, write_painted
 from tests.helpers.runs import Runner, write_plan
@@ -74,9 +74,9 @@ class TestRun:
 
 def test_over_the_plan():
     plan = replace(TINY_PLAN, min_finding_ml=0.5)
-    assert Settings().over(plan) == plan
-    assert Settings(min_volume_ml=0.0).over(plan) == TINY_PLAN
-    asked = Settings(lesion_threshold=0.2, finding_peak=0.7).over(plan)
+    assert ScreeningSettings().over(plan) == plan
+    assert ScreeningSettings(min_volume_ml=0.0).over(plan) == TINY_PLAN
+    asked = ScreeningSettings(lesion_threshold=0.2, finding_peak=0.7).over(plan)
     assert (asked.lesion_threshold, asked.finding_peak, asked.min_finding_ml) == (0.2, 0.7, 0.5)
 
 

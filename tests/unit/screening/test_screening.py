@@ -15,7 +15,7 @@ from gfscreen.networks.engines.base import EngineInfo
 from gfscreen.scan.volume import Volume
 from gfscreen.screening import screening
 from gfscreen.screening.budget import Allowance, Budget, write_reserve_s
-from gfscreen.screening.screening import Screening, Settings, focus, glance, screen
+from gfscreen.screening.screening import Screening, ScreeningSettings, focus, glance, screen
 from gfscreen.screening.screening_state import Glanced, most_suspicious_first
 from gfscreen.screening.windows import Stitcher, Window
 from tests.helpers.engines import TINY_PLAN, FakeClock, FakeEngine, bright_engine, constant_engine
@@ -32,7 +32,7 @@ def block(shape: tuple[int, int, int] = (96, 48, 40), hu: int = TISSUE_HU) -> ND
 def screened(
     hu: NDArray[np.int16], engine: FakeEngine, plan: Any = TINY_PLAN, budget: Budget | None = None, **settings: Any
 ) -> Screening:
-    return screen(volume_of(hu, ISOTROPIC), plan, engine, budget or Budget(), Settings(**settings))
+    return screen(volume_of(hu, ISOTROPIC), plan, engine, budget or Budget(), ScreeningSettings(**settings))
 
 
 class TestStages:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gfscreen.config import Plan
 from gfscreen.screening.budget import Budget, write_reserve_s
-from gfscreen.screening.screening import Screening, Settings, screen
+from gfscreen.screening.screening import Screening, ScreeningSettings, screen
 from gfscreen.screening.second_look import MIDDLE, SURE, centred_starts, second_look
 from gfscreen.screening.windows import Stitcher
 from tests.helpers.engines import TINY_PLAN, FakeClock, FakeEngine, bright_engine
@@ -107,7 +107,9 @@ class TestWhere:
 
 
 def screened(engine: FakeEngine, hu: NDArray[np.int16], plan: Plan = LOOKS, budget: Budget | None = None) -> Screening:
-    return screen(volume_of(hu, np.diag([4.0, 4.0, 4.0, 1.0])), plan, engine, budget or Budget(), Settings(gate=0.0))
+    return screen(
+        volume_of(hu, np.diag([4.0, 4.0, 4.0, 1.0])), plan, engine, budget or Budget(), ScreeningSettings(gate=0.0)
+    )
 
 
 def scan_with_lesions() -> NDArray[np.int16]:

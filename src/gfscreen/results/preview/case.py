@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gfscreen.config import RegionName
 from gfscreen.results.preview.reading_windows import preset_of_region, presets_of_findings
 from gfscreen.results.preview.volumes import Box, body_box
-from gfscreen.results.statistics.lesions import Lesion
+from gfscreen.results.statistics.lesions import MeasuredLesion
 from gfscreen.scan.anatomy import Anatomy, find_anatomy
 from gfscreen.scan.region import RegionSplit, split
 from gfscreen.scan.volume import Geometry, Volume
@@ -54,7 +54,7 @@ class ShownCase:
     status: str
     volume: Volume
     marked: NDArray[np.bool_]
-    lesions: Sequence[Lesion]
+    lesions: Sequence[MeasuredLesion]
     anatomy: Anatomy
     region: RegionSplit
     network_outputs: NetworkOutputs | None = None
@@ -130,7 +130,7 @@ def shown_case(
     status: str,
     volume: Volume,
     mask: NDArray[np.generic],
-    lesions: Sequence[Lesion],
+    lesions: Sequence[MeasuredLesion],
     region: RegionSplit | None = None,
     outputs: NetworkOutputs | None = None,
 ) -> ShownCase:

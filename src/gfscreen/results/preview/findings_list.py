@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from gfscreen.results.preview.case import FileAxis
 from gfscreen.results.preview.markup import TIMES, escape, pill
-from gfscreen.results.statistics.lesions import Lesion
+from gfscreen.results.statistics.lesions import MeasuredLesion
 
 UNKNOWN = '<span class="dim" title="not measured">&ndash;</span>'
 _HEADS = ("No.", "Volume (ml)", f"Long {TIMES} short (mm)", "HU", "Glance, Focus", "Slices, centre L, P, S (mm)")
@@ -53,7 +53,9 @@ def head_row(heads: Iterable[str]) -> str:
     return f"<thead><tr>{cells}</tr></thead>"
 
 
-def findings_list(name: str, lesions: Sequence[Lesion], slices: FileAxis, index: int, links: Sequence[Link]) -> str:
+def findings_list(
+    name: str, lesions: Sequence[MeasuredLesion], slices: FileAxis, index: int, links: Sequence[Link]
+) -> str:
     """The findings of a case, the largest first, a row each; hidden unless it is the first case.
 
     slices: the file's axis along which slices are counted. index: of the case in the viewer.
@@ -68,7 +70,7 @@ def findings_list(name: str, lesions: Sequence[Lesion], slices: FileAxis, index:
     )
 
 
-def _row(lesion: Lesion, slices: FileAxis, index: int, number: int) -> str:
+def _row(lesion: MeasuredLesion, slices: FileAxis, index: int, number: int) -> str:
     def probability(value: float | None) -> str:
         return UNKNOWN if value is None else f"{value:.2f}"
 

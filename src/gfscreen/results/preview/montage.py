@@ -24,7 +24,7 @@ from gfscreen.results.preview.planes import (
     plane_of,
 )
 from gfscreen.results.preview.reading_windows import PRESETS
-from gfscreen.results.statistics.lesions import Lesion
+from gfscreen.results.statistics.lesions import MeasuredLesion
 
 MAX_FINDINGS = 4
 # What fits beside the legend.
@@ -118,7 +118,7 @@ def cut_out(
     return np.pad(array[inside], margins, constant_values=beyond), start
 
 
-def _field_mm(case: ShownCase, lesion: Lesion | None) -> float:
+def _field_mm(case: ShownCase, lesion: MeasuredLesion | None) -> float:
     if lesion is None:
         sides = [(side.stop - side.start) * mm for side, mm in zip(case.body_box, case.spacing_mm, strict=True)]
         return float(max(sides[:2]))

@@ -12,7 +12,7 @@ from gfscreen.results.preview.markup import asset, code_script, document, escape
 from gfscreen.results.preview.planes import PREDICTION
 from gfscreen.results.preview.viewer import EmbeddedCase, Finding, Layer, viewer_data, viewer_html, viewer_scripts
 from gfscreen.results.preview.volumes import make_small
-from gfscreen.results.statistics.lesions import Lesion
+from gfscreen.results.statistics.lesions import MeasuredLesion
 
 LAYERS = (
     Layer("glance", "Glance", FATE_COLOURS[Fate.READ], "G", shown=False, outlined=False),
@@ -41,7 +41,7 @@ class PageCase:
 
     name: str
     status: str
-    lesions: Sequence[Lesion] = ()
+    lesions: Sequence[MeasuredLesion] = ()
     region: str | None = None
     windows_read: int | None = None
     windows_total: int | None = None
@@ -111,7 +111,7 @@ def page_case(case: ShownCase, budget: float, links: Sequence[Link] = ()) -> Pag
     return found
 
 
-def _finding(lesion: Lesion, voxel: tuple[int, int, int], preset: str) -> Finding:
+def _finding(lesion: MeasuredLesion, voxel: tuple[int, int, int], preset: str) -> Finding:
     ends = (lesion.long_axis_ends_mm, lesion.short_axis_ends_mm)
     return Finding(f"finding {lesion.id}", voxel, preset, ends, (lesion.long_axis_mm, lesion.short_axis_mm))
 

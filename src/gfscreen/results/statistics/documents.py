@@ -1,8 +1,8 @@
 """What is written about the lesions of a run: one JSON file and, beside it, one CSV file with the same numbers.
 
-JSON holds everything; the fields are those of `Case` and `lesions.Lesion`. CSV has one row per scan (`row` = `scan`,
-the totals) followed by one per lesion (`row` = `lesion`). An empty cell or null means: not measured. Bytes of a name
-that are no UTF-8 are escapes in both, as in `gfscreen.text`.
+JSON holds everything; the fields are those of `MeasuredCase` and `lesions.MeasuredLesion`. CSV has one row per scan
+(`row` = `scan`, the totals) followed by one per lesion (`row` = `lesion`). An empty cell or null means: not measured.
+Bytes of a name that are no UTF-8 are escapes in both, as in `gfscreen.text`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from gfscreen.errors import OutputError, UsageError
 from gfscreen.files import write_atomically
-from gfscreen.results.statistics.lesions import Lesion, axial_tilt_deg, measure_lesions
+from gfscreen.results.statistics.lesions import MeasuredLesion, axial_tilt_deg, measure_lesions
 from gfscreen.scan.volume import Volume
 from gfscreen.screening.network_outputs import NetworkOutputs
 from gfscreen.text import encodable
@@ -57,7 +57,7 @@ COLUMNS = ("schema_version", "case", "status", "row", *_LESION_COLUMNS, *_SCAN_C
 
 
 @dataclass
-class Case:
+class MeasuredCase:
     """One scan: its totals and its lesions. None where nothing was measured, as for a scan that failed.
 
     status: `ok`, `degraded` (time did not allow everything to be read) or `failed`. slice_axis: the file axis (0, 1, 2)
@@ -75,9 +75,9 @@ class Case:
     lesion_volume_mm3: float | None = None
     longest_axis_mm: float | None = None
     lesions_touching_border: int | None = None
-    lesions: list[Lesion] = field(default_factory=list)
+    lesions: list[MeasuredLesion] = field(default_factory=list)
 
-    def fill(self, volume: Volume, lesions: list[Lesion]) -> None:
+    def fill(self, volume: Volume, lesions: list[MeasuredLesion]) -> None:
         """Take over what was measured in a scan."""
         i, j, k = (round(mm, 6) for mm in volume.geometry.spacing_mm)
         self.shape, self.spacing_mm = volume.geometry.shape, (i, j, k)
@@ -92,19 +92,19 @@ class Case:
 
 def measure_case(
     name: str, status: str, volume: Volume, mask: NDArray[np.generic], outputs: NetworkOutputs | None = None
-) -> Case:
+) -> MeasuredCase:
     """Measure all lesions of a mask (i, j, k) on the scan's grid.
 
     Raises ValueError for what no document could hold, a number that is none: here it concerns this case alone.
     """
-    case = Case(name, status)
+    case = MeasuredCase(name, status)
     case.fill(volume, measure_lesions(volume, mask, outputs))
     to_json([case])
     to_csv([case])
     return case
 
 
-def to_json(cases: Sequence[Case], notice: str | None = None) -> str:
+def to_json(cases: Sequence[MeasuredCase], notice: str | None = None) -> str:
     """The JSON document. notice: what the weights are of use for, where networks made the masks."""
     document: dict[str, Any] = {
         "schema": SCHEMA,
@@ -116,7 +116,7 @@ def to_json(cases: Sequence[Case], notice: str | None = None) -> str:
     return json.dumps(document, indent=2, allow_nan=False) + "\n"
 
 
-def to_csv(cases: Iterable[Case]) -> str:
+def to_csv(cases: Iterable[MeasuredCase]) -> str:
     """The same numbers as a table."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", restval="")
@@ -128,7 +128,7 @@ def to_csv(cases: Iterable[Case]) -> str:
     return text.getvalue()
 
 
-def _rows(case: Case) -> Iterator[dict[str, Any]]:
+def _rows(case: MeasuredCase) -> Iterator[dict[str, Any]]:
     yield {"row": "scan", **{column: getattr(case, column) for column in _SCAN_COLUMNS}}
     for lesion in case.lesions:
         fields = asdict(lesion)
@@ -149,7 +149,7 @@ def csv_path(json_path: Path) -> Path:
     return json_path.with_suffix(".csv")
 
 
-def write_statistics(json_path: Path, cases: Sequence[Case], notice: str | None = None) -> None:
+def write_statistics(json_path: Path, cases: Sequence[MeasuredCase], notice: str | None = None) -> None:
     """Write both files, each whole or not at all, the second also where the first cannot be written.
 
     Raises OutputError, and UsageError for a wrong name.

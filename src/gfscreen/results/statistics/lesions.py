@@ -25,7 +25,7 @@ _RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
 
 
 @dataclass(frozen=True)
-class Lesion:
+class MeasuredLesion:
     """One lesion. Voxels are (i, j, k) of the file, counted from 0; positions are LPS mm, as in DICOM.
 
     id: 1 is the largest. axes_slice: the slice in which both axes were measured. axes_slice_pieces: outlines that the
@@ -64,7 +64,9 @@ def axial_tilt_deg(volume: Volume) -> float:
     return float(np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0))))
 
 
-def measure_lesions(volume: Volume, mask: NDArray[np.generic], outputs: NetworkOutputs | None = None) -> list[Lesion]:
+def measure_lesions(
+    volume: Volume, mask: NDArray[np.generic], outputs: NetworkOutputs | None = None
+) -> list[MeasuredLesion]:
     """Every lesion of a mask, the largest first; equal ones from left to right, back to front, feet to head.
 
     Args:
@@ -76,7 +78,7 @@ def measure_lesions(volume: Volume, mask: NDArray[np.generic], outputs: NetworkO
     return [_measure(volume, part, outputs) for part in parts_of(mask, volume.geometry)]
 
 
-def _measure(volume: Volume, part: Part, outputs: NetworkOutputs | None) -> Lesion:
+def _measure(volume: Volume, part: Part, outputs: NetworkOutputs | None) -> MeasuredLesion:
     shape = np.array(ras_view(volume.hu, volume).shape)
     affine = ras_affine(volume)
     voxels = np.argwhere(part.inside) + part.start
@@ -86,7 +88,7 @@ def _measure(volume: Volume, part: Part, outputs: NetworkOutputs | None) -> Lesi
     ends = [np.append(end, float(z)) for end in (*piece.axes.long_ends, *piece.axes.short_ends)]
     ends_mm = [_point(_to_lps(affine, end)) for end in ends]
     low, high = sorted(_file_slice(volume, int(end)) for end in (part.start[2], part.stop[2] - 1))
-    return Lesion(
+    return MeasuredLesion(
         id=part.id,
         voxels=len(voxels),
         volume_mm3=round(len(voxels) * abs(float(np.linalg.det(affine[:3, :3]))), 3),

@@ -12,11 +12,11 @@ from gfscreen.scan.volume.files import (
     write_mask,
 )
 from gfscreen.scan.volume.geometry import Geometry, Volume
-from gfscreen.scan.volume.inputs import Case, find_cases
+from gfscreen.scan.volume.inputs import InputCase, find_cases
 
 __all__ = [
-    "Case",
     "Geometry",
+    "InputCase",
     "Volume",
     "find_cases",
     "finished_lesion_ml",

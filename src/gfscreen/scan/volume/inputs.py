@@ -21,7 +21,7 @@ _NAMED = 3
 
 
 @dataclass(frozen=True)
-class Case:
+class InputCase:
     """One scan to screen. `problem` is set for an input that is refused before it is read."""
 
     name: str
@@ -62,7 +62,7 @@ def _holds_dicom(folder: Path) -> bool:
         ) from error
 
 
-def find_cases(source: Path, results: Iterable[Path] = ()) -> list[Case]:
+def find_cases(source: Path, results: Iterable[Path] = ()) -> list[InputCase]:
     """The cases of a file, a folder of volumes, a folder or zip of one DICOM study, or a folder of such studies.
 
     Sorted by name. A folder of volumes holds nothing else: DICOM files, folders and zips beside them are left out, as
@@ -78,7 +78,7 @@ def find_cases(source: Path, results: Iterable[Path] = ()) -> list[Case]:
             if _is_slice(source):
                 raise UsageError(f"{source}: is one DICOM file, a slice of a series; give its folder: {source.parent}")
             raise UsageError(f"{source}: expected one of {', '.join(SUFFIXES)}, {ZIP_SUFFIX} (DICOM), or a folder")
-        return [Case(case_name(source), source)]
+        return [InputCase(case_name(source), source)]
     try:
         entries = sorted(source.iterdir())
     except OSError as error:
@@ -105,7 +105,7 @@ def find_cases(source: Path, results: Iterable[Path] = ()) -> list[Case]:
     return _without_collisions([path for path in volumes if path not in masks])
 
 
-def _dicom_cases(source: Path, shown: list[Path], found: int) -> list[Case]:
+def _dicom_cases(source: Path, shown: list[Path], found: int) -> list[InputCase]:
     """The cases of a folder without volumes: a cohort, one study, or zips. shown: its entries that may be input."""
     from gfscreen.scan.volume.dicom.cohort import members
 
@@ -115,7 +115,7 @@ def _dicom_cases(source: Path, shown: list[Path], found: int) -> list[Case]:
         studies = None  # the search for one study says what cannot be read
     if studies is None and _holds_dicom(source):
         # Named as the user names it: a link keeps its own name; `.` has none of its own.
-        return [Case(case_name(Path(os.path.abspath(source))), source)]  # noqa: PTH100
+        return [InputCase(case_name(Path(os.path.abspath(source))), source)]  # noqa: PTH100
     studies = studies or [path for path in shown if _is_zip(path)]
     if not studies:
         what = f"{found} other entries" if found else "nothing"
@@ -145,7 +145,7 @@ def _some(paths: list[Path]) -> str:
     return names if len(paths) <= _NAMED else f"{names} and {len(paths) - _NAMED} more"
 
 
-def _without_collisions(volumes: list[Path]) -> list[Case]:
+def _without_collisions(volumes: list[Path]) -> list[InputCase]:
     owners: dict[str, Path] = {}
     cases = []
     for path in volumes:
@@ -158,5 +158,5 @@ def _without_collisions(volumes: list[Path]) -> list[Case]:
             )
         else:
             owners[name] = path
-        cases.append(Case(name, path, problem))
+        cases.append(InputCase(name, path, problem))
     return cases

@@ -28,7 +28,7 @@ NIFTI = (".nii.gz", ".nii")
 
 
 @dataclass(frozen=True)
-class Case:
+class DownloadedCase:
     """One scan of an original, under its name there.
 
     image: NIfTI file, or the folder of a DICOM series. labels: its NIfTI label, or DICOM segmentation objects; empty
@@ -52,7 +52,9 @@ def patient_of(item: DataSet, stem: str) -> str:
     return found.group(0) if found else name
 
 
-def find_cases(item: DataSet, source: Path, labels: Path | None = None, *, lesion_free: bool = False) -> list[Case]:
+def find_cases(
+    item: DataSet, source: Path, labels: Path | None = None, *, lesion_free: bool = False
+) -> list[DownloadedCase]:
     """All cases of an original, by name. labels: folder of the labels, if they lie apart from the images.
 
     Raises InputError for a folder that is not there, an image without label, a label without image, two files of one
@@ -63,7 +65,7 @@ def find_cases(item: DataSet, source: Path, labels: Path | None = None, *, lesio
     if labels is not None and not labels.is_dir():
         raise InputError(f"{labels}: no such folder; name the folder of the labels with --labels")
     if lesion_free or item.layout == "scans":
-        cases = [Case(stem, path, ()) for stem, path in _scans(source).items()]
+        cases = [DownloadedCase(stem, path, ()) for stem, path in _scans(source).items()]
     elif labels is not None:
         cases = _pair(_by_stem(_nifti(source)), _by_stem(_nifti(labels), item.label_suffix), item)
     elif item.layout == "decathlon":
@@ -78,7 +80,7 @@ def find_cases(item: DataSet, source: Path, labels: Path | None = None, *, lesio
         files = _nifti(source, deep=False)
         cases = _pair(_by_stem(files, "_ct"), _by_stem(files, "_seg"), item)
     elif item.layout == "dicom_seg":
-        cases = [Case(stem, ct, segmentations) for stem, ct, segmentations in dicom_seg.find_series(source)]
+        cases = [DownloadedCase(stem, ct, segmentations) for stem, ct, segmentations in dicom_seg.find_series(source)]
     else:
         raise InputError(
             f"{item.key}: its labels lie apart from its images"
@@ -117,7 +119,7 @@ def _by_stem(files: Iterable[Path], suffix: str = "") -> dict[str, Path]:
     return found
 
 
-def _pair(images: dict[str, Path], labels: dict[str, Path], item: DataSet) -> list[Case]:
+def _pair(images: dict[str, Path], labels: dict[str, Path], item: DataSet) -> list[DownloadedCase]:
     images, labels = ({s: p for s, p in d.items() if s.startswith(item.pick)} for d in (images, labels))
     for one, other, missing in ((images, labels, "label"), (labels, images, "image")):
         if alone := sorted(set(one) - set(other)):
@@ -126,17 +128,17 @@ def _pair(images: dict[str, Path], labels: dict[str, Path], item: DataSet) -> li
                 f"{one[alone[0]]}: has no {missing} of the case name {alone[0]!r}{more}; "
                 f"restore the {missing}, or remove the file"
             )
-    return [Case(stem, path, (labels[stem],)) for stem, path in images.items()]
+    return [DownloadedCase(stem, path, (labels[stem],)) for stem, path in images.items()]
 
 
-def _kits(source: Path) -> list[Case]:
+def _kits(source: Path) -> list[DownloadedCase]:
     cases = []
     for folder in sorted(p for p in source.glob("case_*") if p.is_dir()):
         image, label = folder / "imaging.nii.gz", folder / "segmentation.nii.gz"
         for path in (image, label):
             if not path.is_file():
                 raise InputError(f"{path}: no such file; download the case again, or remove its folder")
-        cases.append(Case(folder.name, image, (label,)))
+        cases.append(DownloadedCase(folder.name, image, (label,)))
     return cases
 
 

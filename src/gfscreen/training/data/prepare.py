@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from gfscreen.errors import InputError
 from gfscreen.files import TEMPORARY_PREFIX, write_atomically
 from gfscreen.training.data import dicom_seg
-from gfscreen.training.data.downloads import Case, find_cases, patient_of, published_name
+from gfscreen.training.data.downloads import DownloadedCase, find_cases, patient_of, published_name
 from gfscreen.training.data.lists import on_dev_side
 from gfscreen.training.data.public_data_sets import (
     VALIDATION_PERCENT,
@@ -81,7 +81,7 @@ def _lesions(item: DataSet, path: Path, shape: tuple[int, ...]) -> tuple[NDArray
     return np.isin(values, item.lesion_values).astype(np.uint8), affine
 
 
-def _convert(item: DataSet, case: Case, image: Path, label: Path) -> None:
+def _convert(item: DataSet, case: DownloadedCase, image: Path, label: Path) -> None:
     """Write image and label of one case. Raises InputError, and then writes neither."""
     if case.image.is_dir():
         volume = dicom_seg.read_ct(case.image)

@@ -81,7 +81,7 @@ def load_lesions(data: DataList, *, dev: bool) -> tuple[tuple[Nodule, ...], tupl
     return tuple(n for n in nodules if wanted(n.patient)), tuple(s for s in shapes if wanted(s.patient))
 
 
-class Sampler:
+class PatchSampler:
     """Draws sub-volumes of one side of the split."""
 
     def __init__(self, source: Source, plan: Plan, mix: Mix, *, strong: bool = False) -> None:

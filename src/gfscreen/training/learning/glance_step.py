@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from gfscreen.training import objectives
 from gfscreen.training.learning.state import Run
-from gfscreen.training.settings import Settings
+from gfscreen.training.settings import TrainingSettings
 
 Values = dict[str, float]
 
 
 def judge(
-    settings: Settings,
+    settings: TrainingSettings,
     run: Run,
     glance: nn.Module,
     autocast: AbstractContextManager[None],

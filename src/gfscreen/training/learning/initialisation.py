@@ -17,7 +17,7 @@ from gfscreen.networks.models.manifest import MANIFEST_FILE, read_manifest
 from gfscreen.networks.models.weights import build_networks, load_networks, load_state, stored_state
 from gfscreen.training.learning.distributed import World
 from gfscreen.training.learning.state import CHECKPOINT_FILE, Average, Run, read_checkpoint, settings_of
-from gfscreen.training.settings import Settings
+from gfscreen.training.settings import TrainingSettings
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def read_learnt(folder: Path) -> Learnt:
     )
 
 
-def build_run(settings: Settings, world: World) -> Run:
+def build_run(settings: TrainingSettings, world: World) -> Run:
     """Networks with fresh weights, or those of `init`, their optimiser, and the frozen reference policy."""
     glance, focus = build_networks(settings.plan)
     set_lesion_prior(focus, settings.lesion_prior)
@@ -104,7 +104,7 @@ def set_lesion_prior(focus: nn.Module, prior: float) -> None:
             bias.copy_(torch.tensor([0.0, math.log(prior / (1 - prior))]))
 
 
-def mixed_precision(settings: Settings, world: World) -> torch.dtype | None:
+def mixed_precision(settings: TrainingSettings, world: World) -> torch.dtype | None:
     """The type that forward passes run in under autocast; None for float32 throughout."""
     if settings.amp == "auto":
         return torch.float16 if world.device.type == "cuda" else None

@@ -35,7 +35,7 @@ from gfscreen.training import objectives
 from gfscreen.training.data.cache import load_scans
 from gfscreen.training.data.lists import DataList
 from gfscreen.training.data.prefetch import Draws
-from gfscreen.training.data.sampling import Sample, Sampler, Source, load_lesions
+from gfscreen.training.data.sampling import PatchSampler, Sample, Source, load_lesions
 from gfscreen.training.learning.distributed import World
 from gfscreen.training.learning.glance_step import Values, judge
 from gfscreen.training.learning.initialisation import build_run, mixed_precision
@@ -51,7 +51,7 @@ from gfscreen.training.learning.validation import (
     summarise,
     summarise_gate,
 )
-from gfscreen.training.settings import Mix, Settings
+from gfscreen.training.settings import Mix, TrainingSettings
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class Job:
     minutes: float | None = None
 
 
-def train(settings: Settings, job: Job, world: World) -> Path:
+def train(settings: TrainingSettings, job: Job, world: World) -> Path:
     """Train to the end of the steps or of the time, and write a weights folder; returns it.
 
     Raises InputError, WeightsError or UsageError before the first step if data, checkpoint and settings do not fit.
@@ -119,25 +119,25 @@ def train(settings: Settings, job: Job, world: World) -> Path:
     return job.folder / WEIGHTS_FOLDER
 
 
-def load_samplers(settings: Settings, job: Job) -> tuple[Sampler, Sampler | None]:
+def load_samplers(settings: TrainingSettings, job: Job) -> tuple[PatchSampler, PatchSampler | None]:
     """Samplers of the training side and, if the list has a validation side, of the dev side."""
     plan, data = settings.plan, job.data
     training = Source(tuple(load_scans(data.training, data, plan, job.cache)), *load_lesions(data, dev=False))
-    sampler = Sampler(training, plan, settings.mix, strong=settings.augment == "strong")
+    sampler = PatchSampler(training, plan, settings.mix, strong=settings.augment == "strong")
     if not data.validation or settings.evaluation_crops == 0:
         return sampler, None
     dev = Source(tuple(load_scans(data.validation, data, plan, job.cache)), *load_lesions(data, dev=True))
-    return sampler, Sampler(dev, plan, Mix(real=1, background=1, nodules=1, masses=1, soft=1, nodules_per_crop=1))
+    return sampler, PatchSampler(dev, plan, Mix(real=1, background=1, nodules=1, masses=1, soft=1, nodules_per_crop=1))
 
 
-def progress(settings: Settings, run: Run, minutes: float | None) -> float:
+def progress(settings: TrainingSettings, run: Run, minutes: float | None) -> float:
     """How far the run is, 0 to 1: by steps, or by time if there is a limit and it runs out first."""
     by_steps = run.step / settings.steps
     by_time = 0.0 if minutes is None else run.seconds / (60.0 * minutes)
     return max(by_steps, by_time)
 
 
-def set_rates(settings: Settings, run: Run, share: float) -> Values:
+def set_rates(settings: TrainingSettings, run: Run, share: float) -> Values:
     """Set and return the learning rates: linear warm-up, then a cosine over the run's steps or, if asked, its time."""
     position = share if settings.schedule == "clock" else run.step / settings.steps
     warm = min(1.0, (run.step + 1) / max(settings.warmup_steps, 1))
@@ -148,12 +148,12 @@ def set_rates(settings: Settings, run: Run, share: float) -> Values:
     return {f"{group['name']}_rate": group["lr"] for group in run.optimizer.param_groups}
 
 
-def draw_rng(settings: Settings, world: World, step: int) -> np.random.Generator:
+def draw_rng(settings: TrainingSettings, world: World, step: int) -> np.random.Generator:
     """The generator of one step on one process."""
     return np.random.default_rng([settings.seed, world.rank, step])
 
 
-def batch_of(samples: list[Sample], settings: Settings, device: torch.device) -> tuple[Tensor, ...]:
+def batch_of(samples: list[Sample], settings: TrainingSettings, device: torch.device) -> tuple[Tensor, ...]:
     """Images (N, 1, X, Y, Z) float32, labels (N, X, Y, Z) uint8, bool (N,): those whose kind has a Dice, and weights.
 
     The weights of voxels are float32 (N, X, Y, Z), or (N, 1, 1, 1) of ones where every voxel counts once.
@@ -166,7 +166,7 @@ def batch_of(samples: list[Sample], settings: Settings, device: torch.device) ->
     return images.to(device), labels.to(device), with_dice.to(device), weights.to(device).float()
 
 
-def stage_step(settings: Settings, run: Run, sampler: Sampler, world: World) -> Callable[[int], Values]:
+def stage_step(settings: TrainingSettings, run: Run, sampler: PatchSampler, world: World) -> Callable[[int], Values]:
     """The function that makes one step of the run's stage and returns what it measured."""
     focus = world.wrap(run.focus) if settings.stage != "glance" else run.focus
     glance: nn.Module = run.glance
@@ -252,12 +252,12 @@ def stage_step(settings: Settings, run: Run, sampler: Sampler, world: World) -> 
     return focus_step if settings.stage == "focus" else joint_step
 
 
-def reward_of(settings: Settings) -> Callable[[Tensor, Tensor], Tensor]:
+def reward_of(settings: TrainingSettings) -> Callable[[Tensor, Tensor], Tensor]:
     """The reward of the gate variant; a cross-entropy gate is watched with the detection reward."""
     return objectives.dice_reward if settings.gate == "grpo_dice" else objectives.detection_reward
 
 
-def evaluate(settings: Settings, run: Run, sampler: Sampler, journal: Journal) -> None:
+def evaluate(settings: TrainingSettings, run: Run, sampler: PatchSampler, journal: Journal) -> None:
     """Score the averaged Focus and the Glance on dev sub-volumes, each if it is being trained."""
     start = time.monotonic()
     samples = dev_samples(sampler, settings.evaluation_crops, settings.voxels, EVALUATION_SEED)
@@ -272,7 +272,7 @@ def evaluate(settings: Settings, run: Run, sampler: Sampler, journal: Journal) -
     journal.report("dev", run.step, {**values, "seconds": time.monotonic() - start})
 
 
-def keep(job: Job, run: Run, settings: Settings) -> None:
+def keep(job: Job, run: Run, settings: TrainingSettings) -> None:
     """Write a checkpoint; a full disk is reported and the run goes on with the previous checkpoint in place."""
     try:
         save_checkpoint(job.folder, run, settings)
@@ -280,7 +280,7 @@ def keep(job: Job, run: Run, settings: Settings) -> None:
         log.warning("%s", error)
 
 
-def write_weights(folder: Path, settings: Settings, run: Run) -> None:
+def write_weights(folder: Path, settings: TrainingSettings, run: Run) -> None:
     """Write the weights folder that `predict` accepts: the averaged Focus, if there is an average, and the Glance."""
     focus = run.focus_average.network if settings.ema else run.focus
     info = {"stage": settings.stage, "gate": settings.gate, "steps": run.step, "seconds": round(run.seconds)}

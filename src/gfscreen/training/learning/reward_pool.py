@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gfscreen.training.data.prefetch import Draws
-from gfscreen.training.data.sampling import Sample, Sampler
+from gfscreen.training.data.sampling import PatchSampler, Sample
 from gfscreen.training.learning.distributed import World
-from gfscreen.training.settings import Settings
+from gfscreen.training.settings import TrainingSettings
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +45,8 @@ class Pool:
 
     def __init__(
         self,
-        settings: Settings,
-        sampler: Sampler,
+        settings: TrainingSettings,
+        sampler: PatchSampler,
         focus: nn.Module,
         reward: Callable[[Tensor, Tensor], Tensor],
         world: World,

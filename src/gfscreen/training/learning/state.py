@@ -21,7 +21,7 @@ from gfscreen.config import from_json
 from gfscreen.errors import OutputError, WeightsError
 from gfscreen.files import write_atomically
 from gfscreen.networks.models.glance import Glance
-from gfscreen.training.settings import Settings
+from gfscreen.training.settings import TrainingSettings
 
 CHECKPOINT_FILE = "checkpoint.pt"
 CHECKPOINT_FORMAT = 1
@@ -99,7 +99,7 @@ def _restore_random_states(states: dict[str, Any]) -> None:
         torch.cuda.set_rng_state_all(states["cuda"])
 
 
-def save_checkpoint(folder: Path, run: Run, settings: Settings) -> None:
+def save_checkpoint(folder: Path, run: Run, settings: TrainingSettings) -> None:
     """Write the run's checkpoint. Raises OutputError; the previous checkpoint then still stands."""
     data = {
         "format": CHECKPOINT_FORMAT,
@@ -139,10 +139,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return data
 
 
-def settings_of(data: dict[str, Any], source: str) -> Settings:
+def settings_of(data: dict[str, Any], source: str) -> TrainingSettings:
     """The settings that a checkpoint was made with; those newer than it have their defaults. Raises WeightsError."""
     try:
-        settings: Settings = from_json(Settings, data["settings"], "settings")
+        settings: TrainingSettings = from_json(TrainingSettings, data["settings"], "settings")
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(
             f"{source}: its settings are not known to this version ({error}); use the version that made it, or start "
@@ -151,7 +151,7 @@ def settings_of(data: dict[str, Any], source: str) -> Settings:
     return settings
 
 
-def restore(run: Run, data: dict[str, Any], settings: Settings, source: str) -> None:
+def restore(run: Run, data: dict[str, Any], settings: TrainingSettings, source: str) -> None:
     """Bring the run to the checkpoint's state. Raises WeightsError if it was made with other settings."""
     ours, theirs = settings.to_json(), settings_of(data, source).to_json()
     for key in sorted(set(ours) | set(theirs)):

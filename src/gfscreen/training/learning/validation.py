@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import nn
 
-from gfscreen.training.data.sampling import Sample, Sampler
+from gfscreen.training.data.sampling import PatchSampler, Sample
 from gfscreen.training.objectives import IGNORE, LESION_CLASS
 from gfscreen.training.synthesis.lesion_bank import FloatArray
 
@@ -37,7 +37,7 @@ class CropScore:
     false_positive_ml: float
 
 
-def dev_samples(sampler: Sampler, count: int, size: tuple[int, ...], seed: int) -> list[Sample]:
+def dev_samples(sampler: PatchSampler, count: int, size: tuple[int, ...], seed: int) -> list[Sample]:
     """A fixed set of sub-volumes with lesions, not augmented: half of them LIDC nodules, one lesion kind each."""
     samples = []
     for kind in KINDS:
@@ -51,7 +51,7 @@ def dev_samples(sampler: Sampler, count: int, size: tuple[int, ...], seed: int) 
     return samples
 
 
-def background_samples(sampler: Sampler, count: int, size: tuple[int, ...], seed: int) -> list[Sample]:
+def background_samples(sampler: PatchSampler, count: int, size: tuple[int, ...], seed: int) -> list[Sample]:
     """A fixed set of sub-volumes without lesion, not augmented."""
     if not sampler.possible["background"]:
         return []

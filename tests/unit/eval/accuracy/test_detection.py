@@ -11,11 +11,11 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
 from eval.accuracy import detection
-from eval.accuracy.detection import Lesion, ScanDetection, detect, lesion_level, scan_level, summarise
+from eval.accuracy.detection import ScanDetection, TrueLesion, detect, lesion_level, scan_level, summarise
 from eval.accuracy.lesion_types import TypeMap, dataset_name
 
 UNIT = (1.0, 1.0, 1.0)
-FOUND, LOST = Lesion(1.0, True), Lesion(1.0, False)
+FOUND, LOST = TrueLesion(1.0, True), TrueLesion(1.0, False)
 
 
 def scan(*lesions, predicted_ml=0.0, false=0, answered=True):
@@ -90,13 +90,13 @@ def test_by_type():
     [(9.99, "<10 mm"), (10.01, "10-20 mm"), (19.9, "10-20 mm"), (20.1, "20-50 mm"), (50.1, ">=50 mm")],
 )
 def test_size_classes(diameter_mm, expected):
-    lesion = Lesion(math.pi * diameter_mm**3 / 6 / 1000, True)
+    lesion = TrueLesion(math.pi * diameter_mm**3 / 6 / 1000, True)
     assert lesion.diameter_mm == pytest.approx(diameter_mm)
     assert lesion.size_class == expected
 
 
 def test_by_size():
-    small, large = Lesion(0.1, False), Lesion(10.0, True)  # 5.8 mm and 26.7 mm
+    small, large = TrueLesion(0.1, False), TrueLesion(10.0, True)  # 5.8 mm and 26.7 mm
     result = summarise([scan(small, large), scan(large)], ["a", "a"])["lesion_by_size"]
     assert (result["<10 mm"]["lesions"], result["<10 mm"]["sensitivity"]["value"]) == (1, 0.0)
     assert (result["20-50 mm"]["lesions"], result["20-50 mm"]["sensitivity"]["value"]) == (2, 1.0)

@@ -27,7 +27,7 @@ from eval.efficiency.measure import team_name
 from eval.efficiency.own import ContainerProbe, OwnReading, TreeProbe, find_cgroup
 from eval.efficiency.results import ORGANISERS_COLUMNS, organisers_json, organisers_row
 from eval.efficiency.runner import find_cases, read_report, run_case
-from eval.efficiency.sampler import Sample, Sampler, shifted
+from eval.efficiency.sampler import Sample, UsageSampler, shifted
 
 HOST = HostReading((50.0, 10.0, 30.0), 65.0, 1000.0)
 
@@ -91,7 +91,7 @@ def play(monkeypatch, nvml, own=None):
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
     probe = open_gpu(0, nvml.clock)
     assert probe is not None
-    sampler = Sampler(probe, nvml.clock)
+    sampler = UsageSampler(probe, nvml.clock)
     sampler.own = SimpleNamespace(source="test", read=lambda: own)
     samples = []
     for _ in nvml.recording:
@@ -418,7 +418,7 @@ def test_cases_are_found_in_a_folder_its_images_or_one_file(tmp_path):
 
 
 def test_a_running_sampler_cannot_be_started_twice():
-    sampler = Sampler(None)
+    sampler = UsageSampler(None)
     sampler.start()
     try:
         with pytest.raises(RuntimeError, match="runs already"):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from eval.phantom import Scan, abdomen, make_phantom, thorax
 from eval.phantom.canvas import Canvas, Part
 from eval.phantom.lesion_shape import LesionShape
-from eval.phantom.lesions import UPRIGHT, Lesion, paint_lesions
+from eval.phantom.lesions import UPRIGHT, PhantomLesion, paint_lesions
 from eval.phantom.shapes import Above, Capsule, Drum, Ellipsoid, Inset, Union, rotation_from_axis
 from eval.phantom.subject import draw_subject
 from eval.phantom.texture import Noise
@@ -98,7 +98,7 @@ class TestLesionShape:
 
     def test_label_has_the_volume_of_the_ellipsoid(self):
         shape = LesionShape((0.3, -0.2, 0.4), (12, 9, 7), rotation_from_axis((1, 1, 0.5)))
-        share = paint_lesions(canvas_1mm(20), (Lesion("x", "solid", shape.centre_mm, 24, 3, 40, 0, 40, shape),))
+        share = paint_lesions(canvas_1mm(20), (PhantomLesion("x", "solid", shape.centre_mm, 24, 3, 40, 0, 40, shape),))
         # 4/3 pi 12 * 9 * 7 = 3166.7 voxels of 1 mm3.
         assert np.count_nonzero(share > 0.5) == pytest.approx(3166.7, rel=0.01)
 

@@ -13,7 +13,7 @@ from eval.tuning import optimisations
 from eval.tuning.optimisations import Change, box_windows, restore_everywhere, summarise
 from gfscreen.networks.models.weights import init_weights
 from gfscreen.screening.budget import Budget
-from gfscreen.screening.screening import Settings, prepare, screen
+from gfscreen.screening.screening import ScreeningSettings, prepare, screen
 from gfscreen.screening.windows import plan_windows
 from tests.helpers.engines import TINY_PLAN, FakeEngine, bright_engine
 from tests.helpers.scans import ORIENTATIONS, axes_affine, paint, volume_of
@@ -34,7 +34,7 @@ def test_box_windows_hold_those_without_body():
     hu[4:40, 4:44, 4:36] = 40
     hu[40:92, 4:20, 4:36] = 40
     volume = volume_of(hu, np.diag([4.0, 4.0, 4.0, 1.0]))
-    prepared = prepare(volume, TINY_PLAN, Settings(), Budget())
+    prepared = prepare(volume, TINY_PLAN, ScreeningSettings(), Budget())
     boxed = box_windows(prepared, TINY_PLAN)
     assert boxed.scan is prepared.scan
     assert len(boxed.windows) > len(plan_windows(prepared.scan, TINY_PLAN, TINY_PLAN.overlap))

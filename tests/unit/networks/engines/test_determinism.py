@@ -11,7 +11,7 @@ from gfscreen.config import FocusConfig, GlanceConfig, Plan
 from gfscreen.networks.engines.select import load_engine
 from gfscreen.run.options import Options
 from gfscreen.run.predict import predict
-from gfscreen.screening.screening import Settings
+from gfscreen.screening.screening import ScreeningSettings
 from tests.helpers.nifti_files import read_mask, write_nifti
 from tests.helpers.scans import dice, paint
 
@@ -52,7 +52,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def masks(inputs: Path, output: Path, weights: Path, engine: str) -> dict[str, bytes]:
     """The files of a run in which Focus reads everything."""
     options = Options(
-        inputs, output, weights, device="cpu", engine=engine, precision="fp32", settings=Settings(gate=0.0)
+        inputs, output, weights, device="cpu", engine=engine, precision="fp32", settings=ScreeningSettings(gate=0.0)
     )
     assert predict(options) == 0
     return {path.name: path.read_bytes() for path in output.iterdir()}

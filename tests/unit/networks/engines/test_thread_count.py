@@ -11,7 +11,7 @@ from gfscreen.config import FocusConfig, GlanceConfig, Plan
 from gfscreen.networks.engines.openvino import FOCUS_MODEL, OpenVINOEngine
 from gfscreen.run.options import Options
 from gfscreen.run.predict import predict
-from gfscreen.screening.screening import Settings
+from gfscreen.screening.screening import ScreeningSettings
 from tests.helpers.nifti_files import read_mask, write_nifti
 from tests.helpers.scans import paint
 
@@ -74,7 +74,7 @@ def test_masks(weights, tmp_path, monkeypatch):
         monkeypatch.setattr("gfscreen.networks.engines.openvino.usable_cpus", lambda cpus=cpus: cpus)
         output = tmp_path / f"out{cpus}"
         options = Options(
-            tmp_path / "in", output, weights, device="cpu", engine="openvino", settings=Settings(gate=0.0)
+            tmp_path / "in", output, weights, device="cpu", engine="openvino", settings=ScreeningSettings(gate=0.0)
         )
         assert predict(options) == 0
         files.append(output / "case.nii.gz")

@@ -29,7 +29,7 @@ from gfscreen.run.optional_outputs import OptionalOutputs
 from gfscreen.scan.grid import ModelGrid
 from gfscreen.screening.budget import Budget
 from gfscreen.screening.network_outputs import NetworkOutputs
-from gfscreen.screening.screening import Settings, screen
+from gfscreen.screening.screening import ScreeningSettings, screen
 from gfscreen.screening.windows import Window
 from tests.helpers.engines import TINY_PLAN, bright_engine, constant_engine
 from tests.helpers.nifti_files import write_nifti
@@ -50,7 +50,7 @@ def two_lesions() -> np.ndarray:
 
 def screened_case(**settings: Any) -> ShownCase:
     volume = volume_of(two_lesions(), AFFINE)
-    result = screen(volume, TINY_PLAN, bright_engine(), Budget(), Settings(**settings), keep_outputs=True)
+    result = screen(volume, TINY_PLAN, bright_engine(), Budget(), ScreeningSettings(**settings), keep_outputs=True)
     lesions = measure_lesions(volume, result.mask, result.network_outputs)
     return shown_case("a", "ok", volume, result.mask, lesions, result.region, result.network_outputs)
 
@@ -89,7 +89,7 @@ class TestNetworkOutputs:
 
     def test_dense_screening_has_no_glance(self):
         volume = volume_of(two_lesions(), AFFINE)
-        result = screen(volume, TINY_PLAN, bright_engine(), Budget(), Settings(gate=0.0), keep_outputs=True)
+        result = screen(volume, TINY_PLAN, bright_engine(), Budget(), ScreeningSettings(gate=0.0), keep_outputs=True)
         assert result.network_outputs.glance_probability is None
         assert result.network_outputs.read.all()
         assert measure_lesions(volume, result.mask, result.network_outputs)[0].glance_probability is None

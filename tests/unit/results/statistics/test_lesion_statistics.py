@@ -17,7 +17,7 @@ from gfscreen.errors import UsageError
 from gfscreen.results.statistics.documents import (
     COLUMNS,
     SCHEMA_VERSION,
-    Case,
+    MeasuredCase,
     csv_path,
     measure_case,
     to_csv,
@@ -216,12 +216,12 @@ class TestProbabilities:
 
 class TestDocuments:
     @pytest.fixture
-    def cases(self) -> list[Case]:
+    def cases(self) -> list[MeasuredCase]:
         hu, mask = scan()
         return [
             measure_case("a", "ok", volume_of(hu, AFFINE), mask),
             measure_case("none", "degraded", volume_of(hu, AFFINE), mask * 0),
-            Case("broken", error="broken: expected a NIfTI file"),
+            MeasuredCase("broken", error="broken: expected a NIfTI file"),
         ]
 
     def test_json(self, cases):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gfscreen.errors import UsageError
-from gfscreen.scan.volume import Case, find_cases
+from gfscreen.scan.volume import InputCase, find_cases
 from gfscreen.scan.volume.inputs import case_name
 
 
@@ -38,7 +38,7 @@ class TestNames:
         ],
     )
     def test_mask_of_a_file(self, file, mask):
-        assert Case(case_name(Path(file)), Path(file)).mask_name == mask
+        assert InputCase(case_name(Path(file)), Path(file)).mask_name == mask
 
 
 class TestFolders:

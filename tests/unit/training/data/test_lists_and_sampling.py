@@ -10,7 +10,7 @@ from gfscreen.config import preset_plan
 from gfscreen.errors import InputError, UsageError
 from gfscreen.training.data.cache import Scan, load_scan, prepare_scan
 from gfscreen.training.data.lists import on_dev_side, read_list
-from gfscreen.training.data.sampling import Sampler, Source, _deep_lung_points
+from gfscreen.training.data.sampling import PatchSampler, Source, _deep_lung_points
 from gfscreen.training.objectives import IGNORE
 from gfscreen.training.settings import Mix, settings_from
 from gfscreen.training.synthesis.augmentation import distort
@@ -173,7 +173,7 @@ class TestSampling:
         return Source((prepare_scan(read_list(folder / "list.json").training[0], PLAN),))
 
     def test_real_holds_lesion_and_background_does_not(self, source):
-        sampler = Sampler(source, PLAN, Mix())
+        sampler = PatchSampler(source, PLAN, Mix())
         for seed in range(6):
             rng = np.random.default_rng(seed)
             real, background = (sampler.draw(rng, (32, 32, 32), kind=k) for k in ("real", "background"))
@@ -183,12 +183,12 @@ class TestSampling:
             assert real.image.max() <= 1
 
     def test_drawn_by_the_generator_alone(self, source):
-        one, two = (Sampler(source, PLAN, Mix()).draw(np.random.default_rng(3), (32, 32, 32)) for _ in range(2))
+        one, two = (PatchSampler(source, PLAN, Mix()).draw(np.random.default_rng(3), (32, 32, 32)) for _ in range(2))
         assert (one.image == two.image).all()
         assert (one.label == two.label).all()
 
     def test_image_and_label_move_together(self, source):
-        sampler = Sampler(source, PLAN, Mix(real=1, background=0))
+        sampler = PatchSampler(source, PLAN, Mix(real=1, background=0))
         for seed in range(8):
             sample = sampler.draw(np.random.default_rng(seed), (64, 64, 32))
             if not (sample.label == 0).any():
@@ -247,7 +247,7 @@ class TestSampling:
 
     def test_masses_that_lean_and_nodes_in_fat(self, trunk):
         """Both kinds are drawn where they belong."""
-        sampler = Sampler(trunk, PLAN, Mix(real=0, background=0, leaning=1, nodes=1))
+        sampler = PatchSampler(trunk, PLAN, Mix(real=0, background=0, leaning=1, nodes=1))
         assert sampler.possible["leaning"]
         for kind in ("leaning", "nodes"):
             drawn = [sampler.draw(np.random.default_rng(seed), (96, 96, 32), kind=kind) for seed in range(4)]
@@ -256,7 +256,7 @@ class TestSampling:
     def test_strong_twins_are_changed_alike(self, trunk):
         """Turned and zoomed by the same draw, the twins still differ by the lesion only."""
         mix, size = Mix(real=0, background=0, leaning=1), (96, 96, 32)
-        strong, plain = (Sampler(trunk, PLAN, mix, strong=on) for on in (True, False))
+        strong, plain = (PatchSampler(trunk, PLAN, mix, strong=on) for on in (True, False))
         changed = 0
         for seed in range(12):
             sample, twin = strong.draw_changed_twins(np.random.default_rng(seed), size)
@@ -271,7 +271,7 @@ class TestSampling:
 
     def test_kinds_that_cannot_be_drawn(self, source):
         with pytest.raises(UsageError, match="none of the kinds"):
-            Sampler(source, PLAN, Mix(real=0, background=0, nodules=1))
+            PatchSampler(source, PLAN, Mix(real=0, background=0, nodules=1))
 
 
 class TestDistort:

@@ -25,11 +25,11 @@ from gfscreen.training.learning import assemble, loop, state
 from gfscreen.training.learning.distributed import World
 from gfscreen.training.learning.initialisation import build_run
 from gfscreen.training.learning.validation import score_crop
-from gfscreen.training.settings import Settings
+from gfscreen.training.settings import TrainingSettings
 from tests.helpers.training_lists import write_training_list
 
 ALONE = World(0, 1, torch.device("cpu"))
-TINY = Settings(
+TINY = TrainingSettings(
     preset="fast",
     stage="focus",
     steps=2,
@@ -139,7 +139,7 @@ class TestDrawWorkers:
         def fail(*_args, **_kwargs):
             raise ValueError("no such draw")
 
-        monkeypatch.setattr(loop.Sampler, "draw", fail)
+        monkeypatch.setattr(loop.PatchSampler, "draw", fail)
         with pytest.raises(ValueError, match="no such draw"):
             loop.train(dataclasses.replace(TINY, draw_workers=1), job(data_folder, tmp_path), ALONE)
 
