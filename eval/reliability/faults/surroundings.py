@@ -190,7 +190,7 @@ def clock_jumps(place: Place) -> Result:
             time.time = lambda: true_time() + jump_s  # noqa: B023 - the same function in every round
 
         code = place.run("--time-limit", "600", prepare=prepare)
-        found = [line for line in place.said() if "degraded" in line or "time ran out" in line]
+        found = [line for line in place.said() if ": degraded" in line or "time ran out" in line]
         if code != 0:
             found.append(f"exit code {code}")
         result.note(attempt, [*found, *place.problems(), *place.resume()])

@@ -69,4 +69,4 @@ def write_seg_of(
         instances = instance_map(mask, geometry)
     except OutputError as error:
         raise OutputError(f"{target}: cannot be written, {error}") from error
-    write_seg(target, instances, geometry, case.path, series, read_manifest(weights).digest)
+    write_seg(target, instances, geometry, case.path, series, read_manifest(weights).digest, again=True)

@@ -11,7 +11,7 @@ from gfscreen.config import read_plan
 from gfscreen.errors import UsageError
 from gfscreen.run.api import Screener
 from gfscreen.screening.screening import ScreeningSettings
-from tests.helpers.engines import TINY_PLAN, FakeEngine, constant_engine
+from tests.helpers.engines import TINY_PLAN, FakeEngine, bright_engine
 from tests.helpers.nifti_files import read_mask, write_painted
 from tests.helpers.runs import Runner, write_plan
 from tests.helpers.scans import LESION_HU
@@ -25,8 +25,9 @@ def run(monkeypatch, tmp_path):
 
 
 def faint() -> FakeEngine:
-    """Sees every sub-volume, and lesion nowhere surer than 0.4."""
-    return constant_engine(1.0, 0.4)
+    """Finds the painted lesion, and is nowhere surer of it than 0.4."""
+    bright = bright_engine()
+    return FakeEngine(lambda _: 1.0, lambda patch: np.float32(0.4) * bright.outline(patch))
 
 
 def voxels(result) -> int:
@@ -83,7 +84,7 @@ def test_over_the_plan():
 def test_the_plan_has_the_smallest_volume(tmp_path):
     folder = write_plan(tmp_path / "w", replace(TINY_PLAN, min_finding_ml=0.25))
     assert read_plan(folder).min_finding_ml == 0.25
-    with pytest.raises(ValueError, match="min_finding_ml must be a volume of at least 0 ml, got -1"):
+    with pytest.raises(ValueError, match="min_finding_ml must be a volume from 0 to 1000 ml, got -1"):
         replace(TINY_PLAN, min_finding_ml=-1.0)
 
 

@@ -81,7 +81,7 @@ def _row(lesion: MeasuredLesion, slices: FileAxis, index: int, number: int) -> s
     cells = (
         cell(f"{lesion.volume_mm3 / 1000:.2f}"),
         cell(f"{lesion.long_axis_mm:.1f} {TIMES} {lesion.short_axis_mm:.1f}"),
-        cell(f"{lesion.hu_mean:.0f} <br>± {lesion.hu_sd:.0f}"),
+        cell(f"{round(lesion.hu_mean)} <br>± {round(lesion.hu_sd)}"),
         cell(f"{probability(lesion.glance_probability)}<br>{probability(lesion.focus_probability)}"),
         cell(f"{slices.name} {first} to {last}<br>{centre}"),
     )

@@ -134,14 +134,14 @@ def _row_text(case: ShownCase, number: int | None) -> str:
     parts = [
         f"finding {lesion.id}: {lesion.volume_mm3 / 1000:.2f} ml",
         f"{lesion.long_axis_mm:.1f} {TIMES} {lesion.short_axis_mm:.1f} mm",
-        f"HU {lesion.hu_mean:.0f} ± {lesion.hu_sd:.0f}",
+        f"HU {round(lesion.hu_mean)} ± {round(lesion.hu_sd)}",
         f"centre L, P, S {left}, {back}, {head} mm",
     ]
     for name, value in (("Glance", lesion.glance_probability), ("Focus", lesion.focus_probability)):
         if value is not None:
             parts.append(f"{name} {value:.2f}")
     if lesion.touches_border:
-        parts.append("reaches the edge of the scan")
+        parts.append("cut by the edge")
     return "   ".join(parts)
 
 

@@ -28,15 +28,18 @@ _MOST_THREADS = 4
 
 
 @contextmanager
-def located(source: Path, wanted: str | None = None) -> Iterator[tuple[Series, Stack, list[str]]]:
+def located(
+    source: Path, wanted: str | None = None, *, again: bool = False
+) -> Iterator[tuple[Series, Stack, list[str]]]:
     """The series to screen of a folder or zip, its stack of files, and notes for the report. Raises InputError.
 
     The files of a zip exist only inside the context. wanted: Series Instance UID or Series Number; None: by the rule.
+    again: the reading tells, or has told, what was taken and left out; here nothing is logged and noted.
     """
     with opened(source) as folder:
         series, others = survey(folder, source.name)
         choice = choose(series, source.name, wanted)
-        yield choice.series, choice.stack, notes_of(series, others, choice, wanted)
+        yield choice.series, choice.stack, [] if again else notes_of(series, others, choice, wanted)
 
 
 def read_dicom(source: Path, wanted: str | None = None, memory_bytes: int | None = None) -> Volume:

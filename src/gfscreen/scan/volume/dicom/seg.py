@@ -59,7 +59,7 @@ def check_series(source: Path, series: str | None = None) -> None:
     Reads headers alone. Raises OutputError, one line with all that stands in the way; InputError, UsageError.
     """
     check_available()
-    with located(source, series) as (chosen, slices, _):
+    with located(source, series, again=True) as (chosen, slices, _):
         made = _source_of(chosen, slices, source)
     # What else highdicom may refuse shows on one slice.
     i, j, _ = slices.geometry.shape
@@ -74,6 +74,8 @@ def write_seg(
     source: Path,
     series: str | None = None,
     weights_digest: str | None = None,
+    *,
+    again: bool = False,
 ) -> None:
     """Write `mask`, (i, j, k) on `geometry`, as a SEG of the series that `read_dicom` takes of `source`.
 
@@ -81,10 +83,10 @@ def write_seg(
     lesion's number, `Lesion 1` and on, and of each only the slices that hold some of it. Of an empty mask one segment,
     `Lesion`, with all slices. A mask whose axes are permuted or flipped against the series is turned; one on another
     grid is refused. Headers that are odd or incomplete are mended, with a word in the log. Appears whole or not at all.
-    Raises InputError, OutputError, UsageError.
+    again: the series was read before, and the log has told which it is. Raises InputError, OutputError, UsageError.
     """
     check_available()
-    with located(source, series) as (chosen, slices, _):
+    with located(source, series, again=again) as (chosen, slices, _):
         frames = _frames(mask, geometry, slices, source)
         made = _source_of(chosen, slices, source)
     _check_size(frames, source)
