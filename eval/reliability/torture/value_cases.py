@@ -142,7 +142,8 @@ def values() -> Iterator[TortureCase]:
     yield case("stored 0..4095, intercept lost", "raw", _stored, "stored 0..4095")
     for value in (-1024, -2000, -2048):
         yield case(f"stored 0..4095 with padding {value}", f"raw{value}", _stored_padded(value), "stored 0..4095")
-    yield case("scaled to 0..1", "unit", lambda hu: (np.clip(hu, -1000, 1000) + 1000).astype(np.float32) / 2000, "0..1")
+    unit = scan(change=lambda hu: (np.clip(hu, -1000, 1000) + 1000).astype(np.float32) / 2000)
+    yield TortureCase("values", "scaled to 0..1", "values-unit_0000.nii.gz", unit, "error", "0..1")
     yield case("an 8-bit picture", "picture", lambda hu: np.clip((hu + 1000) // 5, 0, 255).astype(np.uint8), "not HU")
     yield case("slope 0.001: nothing is left", "slope001", _noisy, "rescale slope", fields={"scl_slope": 0.001})
     yield case("slope 10", "slope10", _noisy, fields={"scl_slope": 10.0})

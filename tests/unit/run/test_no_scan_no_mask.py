@@ -30,7 +30,8 @@ def test_predict_of_a_mask(monkeypatch, tmp_path, top):
     result = run()
     assert (result.code, result.written) == (1, ["b.nii.gz"])
     assert result.cases["a"]["error"] == (
-        f"a_0000.nii.gz: expected a CT in HU, found only the values 0 and {top}, as in a mask; give the scan itself"
+        f"a_0000.nii.gz: expected a CT in HU, found only the values 0 and {top}, as in a mask or a scan scaled to "
+        "0..1; give the scan itself"
     )
 
 

@@ -107,7 +107,8 @@ def refuse_mask(hu: NDArray[np.int16], name: str) -> None:
     low, high = int(hu.min()), int(hu.max())
     if low <= 1 and low < high and not ((hu > low) & (hu < high)).any():
         raise InputError(
-            f"{name}: expected a CT in HU, found only the values {low} and {high}, as in a mask; give the scan itself"
+            f"{name}: expected a CT in HU, found only the values {low} and {high}, as in a mask or a scan scaled to "
+            "0..1; give the scan itself"
         )
 
 
