@@ -173,6 +173,7 @@ class TestImage:
     def test_weights_hold_only_what_openvino_reads(self, image: str) -> None:
         done = run(image, *LOCKED_DOWN, command=("find", "/workspace/weights", "-type", "f", "-printf", "%P\n"))
         assert sorted(done.stdout.split()) == [
+            "LICENSE",
             "MODEL_CARD.md",
             "manifest.json",
             *sorted(
