@@ -20,9 +20,14 @@ def summary(reports: Sequence[CaseReport], options: Options, *, optional_outputs
         places.append(f"DICOM SEG in {options.dicom_seg}")
     if options.report is not None:
         places.append(f"report {options.report}")
-    if optional_outputs and options.statistics is not None:
-        places.append(f"statistics {options.statistics}")
-    if optional_outputs and options.preview is not None:
-        places.append(f"preview in {options.preview}")
+    if optional_outputs:
+        for what, place in (
+            ("statistics", options.statistics),
+            ("preview in", options.preview),
+            ("instances in", options.instances),
+            ("probabilities in", options.probabilities),
+        ):
+            if place is not None:
+                places.append(f"{what} {place}")
     cases = "1 case" if len(reports) == 1 else f"{len(reports)} cases"
     return f"{cases}: {told}{earlier}; {', '.join(places)}"
