@@ -102,7 +102,7 @@ def add_seg(commands: Commands) -> None:
 
 def run_seg(args: argparse.Namespace) -> int:
     """Write a mask as DICOM SEG, a segment per lesion; exit code 0. Errors are raised for the caller to report."""
-    from gfscreen.errors import InputError, OutputError
+    from gfscreen.errors import InputError
     from gfscreen.results.statistics.parts import instance_map
     from gfscreen.scan.volume.dicom.seg import read_mask_for_seg, write_seg
 
@@ -110,10 +110,7 @@ def run_seg(args: argparse.Namespace) -> int:
         mask, geometry = read_mask_for_seg(args.mask)
     except OSError as error:
         raise InputError(f"{args.mask}: not readable ({error.strerror or error}); name a NIfTI mask") from error
-    try:
-        instances = instance_map(mask, geometry)
-    except OutputError as error:
-        raise OutputError(f"{args.output}: cannot be written, {error}") from error
+    instances = instance_map(mask, geometry, args.output)
     write_seg(args.output, instances, geometry, _existing(args.input), args.series)
     found = int(instances.max(initial=0))
     logger.info("%s: written, %d lesions, %d lesion voxels", args.output, found, int(mask.sum()))

@@ -65,8 +65,5 @@ def write_seg_of(
     """Write the SEG of one case, a segment per lesion, with the digest of the weights that made the mask."""
     from gfscreen.results.statistics.parts import instance_map  # imported when asked for
 
-    try:
-        instances = instance_map(mask, geometry)
-    except OutputError as error:
-        raise OutputError(f"{target}: cannot be written, {error}") from error
+    instances = instance_map(mask, geometry, target)
     write_seg(target, instances, geometry, case.path, series, read_manifest(weights).digest, again=True)

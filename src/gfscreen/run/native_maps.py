@@ -102,11 +102,7 @@ def write_instances(path: Path, mask: NDArray[np.generic], geometry: Geometry) -
     """Write the number of each voxel's lesion, uint16; mask (i, j, k): above 0 is lesion. Raises OutputError."""
     from gfscreen.results.statistics.parts import instance_map  # imported when asked for
 
-    try:
-        instances = instance_map(mask, geometry)
-    except OutputError as error:
-        raise OutputError(f"{path}: cannot be written, {error}") from error
-    _write(path, instances, geometry, 1.0)
+    _write(path, instance_map(mask, geometry, path), geometry, 1.0)
 
 
 def _write(path: Path, voxels: NDArray[np.generic], geometry: Geometry, step: float) -> None:

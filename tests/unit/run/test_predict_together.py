@@ -16,7 +16,7 @@ import pytest
 from gfscreen.errors import EngineError, UsageError
 from gfscreen.run.options import Options
 from gfscreen.run.predict import predict
-from gfscreen.scan.volume import finished_lesion_ml, read_volume, write_mask
+from gfscreen.scan.volume import finished_mask, read_volume, write_mask
 from gfscreen.stopping import Stopped, stop_on_signals, stop_requested, unstoppable
 from tests.helpers.engines import bright_engine, constant_engine
 from tests.helpers.nifti_files import read_mask, write_nifti
@@ -83,7 +83,7 @@ class TestResume:
         assert (case["status"], case["empty_mask"], case["error"]) == ("degraded", True, None)
         mask = run.output / "a.nii.gz"
         assert not read_mask(mask).any()
-        assert finished_lesion_ml(mask, run.inputs / "a_0000.nii.gz") is None
+        assert finished_mask(mask, run.inputs / "a_0000.nii.gz") is None
         assert run(resume=True).only["resumed"] is False
         assert read_mask(mask).any()
 

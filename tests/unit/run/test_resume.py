@@ -16,7 +16,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813 - the field's usual name
 
 from gfscreen.errors import EngineError
-from gfscreen.scan.volume import finished_lesion_ml, read_volume, write_empty_mask, write_mask
+from gfscreen.scan.volume import finished_mask, read_volume, write_empty_mask, write_mask
 from tests.helpers.engines import FakeEngine, bright_engine
 from tests.helpers.nifti_files import assert_same_geometry, read_mask, write_painted
 from tests.helpers.scans import PAINTED_AFFINE, PAINTED_SHAPE, paint
@@ -73,27 +73,27 @@ UNFINISHED: dict[str, Callable[[Path], object]] = {
 class TestFinished:
     def test_is_recognised_with_its_volume(self, finished):
         # 3 voxels of 4 x 4 x 5 mm are 0.24 ml.
-        assert finished_lesion_ml(finished[1], finished[0]) == pytest.approx(0.24)
+        assert finished_mask(finished[1], finished[0]).lesion_ml == pytest.approx(0.24)
 
     @pytest.mark.parametrize("kind", UNFINISHED)
     def test_is_not(self, finished, kind):
         UNFINISHED[kind](finished[1])
-        assert finished_lesion_ml(finished[1], finished[0]) is None
+        assert finished_mask(finished[1], finished[0]) is None
 
     def test_an_empty_mask_of_a_failed_case_is_not(self, finished):
         write_empty_mask(finished[1], read_volume(finished[0]).geometry)
-        assert finished_lesion_ml(finished[1], finished[0]) is None
+        assert finished_mask(finished[1], finished[0]) is None
 
     def test_nothing_is_for_a_scan_that_cannot_be_read(self, finished):
         finished[0].write_bytes(b"damaged")
-        assert finished_lesion_ml(finished[1], finished[0]) is None
+        assert finished_mask(finished[1], finished[0]) is None
 
     def test_that_of_a_scan_that_is_not_nifti(self, tmp_path):
         image = sitk.GetImageFromArray(paint(PAINTED_SHAPE, PAINTED_AFFINE)[0].transpose(2, 1, 0))
         sitk.WriteImage(image, str(tmp_path / "a.mha"))
         geometry = read_volume(tmp_path / "a.mha").geometry
         write_mask(tmp_path / "a.nii.gz", np.ones(PAINTED_SHAPE, np.uint8), geometry)
-        assert finished_lesion_ml(tmp_path / "a.nii.gz", tmp_path / "a.mha") == pytest.approx(
+        assert finished_mask(tmp_path / "a.nii.gz", tmp_path / "a.mha").lesion_ml == pytest.approx(
             np.prod(PAINTED_SHAPE) / 1000
         )
 

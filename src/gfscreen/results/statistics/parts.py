@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +18,10 @@ from gfscreen.scan.boxes import BoxSlices, apart
 from gfscreen.scan.grid import lesion_boxes
 from gfscreen.scan.volume import Geometry
 from gfscreen.scan.volume.ras import ras_view_of
+from gfscreen.screening.findings import TOUCHING
 
 # Instance maps hold uint16, and DICOM numbers segments in 16 bits.
 MOST_LESIONS = 2**16 - 1
-# Voxels of one lesion touch by face, edge or corner.
-_TOUCHING = np.ones((3, 3, 3), bool)
 
 
 @dataclass(frozen=True)
@@ -47,17 +47,17 @@ def parts_of(mask: NDArray[np.generic], geometry: Geometry) -> Iterator[Part]:
         yield Part(number, start, group.numbers[box] == number)
 
 
-def instance_map(mask: NDArray[np.generic], geometry: Geometry) -> NDArray[np.uint16]:
+def instance_map(mask: NDArray[np.generic], geometry: Geometry, target: Path) -> NDArray[np.uint16]:
     """Number of the lesion that each voxel of a mask (i, j, k) belongs to, uint16 (i, j, k); 0 is background.
 
-    Whatever is above 0 is lesion; an empty mask gives an empty map. Raises OutputError for more lesions than uint16
-    holds.
+    Whatever is above 0 is lesion; an empty mask gives an empty map. Raises OutputError, which names `target`, the file
+    that the map is for, for more lesions than uint16 holds.
     """
     groups, count = _numbered(mask, geometry)
     if count > MOST_LESIONS:
         raise OutputError(
-            f"the mask has {count} lesions, an instance map or a SEG holds at most {MOST_LESIONS}; "
-            "raise the plan's min_finding_ml, or go without"
+            f"{target}: cannot be written, the mask has {count} lesions, an instance map or a SEG holds at most "
+            f"{MOST_LESIONS}; raise the plan's min_finding_ml, or go without"
         )
     instances = np.zeros(mask.shape, np.uint16, order="F")
     view = ras_view_of(instances, geometry)
@@ -92,7 +92,7 @@ def _numbered(mask: NDArray[np.generic], geometry: Geometry) -> tuple[list[_Grou
     marked: NDArray[np.bool_] = ras_view_of(np.greater(mask, 0), geometry).astype(bool, copy=False)
     groups, voxels, first = [], [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for box in apart((slice(*x), slice(*y), slice(*z)) for x, y, z in lesion_boxes(marked)):
-        labels, count = ndimage.label(np.ascontiguousarray(marked[box]), _TOUCHING)
+        labels, count = ndimage.label(np.ascontiguousarray(marked[box]), TOUCHING)
         places = np.flatnonzero(labels)
         found = labels.ravel()[places]
         # Labels count from 1 in the order of their first voxels.

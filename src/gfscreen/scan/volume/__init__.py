@@ -4,7 +4,6 @@ Arrays are indexed (i, j, k) along the axes of the file; affines map voxel indic
 """
 
 from gfscreen.scan.volume.files import (
-    finished_lesion_ml,
     finished_mask,
     read_volume,
     write_empty_mask,
@@ -19,7 +18,6 @@ __all__ = [
     "InputCase",
     "Volume",
     "find_cases",
-    "finished_lesion_ml",
     "finished_mask",
     "read_volume",
     "write_empty_mask",

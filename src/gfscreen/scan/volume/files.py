@@ -100,12 +100,6 @@ class FinishedMask:
     series_uid: str | None = None
 
 
-def finished_lesion_ml(mask: Path, scan: Path, series: str | None = None) -> float | None:
-    """Lesion volume in ml of a mask that an earlier run finished for this scan; None if it must be screened."""
-    finished = finished_mask(mask, scan, series)
-    return None if finished is None else finished.lesion_ml
-
-
 def finished_mask(mask: Path, scan: Path, series: str | None = None) -> FinishedMask | None:
     """The mask that an earlier run finished for this scan; None if it must be screened.
 
