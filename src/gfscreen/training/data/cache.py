@@ -19,7 +19,7 @@ from gfscreen.files import write_atomically
 from gfscreen.scan.grid import sample_to_grid, to_model
 from gfscreen.scan.volume import Volume, read_volume
 from gfscreen.scan.volume.ras import ras_view
-from gfscreen.training.data.lists import DataList, Entry
+from gfscreen.training.data.lists import DataList, Entry, LabelValues
 from gfscreen.training.objectives import IGNORE
 from gfscreen.training.synthesis.tissue import tissue_map
 
@@ -48,29 +48,31 @@ class Scan:
     weight: float = 1.0
 
 
-def _read_label(path: Path, volume: Volume, lesion: tuple[int, ...], other: tuple[int, ...]) -> NDArray[np.uint8]:
+def _read_label(path: Path, volume: Volume, meaning: LabelValues) -> NDArray[np.uint8]:
     values = np.asarray(np.asanyarray(nib.load(path).dataobj))
-    unknown = sorted(set(np.unique(values).tolist()) - {0, *lesion, *other})
+    unknown = sorted(set(np.unique(values).tolist()) - meaning.known)
     if unknown:
         raise InputError(
-            f"{path}: label value {unknown[0]:g} is unknown; known are 0, {', '.join(map(str, (*lesion, *other)))} "
-            "(lesion_values and other_values of the list)"
+            f"{path}: label value {unknown[0]:g} is unknown; known are {', '.join(map(str, sorted(meaning.known)))} "
+            "(lesion_values, other_values and ignore_values of the list)"
         )
-    return np.asarray(ras_view(np.isin(values, lesion).astype(np.uint8), volume))
+    label = np.isin(values, meaning.lesion).astype(np.uint8)
+    label[np.isin(values, meaning.ignore)] = IGNORE
+    return np.asarray(ras_view(label, volume))
 
 
-def prepare_scan(entry: Entry, plan: Plan, lesion: tuple[int, ...] = (1,), other: tuple[int, ...] = ()) -> Scan:
+def prepare_scan(entry: Entry, plan: Plan, meaning: LabelValues = LabelValues()) -> Scan:
     """Read a scan and its label and bring both onto the model grid, as inference does. Raises InputError."""
     volume = read_volume(entry.image)
     scan = to_model(volume, plan)
     if entry.label is None:
         label = np.full(scan.hu.shape, IGNORE, dtype=np.uint8)
     else:
-        native = _read_label(entry.label, volume, lesion, other)
+        native = _read_label(entry.label, volume, meaning)
         label = sample_to_grid(native, scan.grid, nearest=True).astype(np.uint8)
     loose = None
     if entry.loose_label is not None:
-        native = _read_label(entry.loose_label, volume, lesion, other)
+        native = _read_label(entry.loose_label, volume, meaning)
         loose = sample_to_grid(native, scan.grid, nearest=True).astype(np.uint8)
     # Whole HU are enough here and halve the memory.
     hu = np.rint(scan.hu).astype(np.int16)
@@ -82,7 +84,7 @@ def prepare_scan(entry: Entry, plan: Plan, lesion: tuple[int, ...] = (1,), other
     )  # fmt: skip
 
 
-def _cache_key(entry: Entry, plan: Plan, lesion: tuple[int, ...], other: tuple[int, ...]) -> str:
+def _cache_key(entry: Entry, plan: Plan, meaning: LabelValues) -> str:
     files = [
         (p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in (entry.image, entry.label, entry.loose_label) if p
     ]
@@ -93,20 +95,17 @@ def _cache_key(entry: Entry, plan: Plan, lesion: tuple[int, ...], other: tuple[i
         plan.spacing_mm,
         plan.foreground,
         asdict(plan.hu_windows),
-        lesion,
-        other,
+        asdict(meaning),
     ]
     return hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]
 
 
-def load_scan(
-    entry: Entry, plan: Plan, cache: Path, lesion: tuple[int, ...] = (1,), other: tuple[int, ...] = ()
-) -> Scan:
+def load_scan(entry: Entry, plan: Plan, cache: Path, meaning: LabelValues = LabelValues()) -> Scan:
     """The scan from the cache, prepared and cached first if it or its files are new. Raises InputError."""
-    path = cache / f"{entry.name}-{_cache_key(entry, plan, lesion, other)}.npz"
+    path = cache / f"{entry.name}-{_cache_key(entry, plan, meaning)}.npz"
     if not path.is_file():
         log.info("preparing %s", entry.name)
-        scan = prepare_scan(entry, plan, lesion, other)
+        scan = prepare_scan(entry, plan, meaning)
         arrays = {"hu": scan.hu, "label": scan.label, "tissue": scan.tissue, "body": scan.body, "chest": scan.chest}
         if scan.loose is not None:
             arrays["loose"] = scan.loose
@@ -126,4 +125,4 @@ def load_scan(
 
 def load_scans(entries: tuple[Entry, ...], data: DataList, plan: Plan, cache: Path) -> list[Scan]:
     """All scans of one side of a list, on the model grid."""
-    return [load_scan(entry, plan, cache, data.lesion_values, data.other_values) for entry in entries]
+    return [load_scan(entry, plan, cache, data.label_values) for entry in entries]

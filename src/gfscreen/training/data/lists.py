@@ -7,11 +7,15 @@ A list is a JSON file; all paths are relative to it:
      "validation": [...],
      "nodules": "lidc_voi", "shapes": "masklib", "keep_in_training": ["LIDC-IDRI-0314"], "dev_percent": 25}
 
+Lesions to insert are on the side that the hash of their patient says, but for the patients of `keep_in_training` and
+`keep_in_validation`, of whom there are whole scans.
+
 A folder is accepted for a list: its `dataset.json`, or every `images/X_0000.nii.gz` with its `labels/X.nii.gz`.
 
 `label` null: nobody annotated the scan; it can host inserted lesions but is never a negative. `loose_label`: a wider
 outline to report against as well. `weight`: how often the scan is drawn, against 1. `lesion_values`: label values that
-are lesions; every other value but 0 is an error, unless it is listed in `other_values`. `patient` defaults to the name;
+are lesions; every other value but 0 is an error, unless it is listed in `other_values` (no lesion) or `ignore_values`
+(nobody knows: neither lesion nor background). `patient` defaults to the name;
 a patient on both sides is an error.
 """
 
@@ -34,6 +38,20 @@ AFFINE_TOLERANCE_MM = 1e-2
 
 
 @dataclass(frozen=True)
+class LabelValues:
+    """What the values of a list's labels mean: lesion, no lesion (besides 0), nobody knows. Any other is an error."""
+
+    lesion: tuple[int, ...] = (1,)
+    other: tuple[int, ...] = ()
+    ignore: tuple[int, ...] = ()
+
+    @property
+    def known(self) -> frozenset[int]:
+        """All values that a label may have."""
+        return frozenset({0, *self.lesion, *self.other, *self.ignore})
+
+
+@dataclass(frozen=True)
 class Entry:
     """One scan of a list; paths are absolute."""
 
@@ -52,12 +70,18 @@ class DataList:
     name: str
     training: tuple[Entry, ...]
     validation: tuple[Entry, ...]
-    lesion_values: tuple[int, ...] = (1,)
-    other_values: tuple[int, ...] = ()
+    label_values: LabelValues = LabelValues()
     nodules: Path | None = None
     shapes: Path | None = None
     keep_in_training: tuple[str, ...] = ()
+    keep_in_validation: tuple[str, ...] = ()
     dev_percent: int = 25
+
+    def on_dev_side(self, patient: str) -> bool:
+        """Side of a patient of whom there is a lesion to insert."""
+        if patient in self.keep_in_validation:
+            return True
+        return on_dev_side(patient, self.dev_percent, self.keep_in_training)
 
 
 def on_dev_side(patient: str, dev_percent: int, keep_in_training: tuple[str, ...] = ()) -> bool:
@@ -135,11 +159,15 @@ def read_list(path: Path) -> DataList:
         name=str(data.get("name", path.stem)),
         training=sides["training"],
         validation=sides["validation"],
-        lesion_values=tuple(int(v) for v in data.get("lesion_values", [1])),
-        other_values=tuple(int(v) for v in data.get("other_values", [])),
+        label_values=LabelValues(
+            lesion=tuple(int(v) for v in data.get("lesion_values", [1])),
+            other=tuple(int(v) for v in data.get("other_values", [])),
+            ignore=tuple(int(v) for v in data.get("ignore_values", [])),
+        ),
         nodules=folders["nodules"],
         shapes=folders["shapes"],
         keep_in_training=tuple(data.get("keep_in_training", [])),
+        keep_in_validation=tuple(data.get("keep_in_validation", [])),
         dev_percent=int(data.get("dev_percent", 25)),
     )
 

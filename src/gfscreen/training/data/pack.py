@@ -80,7 +80,7 @@ def pack(data: DataList, plan: Plan, cache: Path, folder: Path, part_bytes: int)
     for side in ("training", "validation"):
         result[side] = []
         for entry in getattr(data, side):
-            scan = load_scan(entry, plan, cache, data.lesion_values, data.other_values)
+            scan = load_scan(entry, plan, cache, data.label_values)
             result[side].append(_write(entry, scan, plan, parts, folder))
             log.info("%s: %s", side, entry.name)
     # The list comes last: where it lies, the files are whole.

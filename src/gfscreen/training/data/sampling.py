@@ -17,7 +17,7 @@ from gfscreen.errors import UsageError
 from gfscreen.scan.region import region_of
 from gfscreen.screening.windows import gather
 from gfscreen.training.data.cache import Scan
-from gfscreen.training.data.lists import DataList, on_dev_side
+from gfscreen.training.data.lists import DataList
 from gfscreen.training.objectives import IGNORE
 from gfscreen.training.settings import KINDS, Mix
 from gfscreen.training.synthesis import lesion_bank as bank
@@ -74,7 +74,7 @@ def load_lesions(data: DataList, *, dev: bool) -> tuple[tuple[Nodule, ...], tupl
     """Nodules and shapes of one side: dev gets the patients whose hash says so, training all others."""
 
     def wanted(patient: str) -> bool:
-        return on_dev_side(patient, data.dev_percent, data.keep_in_training) == dev
+        return data.on_dev_side(patient) == dev
 
     nodules = bank.read_nodules(data.nodules) if data.nodules else []
     shapes = bank.read_shapes(data.shapes) if data.shapes else []

@@ -59,7 +59,7 @@ def run(listed, out, *words):
 def scans(path, cache):
     data = read_list(path)
     entries = (*data.training, *data.validation)
-    return data, [load_scan(entry, PLAN, cache, data.lesion_values, data.other_values) for entry in entries]
+    return data, [load_scan(entry, PLAN, cache, data.label_values) for entry in entries]
 
 
 def test_the_same_scans(listed, tmp_path):
