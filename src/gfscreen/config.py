@@ -69,6 +69,26 @@ class GlanceConfig:
 
 
 @dataclass(frozen=True)
+class CellGlanceConfig:
+    """A Glance on a pretrained CT trunk: one pass over the whole scan, a suspicion for each cell of 12 mm.
+
+    trunk: whose weights, kept in `trunk.safetensors` (`gfscreen trunk` fetches them). trunk_blocks: how many blocks of
+    its third stage are used, of 36. spacing_mm: of the grid that it reads. hu_windows: what it sees of each region.
+    """
+
+    trunk: Literal["astra"] = "astra"
+    trunk_blocks: int = 6
+    spacing_mm: tuple[float, ...] = (1.5, 1.5, 3.0)
+    hu_windows: HUWindows = HUWindows(HUWindow(-1000.0, 200.0), HUWindow(-175.0, 250.0))
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.trunk_blocks <= 36:
+            raise ValueError(f"trunk_blocks must be from 1 to 36, got {self.trunk_blocks}")
+        if len(self.spacing_mm) != 3 or min(self.spacing_mm) <= 0:
+            raise ValueError(f"spacing_mm must be three positive lengths, got {self.spacing_mm}")
+
+
+@dataclass(frozen=True)
 class FocusConfig:
     """SwinUNETR that outlines the lesions of a sub-volume.
 
