@@ -111,10 +111,17 @@ class Packages:
         self.pinned = []
         for published, part in zip(read_packages(trunk_pins.REQUIREMENTS), parts, strict=True):
             package = Package(published.name, published.version, "")
-            with zipfile.ZipFile(folder / package.wheel, "w", zipfile.ZIP_DEFLATED) as wheel:
+            with zipfile.ZipFile(folder / package.wheel, "w") as wheel:
                 wheel.writestr(f"{package.folder}/LICENSE_NOTICE.txt", LICENCE)
                 wheel.writestr(f"{package.folder}/__init__.py", "raise SystemExit('this was run')\n")
                 wheel.writestr(f"{package.folder}/part.bin", part)
+                information = f"{package.folder}-{package.version}.dist-info"
+                wheel.writestr(
+                    f"{information}/METADATA",
+                    f"Metadata-Version: 2.1\nName: {package.name}\nVersion: {package.version}\n",
+                )
+                wheel.writestr(f"{information}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+                wheel.writestr(f"{information}/RECORD", "")
             sha256 = hashlib.sha256((folder / package.wheel).read_bytes()).hexdigest()
             self.pinned.append(Package(package.name, package.version, sha256))
         self.requirements = folder / "trunk_requirements.txt"
