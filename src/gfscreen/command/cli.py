@@ -28,7 +28,7 @@ from gfscreen.command.dicom_commands import add_seg, add_series
 from gfscreen.command.predict_command import add_predict, add_stats
 from gfscreen.command.progress import TerminalHandler, flush_standard_streams, open_standard_streams
 from gfscreen.command.training_commands import add_assemble, add_insert_lesions, add_pack, add_prepare, add_train
-from gfscreen.command.weights_commands import add_convert, add_export, add_info, add_init
+from gfscreen.command.weights_commands import add_convert, add_export, add_info, add_init, add_trunk
 from gfscreen.errors import GFScreenError, UsageError
 from gfscreen.files import private_folder
 from gfscreen.stopping import Stopped, stop_on_signals
@@ -47,6 +47,7 @@ EXTRAS = {
     "convert": "gpu",
     "export": "gpu",
     "init": "gpu",
+    "trunk": "gpu",
 }
 
 
@@ -80,7 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
     for add in (
         add_predict, add_stats, add_series, add_seg, add_info,
         add_train, add_prepare, add_pack, add_insert_lesions, add_assemble,
-        add_convert, add_export, add_init, _add_completion,
+        add_convert, add_export, add_init, add_trunk, _add_completion,
     ):  # fmt: skip
         add(commands)
     for command in commands.choices.values():

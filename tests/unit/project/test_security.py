@@ -19,8 +19,9 @@ from tests.helpers.scans import LESION_HU, paint
 PACKAGE = Path(gfscreen.__file__).parent
 ROOT = PACKAGE.parents[1]
 AFFINE = np.diag([4.0, 4.0, 5.0, 1.0])
-# Training writes its own checkpoints, and `convert` reads published ones, which are pickles: with weights_only.
-NOT_IN_PREDICT = ("training", "networks/models/published.py")
+# Training writes its own checkpoints; `convert` and `trunk` read published ones, which are pickles: with weights_only.
+PUBLISHED = ("networks/models/published.py", "networks/models/trunk_fetch.py")
+NOT_IN_PREDICT = ("training", *PUBLISHED)
 UNPICKLERS = {"pickle", "cPickle", "dill", "joblib", "shelve", "marshal", "cloudpickle"}
 
 
@@ -48,8 +49,9 @@ class TestNoPickle:
                 assert not {name.split(".")[0] for name in names} & UNPICKLERS, path
             assert not [name for name, _ in calls(path) if name in ("torch.load", "np.load", "numpy.load")], path
 
-    def test_a_published_checkpoint_is_read_as_weights_only(self):
-        loads = [call for name, call in calls(PACKAGE / "networks" / "models" / "published.py") if name == "torch.load"]
+    @pytest.mark.parametrize("source", PUBLISHED)
+    def test_a_published_checkpoint_is_read_as_weights_only(self, source):
+        loads = [call for name, call in calls(PACKAGE / source) if name == "torch.load"]
         assert loads
         for call in loads:
             keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}

@@ -56,6 +56,8 @@ def checkout(tmp_path: Path) -> Path:
     python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
     (folder / ".venv" / ".ready").touch()
+    (folder / "weights").mkdir()
+    (folder / "weights" / "trunk.safetensors").touch()
     return folder
 
 

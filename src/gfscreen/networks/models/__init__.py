@@ -1,1 +1,1 @@
-"""The two networks and their weights: `glance` (3D ResNet), `focus` (SwinUNETR), `weights` (files on disk)."""
+"""Networks and their weights: `glance` (3D ResNet), `focus` (SwinUNETR), `weights` (on disk), `trunk` (pretrained)."""
