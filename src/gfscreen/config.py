@@ -74,18 +74,23 @@ class CellGlanceConfig:
 
     trunk: whose weights, kept in `trunk.safetensors` (`gfscreen trunk` fetches them). trunk_blocks: how many blocks of
     its third stage are used, of 36. spacing_mm: of the grid that it reads. hu_windows: what it sees of each region.
+    case_calibration: slope and offset of the logistic curve from the logit of a scan's most suspicious cell to the
+    probability that the scan holds a lesion.
     """
 
     trunk: Literal["astra"] = "astra"
     trunk_blocks: int = 6
     spacing_mm: tuple[float, ...] = (1.5, 1.5, 3.0)
     hu_windows: HUWindows = HUWindows(HUWindow(-1000.0, 200.0), HUWindow(-175.0, 250.0))
+    case_calibration: tuple[float, ...] = (1.0, 0.0)
 
     def __post_init__(self) -> None:
         if not 1 <= self.trunk_blocks <= 36:
             raise ValueError(f"trunk_blocks must be from 1 to 36, got {self.trunk_blocks}")
         if len(self.spacing_mm) != 3 or min(self.spacing_mm) <= 0:
             raise ValueError(f"spacing_mm must be three positive lengths, got {self.spacing_mm}")
+        if len(self.case_calibration) != 2:
+            raise ValueError(f"case_calibration must be a slope and an offset, got {self.case_calibration}")
 
 
 @dataclass(frozen=True)
@@ -117,9 +122,13 @@ class Plan:
     finding_peak: a finding stands if its highest Focus probability is above this; at lesion_threshold all do.
     min_finding_ml: a connected part of the mask, on the scan's own grid, stands if it is at least so large; 0, as
         published: all do.
+    mark_from: Focus marks only in cells whose Glance probability is at least this, and in those beside them; 0, as
+        published: wherever it reads. Asks for `cells`.
     second_look: Focus reads sub-volumes around its findings once more, mirrored; at most this share of the number that
         it has read before. 0, as published: none.
     weights: `trained` or `untrained`; shown wherever results are shown.
+    cells: a Glance on a pretrained trunk that judges cells of about 12 mm in place of `glance`, which then counts for
+        nothing; a sub-volume is as suspicious as its most suspicious cell. None, as published: `glance` judges.
     """
 
     preset: str = "paper"
@@ -132,11 +141,13 @@ class Plan:
     lesion_threshold: float = 0.5
     finding_peak: float = 0.5
     min_finding_ml: float = 0.0
+    mark_from: float = 0.0
     second_look: float = 0.0
     foreground: Literal["body", "hu_floor"] = "body"
     hu_windows: HUWindows = field(default_factory=HUWindows)
     glance: GlanceConfig = field(default_factory=GlanceConfig)
     focus: FocusConfig = field(default_factory=FocusConfig)
+    cells: CellGlanceConfig | None = None
 
     def __post_init__(self) -> None:
         if len(self.spacing_mm) != 3 or min(self.spacing_mm) <= 0:
@@ -158,6 +169,10 @@ class Plan:
             )
         if not 0.0 <= self.min_finding_ml <= 1000.0:
             raise ValueError(f"min_finding_ml must be a volume from 0 to 1000 ml, got {self.min_finding_ml}")
+        if not 0.0 <= self.mark_from < 1.0:
+            raise ValueError(f"mark_from must be a probability in [0, 1), got {self.mark_from}")
+        if self.mark_from and self.cells is None:
+            raise ValueError(f"mark_from {self.mark_from:g} asks for a Glance that judges cells: set `cells`, or 0")
         if not 0.0 <= self.second_look <= 10.0:
             raise ValueError(f"second_look must be a share from 0 to 10, got {self.second_look}")
 

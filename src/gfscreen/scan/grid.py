@@ -7,6 +7,7 @@ axes are permuted and flipped: an oblique scan keeps its tilt, as it does there.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,6 +98,17 @@ def _resample(
         resampler.SetDefaultPixelValue(beyond)
     result: NDArray[np.generic] = sitk.GetArrayFromImage(resampler.Execute(image)).transpose(2, 1, 0)
     return result
+
+
+def resample_model(
+    hu: NDArray[np.float32], spacing_mm: tuple[float, ...], wanted_mm: tuple[float, ...]
+) -> NDArray[np.float32]:
+    """A scan on the model grid (x, y, z), float32, brought to another spacing, linearly; the first voxel stays."""
+    step = tuple(w / s for w, s in zip(wanted_mm, spacing_mm, strict=True))
+    shape = tuple(math.floor((n - 1) / part) + 1 for n, part in zip(hu.shape, step, strict=True))
+    return _resample(hu, (0.0, 0.0, 0.0), step, shape, sitk.sitkLinear, sitk.sitkFloat32, None).astype(
+        np.float32, copy=False
+    )
 
 
 def _native_range(model: tuple[int, int], ratio: float, size: int) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from gfscreen.scan.grid import ModelGrid
+from gfscreen.screening.cells import CellMap, probability
 from gfscreen.screening.windows import Window
 
 
@@ -22,7 +23,8 @@ class NetworkOutputs:
     windows: the sub-volumes of `size_voxels` in the grid's order. glance_probability: float64 (n,), NaN where time did
     not allow a glance; None if Glance was not asked (gate 0). kept, read: bool (n,), above the gate; and read by Focus.
     focus_probability: float32 (x, y, z), 0 where Focus read nothing or a finding was dropped; the screening's own
-    array, not a copy. focus_unfiltered: the same before findings were dropped; None unless it was asked for.
+    array, not a copy. focus_unfiltered: the same before findings were dropped; None unless it was asked for. cells:
+    what Glance said of cells, where it judges those; None elsewhere.
     """
 
     grid: ModelGrid
@@ -34,6 +36,7 @@ class NetworkOutputs:
     read: NDArray[np.bool_]
     focus_probability: NDArray[np.float32]
     focus_unfiltered: NDArray[np.float32] | None = None
+    cells: CellMap | None = None
 
     @property
     def starts(self) -> NDArray[np.intp]:
@@ -53,13 +56,16 @@ class NetworkOutputs:
         return result
 
     def glance_at(self, voxel: NDArray[np.float64]) -> float | None:
-        """Highest Glance probability of the sub-volumes that contain a position (3,) of the scan's RAS view.
+        """Glance probability at a position (3,) of the scan's RAS view: of its cell, or the highest of its sub-volumes.
 
         None if Glance was not asked, had no time for any of them, or no sub-volume contains the position.
         """
         if self.glance_probability is None or not self.windows:
             return None
         place = np.rint(self.to_model(voxel[None])[0])
+        if self.cells is not None:
+            logit = self.cells.at(place[None].astype(np.intp))[0]
+            return None if np.isnan(logit) else probability(float(logit))
         inside = ((self.starts <= place) & (place < self.starts + np.asarray(self.size_voxels))).all(axis=1)
         found = self.glance_probability[inside]
         found = found[~np.isnan(found)]

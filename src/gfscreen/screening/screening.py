@@ -2,7 +2,7 @@
 
     scan      the CT on the model grid, cropped to the body, chest told from abdomen           (grid, region)
     windows   96 x 96 x 64 sub-volumes that contain body                                        (windows)
-    glance    how suspicious is each of them?                                                   (engine)
+    glance    how suspicious is each of them, by itself or by its most suspicious cell?   (engine, cells)
     focus     outline the lesions in the suspicious ones, the most suspicious first             (engine)
     again     read once more, centred and mirrored, what was found                              (second_look, engine)
     mask      average where sub-volumes overlap, drop what cannot be, back to the native grid  (windows, findings, grid)
@@ -13,6 +13,7 @@ How the time is shared, and what happens if not even glance can see all, is deci
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
@@ -22,11 +23,12 @@ from numpy.typing import NDArray
 
 from gfscreen.config import Plan
 from gfscreen.errors import UsageError
-from gfscreen.networks.engines.base import Engine, FloatArray
+from gfscreen.networks.engines.base import NOMINAL_VOXELS, Engine, FloatArray
 from gfscreen.scan.grid import ModelScan, to_model, to_native_mask
 from gfscreen.scan.region import RegionSplit
 from gfscreen.scan.volume import Volume
 from gfscreen.screening.budget import Allowance, Budget, write_reserve_s
+from gfscreen.screening.cells import CellMap, TrunkInput, blank_cells, case_suspicion, clear_ordinary, take_over
 from gfscreen.screening.findings import drop_unlikely, drop_unlikely_parts
 from gfscreen.screening.network_outputs import NetworkOutputs
 from gfscreen.screening.schedule import Timetable, evenly_spread
@@ -97,6 +99,7 @@ class Screening:
     did not allow Glance to look at. second_looks: sub-volumes around findings that were to be read again;
     second_looks_done: those that were. skipped_probability: the highest suspicion among kept windows left unread.
     findings_dropped: findings of Focus, and parts of them, that are not in the mask for what they are (findings.py).
+    suspicion: how likely the scan is to hold a lesion, as calibrated; None without a Glance that judges cells.
     network_outputs: both stages' answers, if they were asked for.
     """
 
@@ -111,6 +114,7 @@ class Screening:
     second_looks_done: int = 0
     findings_dropped: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
+    suspicion: float | None = None
     network_outputs: NetworkOutputs | None = None
 
     @property
@@ -163,6 +167,7 @@ def screen(
 
     time = Timetable(budget, write_reserve_s(volume.hu.size), engine.info)
     state = ScreeningState(windows, gate, settings.keep_share)
+    cells = blank_cells(scan, plan.cells) if plan.cells and state.glances else None
     stitcher = Stitcher(scan.grid.shape, plan.sub_volume_voxels, plan.blend)
     order = evenly_spread(windows, plan.sub_volume_voxels)
     seconds |= {"glance": 0.0, "focus": 0.0}
@@ -170,7 +175,10 @@ def screen(
     while state.goes_on:
         start = budget.elapsed_s()
         allowance = time.for_glance(engine.glance_batch, engine.focus_batch)
-        state.saw(glance(scan, state.unseen(order), plan, engine, allowance, progress))
+        if cells is None:
+            state.saw(glance(scan, state.unseen(order), plan, engine, allowance, progress))
+        else:
+            state.saw(glance_at_cells(scan, cells, windows, plan, engine, allowance, progress))
         seconds["glance"] += budget.elapsed_s() - start
 
         start = budget.elapsed_s()
@@ -189,6 +197,8 @@ def screen(
     probability = stitcher.finish()
     del stitcher  # and with it the counts, as large as the probabilities
     unfiltered = probability.copy() if keep_unfiltered else None
+    if cells is not None:
+        clear_ordinary(probability, cells, plan.mark_from)
     body = scan.body if plan.foreground == "body" else None
     dropped = drop_unlikely(probability, body, threshold=plan.lesion_threshold, peak=plan.finding_peak)
     mask = to_native_mask(probability, scan.grid, volume, plan.lesion_threshold)
@@ -208,7 +218,8 @@ def screen(
         second_looks_done=done_again,
         findings_dropped=dropped,
         seconds=seconds,
-        network_outputs=_network_outputs(scan, plan, state, probability, unfiltered) if keep_outputs else None,
+        suspicion=None if cells is None or plan.cells is None else case_suspicion(cells, plan.cells),
+        network_outputs=_network_outputs(scan, plan, state, probability, unfiltered, cells) if keep_outputs else None,
     )
 
 
@@ -226,6 +237,30 @@ def glance(
         progress("glance", done, len(windows))
     allowance.stop()
     return Glanced(windows, probability)
+
+
+def glance_at_cells(
+    scan: ModelScan,
+    cells: CellMap,
+    windows: list[Window],
+    plan: Plan,
+    engine: Engine,
+    allowance: Allowance,
+    progress: Progress,
+) -> Glanced:
+    """Suspicion of the sub-volumes by their cells; pieces of the scan are looked at as long as the allowance lets."""
+    assert plan.cells is not None
+    see = TrunkInput(scan, plan.cells)
+    total = len(cells.pieces)
+    for piece in list(cells.pieces):
+        volume = see(piece, cells)
+        if not allowance.another(math.ceil(volume.size / NOMINAL_VOXELS)):
+            break
+        take_over(cells, piece, engine.cells(volume))
+        progress("glance", total - len(cells.pieces), total)
+    allowance.stop()
+    suspicion = [cells.suspicion(window, plan.sub_volume_voxels) for window in windows]
+    return Glanced(windows, np.array(suspicion, np.float64))
 
 
 def focus(
@@ -269,7 +304,12 @@ def _gather(scan: ModelScan, windows: list[Window], plan: Plan) -> FloatArray:
 
 
 def _network_outputs(
-    scan: ModelScan, plan: Plan, state: ScreeningState, probability: FloatArray, unfiltered: FloatArray | None
+    scan: ModelScan,
+    plan: Plan,
+    state: ScreeningState,
+    probability: FloatArray,
+    unfiltered: FloatArray | None,
+    cells: CellMap | None,
 ) -> NetworkOutputs:
     kept = state.read.union(state.unread())
     return NetworkOutputs(
@@ -282,4 +322,5 @@ def _network_outputs(
         read=np.array([window in state.read for window in state.windows], bool),
         focus_probability=probability,
         focus_unfiltered=unfiltered,
+        cells=cells,
     )

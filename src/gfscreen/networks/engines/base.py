@@ -27,12 +27,16 @@ def require_finite(batch: FloatArray) -> None:
         )
 
 
+# What a sub-volume of 96 x 96 x 64 voxels of 1 x 1 x 3 mm is on a grid of 1.5 x 1.5 x 3 mm.
+NOMINAL_VOXELS = 64**3
+
+
 @dataclass(frozen=True)
 class EngineInfo:
     """Name (`torch`, `openvino`), device (`cpu`, `cuda:0`), precision (`fp32`, `bf16`, `fp16`), why it was chosen.
 
     glance_s, focus_s: seconds that one sub-volume is expected to take, for a deadline to count with before any has been
-    measured; None where unknown.
+    measured; None where unknown. For a Glance that reads whole pieces of a scan, of `NOMINAL_VOXELS` of them.
     """
 
     name: str
@@ -56,6 +60,13 @@ class Engine(Protocol):
 
     def glance(self, batch: FloatArray) -> FloatArray:
         """Probability of "lesion" per sub-volume, float32 (n,)."""
+        ...
+
+    def cells(self, volume: FloatArray) -> FloatArray:
+        """Logits of "lesion" per region and cell, float32 (2, z / 4, x / 8, y / 8): of weights whose plan has `cells`.
+
+        volume: float32 (z, x, y) on the trunk's grid, z a multiple of 8, x and y of 16.
+        """
         ...
 
     def focus(self, batch: FloatArray) -> FloatArray:

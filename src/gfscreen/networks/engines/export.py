@@ -12,6 +12,7 @@ import numpy as np
 
 from gfscreen.errors import EngineError
 from gfscreen.files import remove_leftovers, scratch_folder
+from gfscreen.networks.engines.base import NOMINAL_VOXELS
 from gfscreen.networks.engines.openvino import (
     EXPORT_FOLDER,
     FOCUS_MODEL,
@@ -50,6 +51,7 @@ def export_openvino(weights: Path, target: Path) -> Path:
         from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
         from gfscreen.networks.engines.instance_norm import steady_sums
+        from gfscreen.networks.models.cell_glance import CellGlance
         from gfscreen.networks.models.focus import FocusProbability
         from gfscreen.networks.models.glance import GlanceProbability
         from gfscreen.networks.models.weights import load_networks, stored_precision
@@ -59,14 +61,18 @@ def export_openvino(weights: Path, target: Path) -> Path:
             "run `python -m gfscreen export` where torch, MONAI and OpenVINO are installed"
         ) from error
     plan, glance, focus = load_networks(weights)
-    example = torch.rand(1, 1, *plan.sub_volume_voxels)
+    sub_volume = torch.rand(1, 1, *plan.sub_volume_voxels)
+    any_size = torch.rand(1, 1, 16, 32, 32), [1, 1, -1, -1, -1]
+    one_size = sub_volume, list(sub_volume.shape)
+    on_trunk = isinstance(glance, CellGlance)
+    judge = glance if isinstance(glance, CellGlance) else GlanceProbability(glance)
     target.parent.mkdir(parents=True, exist_ok=True)
     logger.info("exporting %s to OpenVINO in %s, once", weights, target)
     remove_leftovers(target.parent)
     with scratch_folder(target.parent, "export") as folder:
-        for network, stored, name in (
-            (GlanceProbability(glance), GLANCE_FILE, GLANCE_MODEL),
-            (FocusProbability(focus), FOCUS_FILE, FOCUS_MODEL),
+        for network, stored, name, (example, sizes) in (
+            (judge, GLANCE_FILE, GLANCE_MODEL, any_size if on_trunk else one_size),
+            (FocusProbability(focus), FOCUS_FILE, FOCUS_MODEL, one_size),
         ):
             network.eval()
             steady_sums(network)
@@ -75,7 +81,7 @@ def export_openvino(weights: Path, target: Path) -> Path:
                 warnings.simplefilter("ignore")
                 # Without the decoder torch traces every network a second time, only to compare: half of the export.
                 decoder = TorchScriptPythonDecoder(network, example_input=example, trace_kwargs={"check_trace": False})
-                model = openvino.convert_model(decoder, example_input=example, input=[list(example.shape)])
+                model = openvino.convert_model(decoder, example_input=example, input=[sizes])
             fold_constants(model)
             # Weights that are stored in half precision lose nothing by it; the arithmetic stays the engine's choice.
             compress = stored_precision(weights / stored) == "float16"
@@ -123,7 +129,9 @@ def _time_s(model: Path) -> float:
     """Seconds of one sub-volume on this machine: the second run, the first still allocates."""
     compiled = core().compile_model(str(model), "CPU", {"PERFORMANCE_HINT": "LATENCY"})
     request = compiled.create_infer_request()
-    sub_volume = np.zeros(tuple(compiled.input(0).shape), np.float32)
+    shape = compiled.input(0).partial_shape
+    nominal = (1, 1, *(round(NOMINAL_VOXELS ** (1 / 3)),) * 3)
+    sub_volume = np.zeros(nominal if shape.is_dynamic else tuple(shape.to_shape()), np.float32)
     request.infer([sub_volume])
     start = time.monotonic()
     request.infer([sub_volume])

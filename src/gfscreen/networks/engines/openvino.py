@@ -121,8 +121,13 @@ class OpenVINOEngine:
         background.shutdown(wait=False)
         # Asked of the compiled network: what it computes in, not what was wished for.
         used = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
-        glance_s = self._time_glance(compiled)
-        focus_s = _focus_s(glance_s, manifest.info.get(SECONDS_KEY))
+        seconds = manifest.info.get(SECONDS_KEY)
+        if compiled.input(0).partial_shape.is_dynamic:
+            # A Glance for pieces of any size: a first one on nothing would cost as much as it saves.
+            glance_s, focus_s = _measured_s(seconds, "glance"), _measured_s(seconds, "focus")
+        else:
+            glance_s = self._time_glance(compiled)
+            focus_s = _focus_s(glance_s, seconds)
         self.info = EngineInfo("openvino", "cpu", {"f32": "fp32"}.get(used, used), reason, glance_s, focus_s)
 
     def _compile(self, name: str) -> Any:
@@ -150,6 +155,10 @@ class OpenVINOEngine:
         """Probability of "lesion" per sub-volume, (n,)."""
         return self._run(self._glance, batch)
 
+    def cells(self, volume: FloatArray) -> FloatArray:
+        """Logits of "lesion" per region and cell, (2, z / 4, x / 8, y / 8), of a volume (z, x, y)."""
+        return self._run(self._glance, volume[None])
+
     def focus(self, batch: FloatArray) -> FloatArray:
         """Lesion probability per voxel, (n, x, y, z). Waits until Focus is compiled; raises EngineError if it fails."""
         return self._run(self._focus.result(), batch)
@@ -160,6 +169,11 @@ class OpenVINOEngine:
     def peak_gpu_mb(self) -> float | None:
         """None: no GPU is used."""
         return None
+
+
+def _measured_s(measured: Any, stage: str) -> float | None:
+    """Seconds of a stage where the export was made; None without them."""
+    return float(measured[stage]) if isinstance(measured, dict) and measured.get(stage) else None
 
 
 def _focus_s(glance_s: float, measured: Any) -> float | None:

@@ -17,6 +17,7 @@ from gfscreen.networks.engines.allocator import keep_large_buffers
 from gfscreen.networks.engines.base import EngineInfo, FloatArray, require_finite
 from gfscreen.networks.engines.gpu_memory import GpuMemory
 from gfscreen.networks.models.attention import fuse_attention
+from gfscreen.networks.models.cell_glance import CellGlance
 from gfscreen.networks.models.focus import FocusProbability
 from gfscreen.networks.models.glance import GlanceProbability
 from gfscreen.networks.models.weights import load_networks
@@ -63,7 +64,12 @@ class TorchEngine:
         _, glance, focus = load_networks(self._weights)
         if self._memory is not None:
             fuse_attention(focus)
-        networks: dict[str, nn.Module] = {GLANCE: GlanceProbability(glance), FOCUS: FocusProbability(focus)}
+        judge: nn.Module = glance
+        if isinstance(glance, CellGlance):
+            self._fits[GLANCE] = 1  # pieces of a scan come one by one
+        else:
+            judge = GlanceProbability(glance)
+        networks = {GLANCE: judge, FOCUS: FocusProbability(focus)}
         for network in networks.values():
             network.eval()
             if self._half:
@@ -148,6 +154,11 @@ class TorchEngine:
     def glance(self, batch: FloatArray) -> FloatArray:
         """Probability of "lesion" per sub-volume, (n,)."""
         return self._run(GLANCE, batch)
+
+    def cells(self, volume: FloatArray) -> FloatArray:
+        """Logits of "lesion" per region and cell, (2, z / 4, x / 8, y / 8), of a volume (z, x, y)."""
+        logits: FloatArray = self._run(GLANCE, volume[None])[0]
+        return logits
 
     def focus(self, batch: FloatArray) -> FloatArray:
         """Lesion probability per voxel, (n, x, y, z)."""

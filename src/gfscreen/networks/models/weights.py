@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from gfscreen.config import PLAN_FILE, Plan, plan_to_json, read_plan
 from gfscreen.errors import WeightsError
 from gfscreen.files import write_atomically
+from gfscreen.networks.models.cell_glance import CellGlance, CellHead, load_trunk
 from gfscreen.networks.models.focus import build_focus
 from gfscreen.networks.models.glance import Glance
 from gfscreen.networks.models.manifest import FOCUS_FILE, GLANCE_FILE, Manifest, verify, write_manifest
@@ -26,9 +27,9 @@ from gfscreen.version import __version__
 _DERIVED_SUFFIXES = ("num_batches_tracked", "relative_position_index")
 
 
-def build_networks(plan: Plan) -> tuple[Glance, nn.Module]:
-    """Both networks of a plan with fresh weights, in training mode."""
-    return Glance(plan.glance), build_focus(plan.focus)
+def build_networks(plan: Plan) -> tuple[Glance | CellHead, nn.Module]:
+    """What is stored of both networks of a plan, with fresh weights, in training mode: not the trunk below a head."""
+    return CellHead() if plan.cells else Glance(plan.glance), build_focus(plan.focus)
 
 
 def stored_state(state: dict[str, Tensor], dtype: torch.dtype | None = None) -> dict[str, Tensor]:
@@ -90,14 +91,20 @@ def save_weights(
     return write_manifest(folder, [PLAN_FILE, GLANCE_FILE, FOCUS_FILE], origin)
 
 
-def load_networks(folder: Path) -> tuple[Plan, Glance, nn.Module]:
-    """Verify a weights folder and build both networks from it, in evaluation mode, float32, on the CPU."""
+def load_networks(folder: Path) -> tuple[Plan, Glance | CellGlance, nn.Module]:
+    """Verify a weights folder and build both networks from it, in evaluation mode, float32, on the CPU.
+
+    Raises WeightsError, also where the plan needs the pretrained trunk and it is not in the folder.
+    """
     verify(folder)
     plan = read_plan(folder)
     glance, focus = build_networks(plan)
     for network, name in ((glance, GLANCE_FILE), (focus, FOCUS_FILE)):
         load_state(network, safetensors.torch.load_file(folder / name), str(folder / name))
         network.eval()
+    if isinstance(glance, CellHead):
+        assert plan.cells is not None
+        return plan, CellGlance(load_trunk(folder, plan.cells), glance).eval(), focus
     return plan, glance, focus
 
 

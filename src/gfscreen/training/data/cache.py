@@ -19,7 +19,7 @@ from gfscreen.files import write_atomically
 from gfscreen.scan.grid import sample_to_grid, to_model
 from gfscreen.scan.volume import Volume, read_volume
 from gfscreen.scan.volume.ras import ras_view
-from gfscreen.training.data.lists import DataList, Entry, LabelValues
+from gfscreen.training.data.lists import ONE_IS_LESION, DataList, Entry, LabelValues
 from gfscreen.training.objectives import IGNORE
 from gfscreen.training.synthesis.tissue import tissue_map
 
@@ -61,7 +61,7 @@ def _read_label(path: Path, volume: Volume, meaning: LabelValues) -> NDArray[np.
     return np.asarray(ras_view(label, volume))
 
 
-def prepare_scan(entry: Entry, plan: Plan, meaning: LabelValues = LabelValues()) -> Scan:
+def prepare_scan(entry: Entry, plan: Plan, meaning: LabelValues = ONE_IS_LESION) -> Scan:
     """Read a scan and its label and bring both onto the model grid, as inference does. Raises InputError."""
     volume = read_volume(entry.image)
     scan = to_model(volume, plan)
@@ -100,7 +100,7 @@ def _cache_key(entry: Entry, plan: Plan, meaning: LabelValues) -> str:
     return hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]
 
 
-def load_scan(entry: Entry, plan: Plan, cache: Path, meaning: LabelValues = LabelValues()) -> Scan:
+def load_scan(entry: Entry, plan: Plan, cache: Path, meaning: LabelValues = ONE_IS_LESION) -> Scan:
     """The scan from the cache, prepared and cached first if it or its files are new. Raises InputError."""
     path = cache / f"{entry.name}-{_cache_key(entry, plan, meaning)}.npz"
     if not path.is_file():

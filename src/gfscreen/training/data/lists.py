@@ -51,6 +51,9 @@ class LabelValues:
         return frozenset({0, *self.lesion, *self.other, *self.ignore})
 
 
+ONE_IS_LESION = LabelValues()
+
+
 @dataclass(frozen=True)
 class Entry:
     """One scan of a list; paths are absolute."""
@@ -70,7 +73,7 @@ class DataList:
     name: str
     training: tuple[Entry, ...]
     validation: tuple[Entry, ...]
-    label_values: LabelValues = LabelValues()
+    label_values: LabelValues = ONE_IS_LESION
     nodules: Path | None = None
     shapes: Path | None = None
     keep_in_training: tuple[str, ...] = ()

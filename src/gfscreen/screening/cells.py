@@ -1,0 +1,176 @@
+"""What a Glance on a trunk says of a scan: a suspicion for every cell of about 12 mm, from a few passes over the scan.
+
+The trunk reads whole pieces of a scan, on a coarser grid than the model grid, each through the HU window of its region.
+Its answers lie on a lattice: cell (i, j, k) is centred on voxel (i, j, k) * `CELL_STRIDE` of the trunk's grid, whose
+first voxel is that of the cropped model grid. A sub-volume is as suspicious as the most suspicious of its cells.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from gfscreen.config import CellGlanceConfig, RegionName
+from gfscreen.scan.grid import ModelScan, resample_model
+from gfscreen.screening.windows import Window, apply_hu_window
+
+# Voxels of the trunk's grid per cell, along x, y, z, and what the sides of its input must be multiples of.
+CELL_STRIDE = (8, 8, 4)
+INPUT_MULTIPLE = (16, 16, 8)
+# Slices of the trunk's grid that it sees on each side of a piece beyond those that it is asked about, and the most that
+# it is asked about at once: memory, and how soon a deadline is seen to have passed.
+MARGIN_SLICES = 16
+PIECE_SLICES = 128
+# A cell with less of the body in it is none to look at.
+LEAST_BODY = 0.25
+REGION_CHANNEL: dict[RegionName, int] = {"chest": 0, "abdomen": 1}
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A pass over slices [low, high) of the trunk's grid in a region's HU window, for the cells [first, last) in z."""
+
+    region: RegionName
+    low: int
+    high: int
+    first: int
+    last: int
+
+
+@dataclass
+class CellMap:
+    """The suspicion of one scan's cells.
+
+    logit: float32 (x, y, z), NaN where nobody has looked yet, -inf where there is hardly any body. cell_voxels: model
+    voxels from one cell's centre to the next, along x, y, z. pieces: what is still to be looked at.
+    """
+
+    logit: NDArray[np.float32]
+    cell_voxels: tuple[float, float, float]
+    pieces: list[Piece] = field(default_factory=list)
+
+    def centres(self, axis: int) -> NDArray[np.float64]:
+        """Centres of the cells along one axis, in voxels of the cropped model grid."""
+        centre: NDArray[np.float64] = np.arange(self.logit.shape[axis]) * self.cell_voxels[axis]
+        return centre
+
+    def index_of(self, places: NDArray[np.float64] | NDArray[np.intp], axis: int) -> NDArray[np.intp]:
+        """The cell in which positions (n,) of the cropped model grid lie, along one axis."""
+        cell = np.floor(places / self.cell_voxels[axis] + 0.5).astype(np.intp)
+        return np.clip(cell, 0, self.logit.shape[axis] - 1)
+
+    def at(self, places: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Logits (n,) of the cells in which voxels (n, 3) of the cropped model grid lie."""
+        i, j, k = (self.index_of(places[:, axis], axis) for axis in range(3))
+        logits: NDArray[np.float32] = self.logit[i, j, k]
+        return logits
+
+    def suspicion(self, window: Window, size: tuple[int, ...]) -> float:
+        """Highest probability among the cells whose centres lie in a sub-volume; NaN while some of them are unknown.
+
+        0 where it holds no cell with body.
+        """
+        box = tuple(
+            slice(*np.searchsorted(self.centres(axis), (start, start + length)))
+            for axis, (start, length) in enumerate(zip(window.start, size, strict=True))
+        )
+        inside = self.logit[box]
+        return probability(float(inside.max(initial=-math.inf)))
+
+
+def case_suspicion(cells: CellMap, config: CellGlanceConfig) -> float | None:
+    """How likely a scan is to hold a lesion, from its most suspicious cell, calibrated; None if none was looked at."""
+    known = cells.logit[np.isfinite(cells.logit)]
+    if not known.size:
+        return None
+    slope, offset = config.case_calibration
+    return probability(slope * float(known.max()) + offset)
+
+
+def clear_ordinary(focus_probability: NDArray[np.float32], cells: CellMap, mark_from: float) -> None:
+    """Set Focus's probability (x, y, z) to 0, in place, away from cells that Glance finds suspicious.
+
+    mark_from: Glance probability from which a cell counts; what is in it or in a cell that touches it stays. At 0
+    everything stays. Cells that nobody has looked at count as suspicious: nothing is known against them.
+    """
+    if mark_from <= 0:
+        return
+    hot = ~(cells.logit < math.log(mark_from / (1.0 - mark_from)))
+    near = ndimage.binary_dilation(hot, np.ones((3, 3, 3), bool))
+    index = [cells.index_of(np.arange(size), axis) for axis, size in enumerate(focus_probability.shape)]
+    for k, z in enumerate(index[2]):
+        focus_probability[:, :, k][~near[:, :, z][np.ix_(index[0], index[1])]] = 0.0
+
+
+def probability(logit: float) -> float:
+    """Logistic function of one logit, at the ends as well; NaN stays."""
+    return 0.5 * (1.0 + math.tanh(0.5 * logit))
+
+
+def blank_cells(scan: ModelScan, config: CellGlanceConfig) -> CellMap:
+    """The cells of a scan, none of them looked at yet, and the pieces that are to be."""
+    model_mm = scan.grid.spacing_mm
+    x, y, z = (stride * mm / m for stride, mm, m in zip(CELL_STRIDE, config.spacing_mm, model_mm, strict=True))
+    shape = tuple(math.floor((n - 1) / step + 0.5) + 1 for n, step in zip(scan.grid.shape, (x, y, z), strict=True))
+    cells = CellMap(np.full(shape, np.nan, np.float32), (x, y, z))
+    cells.logit[body_share(scan.body, cells) < LEAST_BODY] = -math.inf
+    slices = math.floor((scan.grid.shape[2] - 1) * model_mm[2] / config.spacing_mm[2]) + 1
+    middle = np.minimum(np.rint(cells.centres(2)).astype(int), len(scan.chest) - 1)
+    for region, own in (("chest", scan.chest[middle]), ("abdomen", ~scan.chest[middle])):
+        cells.pieces += _pieces("chest" if region == "chest" else "abdomen", np.flatnonzero(own), slices)
+    return cells
+
+
+def _pieces(region: RegionName, layers: NDArray[np.intp], slices: int) -> Iterator[Piece]:
+    """Passes over the layers of cells of one region, which follow each other."""
+    stride = CELL_STRIDE[2]
+    if not layers.size:
+        return
+    count = math.ceil(layers.size * stride / PIECE_SLICES)
+    for part in np.array_split(layers, count):
+        first, last = int(part[0]), int(part[-1]) + 1
+        # Begins where a cell's and the next stage's lattices have a point.
+        low = max(0, first * stride - MARGIN_SLICES) // INPUT_MULTIPLE[2] * INPUT_MULTIPLE[2]
+        yield Piece(region, low, min(slices, (last - 1) * stride + MARGIN_SLICES + 1), first, last)
+
+
+def body_share(body: NDArray[np.bool_], cells: CellMap) -> NDArray[np.float32]:
+    """Share of body in each cell (x, y, z), of all the voxels that a cell well within the scan has."""
+    voxels: NDArray[np.generic] = body
+    for axis in (2, 1, 0):
+        first = np.ceil((np.arange(cells.logit.shape[axis]) - 0.5) * cells.cell_voxels[axis]).clip(0).astype(np.intp)
+        voxels = np.add.reduceat(voxels, first, axis=axis, dtype=np.int32)
+    return (voxels / np.prod(cells.cell_voxels)).astype(np.float32)
+
+
+class TrunkInput:
+    """A scan on the trunk's grid, made once; hands out the pieces that the trunk reads."""
+
+    def __init__(self, scan: ModelScan, config: CellGlanceConfig) -> None:
+        self._windows = config.hu_windows
+        self._hu = resample_model(scan.hu, scan.grid.spacing_mm, config.spacing_mm)
+
+    def __call__(self, piece: Piece, cells: CellMap) -> NDArray[np.float32]:
+        """float32 (z, x, y) in [0, 1]; filled up with 0 until each cell asked about has an answer."""
+        seen = apply_hu_window(self._hu[:, :, piece.low : piece.high], self._windows.of(piece.region))
+        layers = piece.last - piece.low // CELL_STRIDE[2]
+        wanted = (n * stride for n, stride in zip((*cells.logit.shape[:2], layers), CELL_STRIDE, strict=True))
+        sizes = [max(size, least) for size, least in zip(seen.shape, wanted, strict=True)]
+        full = [-(-size // multiple) * multiple for size, multiple in zip(sizes, INPUT_MULTIPLE, strict=True)]
+        fill = [(0, size - own) for size, own in zip(full, seen.shape, strict=True)]
+        return np.ascontiguousarray(np.pad(seen, fill).transpose(2, 0, 1))
+
+
+def take_over(cells: CellMap, piece: Piece, answer: NDArray[np.float32]) -> None:
+    """Enter the trunk's answer, logits (regions, z, x, y), for the cells that a piece is about."""
+    first = piece.low // CELL_STRIDE[2]
+    own = answer[REGION_CHANNEL[piece.region]][piece.first - first : piece.last - first].transpose(1, 2, 0)
+    target = cells.logit[:, :, piece.first : piece.last]
+    x, y, z = target.shape
+    target[...] = np.where(np.isneginf(target), target, own[:x, :y, :z])
+    cells.pieces.remove(piece)
