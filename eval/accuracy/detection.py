@@ -102,7 +102,7 @@ def _components(mask: NDArray[Any], other: NDArray[Any] | None) -> tuple[NDArray
     box = bounding_box(mask)
     if box is None:
         return np.empty(0, np.int64), np.empty(0, np.int64)
-    labels = _label(mask[box])
+    labels = number_components(mask[box])
     count = int(labels.max()) + 1
     sizes, hits = np.zeros(count, np.int64), np.zeros(count, np.int64)
     step = max(1, _SLAB_VOXELS // max(1, labels.shape[0] * labels.shape[1]))
@@ -115,7 +115,7 @@ def _components(mask: NDArray[Any], other: NDArray[Any] | None) -> tuple[NDArray
     return sizes[1:], hits[1:]
 
 
-def _label(mask: NDArray[Any]) -> NDArray[Any]:
+def number_components(mask: NDArray[Any]) -> NDArray[Any]:
     """Number the 26-connected components of a non-empty 3D mask from 1; an unsigned integer array of its shape.
 
     cc3d (4.1) sizes its table for half the voxels of a binary image, which an odd length can exceed: the line 1 0 1 is

@@ -25,7 +25,7 @@ INK = "#1b1f27"
 COLOURS = ("#3d8bd4", "#e2672e", "#22a884", "#c77cb5", "#d9a400", "#5bb8e8", "#8a63d2", "#8c8c8c")
 # Of a case or a kind of lesion, in a legend or along an axis.
 _LONGEST_NAME = 40
-_STYLE = {
+STYLE = {
     "svg.hashsalt": "gfscreen",
     "svg.fonttype": "path",
     "font.size": 9.0,
@@ -53,7 +53,8 @@ class Chart:
     files: tuple[Path, ...]
 
 
-def _save(figure: Any, folder: Path, stem: str, caption: str) -> Chart:
+def save_chart(figure: Any, folder: Path, stem: str, caption: str) -> Chart:
+    """Write `folder/stem.png` and `.svg`."""
     folder.mkdir(parents=True, exist_ok=True)
     png, svg = folder / f"{stem}.png", folder / f"{stem}.svg"
     buffer = io.StringIO()
@@ -64,7 +65,8 @@ def _save(figure: Any, folder: Path, stem: str, caption: str) -> Chart:
     return Chart(stem, caption, buffer.getvalue(), (png, svg))
 
 
-def _figure(width: float, height: float, columns: int = 1) -> tuple[Any, list[Any]]:
+def new_figure(width: float, height: float, columns: int = 1) -> tuple[Any, list[Any]]:
+    """An empty figure, width and height in inches, and its panels in a row."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -78,7 +80,7 @@ def draw_all(
     """Draw what there are data for into `folder`; None for the rest."""
     import matplotlib as mpl
 
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         return {
             "scores": None if scores is None else score_distribution(folder, scores),
             "lesions": None if scores is None else lesion_sizes(folder, scores),
@@ -97,7 +99,7 @@ def score_distribution(folder: Path, scores: Scores) -> Chart | None:
     groups = [("all", rows)] + [(k, [r for r in rows if (r.get("type") or "unknown") == k]) for k in kinds]
     if len(kinds) == 1:
         groups = groups[:1]
-    figure, panels = _figure(8.0, 1.3 + 0.42 * len(groups), 2)
+    figure, panels = new_figure(8.0, 1.3 + 0.42 * len(groups), 2)
     rng = np.random.default_rng(0)  # jitter only
     for axes, metric, colour in zip(panels, ("Lesion_DSC", "Lesion_NSD"), COLOURS, strict=False):
         for place, (_, group) in enumerate(groups):
@@ -113,7 +115,7 @@ def score_distribution(folder: Path, scores: Scores) -> Chart | None:
         axes.set_yticks(range(len(groups)), names)
         axes.grid(axis="x")
     caption = "DSC and NSD per scan, by lesion type. Line: median; bar: quartiles."
-    return _save(figure, folder, "dsc_distribution", caption)
+    return save_chart(figure, folder, "dsc_distribution", caption)
 
 
 def lesion_sizes(folder: Path, scores: Scores) -> Chart | None:
@@ -125,7 +127,7 @@ def lesion_sizes(folder: Path, scores: Scores) -> Chart | None:
     missed = [d for d, hit in sized if not hit]
     low, high = min(d for d, _ in sized), max(d for d, _ in sized)
     bins = np.geomspace(max(0.5, low * 0.95), max(1.0, high * 1.05), 17)
-    figure, (axes,) = _figure(6.4, 3.0)
+    figure, (axes,) = new_figure(6.4, 3.0)
     axes.hist([found, missed], bins=bins, stacked=True, color=[COLOURS[0], COLOURS[1]], label=["found", "missed"])
     axes.set(xscale="log", xlabel="Diameter of the sphere of equal volume (mm)", ylabel="Lesions")
     ticks = [t for t in (1, 2, 3, 5, 10, 20, 30, 50, 100, 200) if bins[0] <= t <= bins[-1]]
@@ -136,14 +138,14 @@ def lesion_sizes(folder: Path, scores: Scores) -> Chart | None:
             axes.axvline(limit, color=INK, linewidth=0.8, linestyle=":", alpha=0.6)
     axes.yaxis.get_major_locator().set_params(integer=True)
     axes.legend(loc="upper right")
-    return _save(
+    return save_chart(
         figure, folder, "lesion_sizes", "Lesions found and missed by diameter; dotted: limits of the size classes."
     )
 
 
 def gate_curve(folder: Path, curve: Sequence[GatePoint], kept: float | None) -> Chart | None:
     """Sensitivity and specificity of Glance against the share of sub-volumes that it keeps."""
-    figure, (axes,) = _figure(6.4, 3.4)
+    figure, (axes,) = new_figure(6.4, 3.4)
     drawn = 0
     for key, colour, mark in (("sensitivity", COLOURS[0], "o"), ("specificity", COLOURS[2], "s")):
         points = [(100 * p.kept_share, 100 * getattr(p, key)) for p in curve if getattr(p, key) is not None]
@@ -164,7 +166,7 @@ def gate_curve(folder: Path, curve: Sequence[GatePoint], kept: float | None) -> 
     axes.grid()
     axes.legend(loc="lower right", fontsize=8)
     caption = "Share of sub-volumes kept against the sensitivity of Glance. Small numbers: threshold."
-    return _save(figure, folder, "gate_curve", caption)
+    return save_chart(figure, folder, "gate_curve", caption)
 
 
 def memory_curves(folder: Path, efficiency: Efficiency, what: str) -> Chart | None:
@@ -179,7 +181,7 @@ def memory_curves(folder: Path, efficiency: Efficiency, what: str) -> Chart | No
             lines.append((str(detail["case"]), points))
     if not lines:
         return None
-    figure, (axes,) = _figure(6.4, 3.2)
+    figure, (axes,) = new_figure(6.4, 3.2)
     for index, (name, points) in enumerate(lines):
         few = len(lines) <= len(COLOURS)
         colour = COLOURS[index] if few else COLOURS[0]
@@ -200,5 +202,5 @@ def memory_curves(folder: Path, efficiency: Efficiency, what: str) -> Chart | No
     if len(lines) <= len(COLOURS):
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
     if what == "gpu":
-        return _save(figure, folder, "gpu_memory_time", "GPU memory of the whole card over time, per case.")
-    return _save(figure, folder, "ram_time", "Memory of the measured program over time, per case.")
+        return save_chart(figure, folder, "gpu_memory_time", "GPU memory of the whole card over time, per case.")
+    return save_chart(figure, folder, "ram_time", "Memory of the measured program over time, per case.")
