@@ -3,7 +3,7 @@
 Scan level (published definition): a scan with lesions is TP if prediction and label share a voxel, else FN; a scan
 without is FP if anything is predicted, else TN. Lesion level: the same for each 26-connected component of the label;
 a predicted component that shares no voxel with the label is a false positive. One voxel is little: sensitivity is told
-a second time for lesions of which a tenth of the volume is marked, or more.
+a second time for lesions of which a tenth of the volume is marked, or more, and for scans with such a lesion.
 """
 
 from __future__ import annotations
@@ -72,6 +72,11 @@ class ScanDetection:
         if self.lesions:
             return "TP" if any(lesion.detected for lesion in self.lesions) else "FN"
         return "TN" if self.answered and self.predicted_ml == 0 else "FP"
+
+    @property
+    def a_tenth(self) -> bool:
+        """Whether a tenth of the volume of one of its lesions is marked, or more."""
+        return any(lesion.a_tenth for lesion in self.lesions)
 
 
 def detect(
@@ -171,6 +176,7 @@ def scan_level(scans: Sequence[ScanDetection], seed: int = SEED) -> dict[str, An
             seed,
         ).as_dict(),
         "sensitivity": rate(["TP"], ["TP", "FN"]),
+        "sensitivity_a_tenth": _rate(scans, lambda s: s.a_tenth, lambda s: bool(s.lesions), seed),
         "specificity": rate(["TN"], ["TN", "FP"]),
         "fpr": rate(["FP"], ["TN", "FP"]),
         "precision": rate(["TP"], ["TP", "FP"]),

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from eval.accuracy.detection import SIZE_LIMITS_MM
+from eval.accuracy.detection import SIZE_LIMITS_MM, TENTH
 from eval.efficiency.table4 import GPU_LIMIT_MB, TIME_LIMIT_S
 from eval.report.inputs import Efficiency, Scores
 from eval.tuning.gate_curve import PUBLISHED, GatePoint
@@ -118,17 +118,32 @@ def score_distribution(folder: Path, scores: Scores) -> Chart | None:
     return save_chart(figure, folder, "dsc_distribution", caption)
 
 
+# How a lesion was found, and its colour; "found" where a score of an earlier version does not tell how much is marked.
+_FOUND = {"found": COLOURS[0], "by a tenth": COLOURS[0], "by less": COLOURS[5], "missed": COLOURS[1]}
+
+
+def _how_found(row: Mapping[str, str]) -> str:
+    """One of `_FOUND`, for a line of per_lesion.csv."""
+    if row["detected"] != "1":
+        return "missed"
+    share = row.get("marked_share")
+    if not share:
+        return "found"
+    return "by a tenth" if float(share) >= TENTH else "by less"
+
+
 def lesion_sizes(folder: Path, scores: Scores) -> Chart | None:
-    """How many lesions of which diameter were found and missed."""
-    sized = [(float(row["diameter_mm"]), row["detected"] == "1") for row in scores.lesions]
+    """How many lesions of which diameter were found, by a tenth of their volume or by less, and missed."""
+    sized = [(float(row["diameter_mm"]), _how_found(row)) for row in scores.lesions]
     if not sized:
         return None
-    found = [d for d, hit in sized if hit]
-    missed = [d for d, hit in sized if not hit]
+    told = any(row.get("marked_share") for row in scores.lesions)
+    names = ["by a tenth", "by less", "missed"] if told else ["found", "missed"]
     low, high = min(d for d, _ in sized), max(d for d, _ in sized)
     bins = np.geomspace(max(0.5, low * 0.95), max(1.0, high * 1.05), 17)
     figure, (axes,) = new_figure(6.4, 3.0)
-    axes.hist([found, missed], bins=bins, stacked=True, color=[COLOURS[0], COLOURS[1]], label=["found", "missed"])
+    stacks = [[d for d, how in sized if how == name] for name in names]
+    axes.hist(stacks, bins=bins, stacked=True, color=[_FOUND[name] for name in names], label=names)
     axes.set(xscale="log", xlabel="Diameter of the sphere of equal volume (mm)", ylabel="Lesions")
     ticks = [t for t in (1, 2, 3, 5, 10, 20, 30, 50, 100, 200) if bins[0] <= t <= bins[-1]]
     axes.set_xticks(ticks, [str(t) for t in ticks])
@@ -138,9 +153,9 @@ def lesion_sizes(folder: Path, scores: Scores) -> Chart | None:
             axes.axvline(limit, color=INK, linewidth=0.8, linestyle=":", alpha=0.6)
     axes.yaxis.get_major_locator().set_params(integer=True)
     axes.legend(loc="upper right")
-    return save_chart(
-        figure, folder, "lesion_sizes", "Lesions found and missed by diameter; dotted: limits of the size classes."
-    )
+    how = "found (by a tenth of their volume, or by less)" if told else "found"
+    caption = f"Lesions {how} and missed, by diameter; dotted: limits of the size classes."
+    return save_chart(figure, folder, "lesion_sizes", caption)
 
 
 def gate_curve(folder: Path, curve: Sequence[GatePoint], kept: float | None) -> Chart | None:

@@ -45,9 +45,10 @@ def froc_chart(folder: Path, froc: Mapping[str, Any]) -> Chart | None:
     if not whole["points"]:
         return None
     figure, (left, right) = new_figure(9.6, 3.8, 2)
-    for meaning, colour in zip(MEANINGS, COLOURS, strict=False):
+    # A little beside each other: often both say the same.
+    for meaning, colour, beside in zip(MEANINGS, COLOURS, (0.98, 1.02), strict=False):
         _steps(left, whole["points"], meaning, color=colour, label=_NAMES[meaning])
-        _intervals(left, whole["sensitivity_at"][meaning], colour)
+        _intervals(left, whole["sensitivity_at"][meaning], colour, beside)
     for index, (size, curve) in enumerate(froc["by_size"].items()):
         for meaning in MEANINGS if curve["points"] else ():
             label = f"{size} ({curve['lesions']})" if meaning == ONE_VOXEL else None
@@ -78,13 +79,13 @@ def _steps(axes: Any, points: Sequence[Mapping[str, float]], meaning: str, **sty
     axes.plot(x, y, drawstyle="steps-post", linewidth=1.5, linestyle=_LINES[meaning], **style)
 
 
-def _intervals(axes: Any, rates: Mapping[str, Mapping[str, Any]], colour: str) -> None:
+def _intervals(axes: Any, rates: Mapping[str, Mapping[str, Any]], colour: str, beside: float) -> None:
+    """Bars of the estimates that have an interval, at so many times their false positives per scan."""
     for rate, found in rates.items():
         if found["value"] is not None and found["low"] is not None:
-            axes.plot(
-                [float(rate)] * 2, [100 * found["low"], 100 * found["high"]], color=colour, alpha=0.6, linewidth=1
-            )
-            axes.plot(float(rate), 100 * found["value"], marker="o", markersize=3.5, color=colour)
+            x, ends = beside * float(rate), [100 * found["low"], 100 * found["high"]]
+            axes.plot([x, x], ends, color=colour, alpha=0.6, linewidth=1)
+            axes.plot(x, 100 * found["value"], marker="o", markersize=3.5, color=colour)
 
 
 def reliability_chart(folder: Path, froc: Mapping[str, Any]) -> Chart | None:
