@@ -142,4 +142,4 @@ def auc_text(found: Mapping[str, Any]) -> str:
     value = "undefined" if found["value"] is None else f"{found['value']:.3f}"
     interval = "" if found["low"] is None else f" [{found['low']:.3f}, {found['high']:.3f}]"
     reason = "" if found["reason"] is None else f"; {found['reason']}"
-    return f"{value}{interval} ({found['with_lesion']} scans with lesion, {found['without_lesion']} without{reason})"
+    return f"{value}{interval} (scans with lesion: {found['with_lesion']}, without: {found['without_lesion']}{reason})"

@@ -345,7 +345,9 @@ def test_the_report_shows_it(folder):
     assert "Free-response ROC" in (page / "index.html").read_text()
     table = (page / "tables" / "froc.md").read_text()
     assert "| 2-10 ml | 1 | a tenth of the volume |" in table
-    assert "AUC per scan, suspicion: 1.000 (1 scans with lesion, 1 without; one scan with lesion: no interval)" in table
+    assert (
+        "AUC per scan, suspicion: 1.000 (scans with lesion: 1, without: 1; one scan with lesion: no interval)" in table
+    )
     assert not {"reliability", "suspicion against scans with lesion"} & set(contents["not_measured"])
 
 
