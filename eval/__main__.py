@@ -20,6 +20,7 @@ TOPICS = {
     "how good masks are": {
         "check": "eval.accuracy.check",
         "score": "eval.accuracy.score",
+        "froc": "eval.report.froc",
         "compare": "eval.accuracy.compare",
         "ab": "eval.accuracy.mask_agreement",
         "score-benchmark": "eval.accuracy.score_benchmark",

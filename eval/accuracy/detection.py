@@ -3,7 +3,7 @@
 Scan level (published definition): a scan with lesions is TP if prediction and label share a voxel, else FN; a scan
 without is FP if anything is predicted, else TN. Lesion level: the same for each 26-connected component of the label;
 a predicted component that shares no voxel with the label is a false positive. One voxel is little: sensitivity is told
-a second time for lesions of which a tenth of the volume is marked, or more.
+a second time for lesions of which a tenth of the volume is marked, or more, and for scans with such a lesion.
 """
 
 from __future__ import annotations
@@ -73,6 +73,11 @@ class ScanDetection:
             return "TP" if any(lesion.detected for lesion in self.lesions) else "FN"
         return "TN" if self.answered and self.predicted_ml == 0 else "FP"
 
+    @property
+    def a_tenth(self) -> bool:
+        """Whether a tenth of the volume of one of its lesions is marked, or more."""
+        return any(lesion.a_tenth for lesion in self.lesions)
+
 
 def detect(
     truth: NDArray[Any], prediction: NDArray[Any] | None, spacing_mm: Spacing, *, voxel_ml: float | None = None
@@ -102,7 +107,7 @@ def _components(mask: NDArray[Any], other: NDArray[Any] | None) -> tuple[NDArray
     box = bounding_box(mask)
     if box is None:
         return np.empty(0, np.int64), np.empty(0, np.int64)
-    labels = _label(mask[box])
+    labels = number_components(mask[box])
     count = int(labels.max()) + 1
     sizes, hits = np.zeros(count, np.int64), np.zeros(count, np.int64)
     step = max(1, _SLAB_VOXELS // max(1, labels.shape[0] * labels.shape[1]))
@@ -115,7 +120,7 @@ def _components(mask: NDArray[Any], other: NDArray[Any] | None) -> tuple[NDArray
     return sizes[1:], hits[1:]
 
 
-def _label(mask: NDArray[Any]) -> NDArray[Any]:
+def number_components(mask: NDArray[Any]) -> NDArray[Any]:
     """Number the 26-connected components of a non-empty 3D mask from 1; an unsigned integer array of its shape.
 
     cc3d (4.1) sizes its table for half the voxels of a binary image, which an odd length can exceed: the line 1 0 1 is
@@ -171,6 +176,7 @@ def scan_level(scans: Sequence[ScanDetection], seed: int = SEED) -> dict[str, An
             seed,
         ).as_dict(),
         "sensitivity": rate(["TP"], ["TP", "FN"]),
+        "sensitivity_a_tenth": _rate(scans, lambda s: s.a_tenth, lambda s: bool(s.lesions), seed),
         "specificity": rate(["TN"], ["TN", "FP"]),
         "fpr": rate(["FP"], ["TN", "FP"]),
         "precision": rate(["TP"], ["TP", "FP"]),

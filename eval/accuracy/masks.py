@@ -172,12 +172,19 @@ def geometry_problem(truth: Mask, other: Mask, name: str, tolerance_voxels: floa
     Shapes must be equal, and no corner of the volume may be displaced by more than `tolerance_voxels` of the smallest
     spacing of the affine: enough room for float32 headers, too little for a flip, a shift or another spacing.
     """
-    if other.voxels.shape != truth.voxels.shape:
+    return grid_problem(truth, other.voxels.shape, other.affine, name, tolerance_voxels)
+
+
+def grid_problem(
+    truth: Mask, shape: tuple[int, ...], affine: NDArray[np.float64], name: str, tolerance_voxels: float = 0.1
+) -> str | None:
+    """The same for a volume of which shape and affine (4x4, voxel index to RAS mm) are known."""
+    if shape != truth.voxels.shape:
         return (
-            f"{name}: shape mismatch, expected {truth.voxels.shape} as the ground truth, got {other.voxels.shape}; "
+            f"{name}: shape mismatch, expected {truth.voxels.shape} as the ground truth, got {shape}; "
             "write the mask on the input's grid"
         )
-    worst_mm = grid_shift_mm(truth.voxels.shape, truth.affine, other.affine)
+    worst_mm = grid_shift_mm(truth.voxels.shape, truth.affine, affine)
     allowed_mm = tolerance_voxels * min(truth.grid_spacing_mm)
     if not worst_mm <= allowed_mm:  # also true for NaN
         return (

@@ -34,6 +34,7 @@ COLUMNS = (
     "false_volume_ml",
     "rule",
     "error",
+    "lesions_a_tenth",
 )
 
 
@@ -48,6 +49,7 @@ def case_row(case: CaseScore, kind: str) -> dict[str, Any]:
             "scan_detection": case.scan.outcome,
             "lesions": len(lesions),
             "lesions_detected": sum(lesion.detected for lesion in lesions),
+            "lesions_a_tenth": sum(lesion.a_tenth for lesion in lesions),
             "lesion_volume_ml": round(sum(lesion.volume_ml for lesion in lesions), 4),
         }
         if case.scan.answered:
@@ -181,7 +183,7 @@ def _brief(summary: dict[str, Any]) -> str:
     flattering = () if detection["healthy"]["scans"] else ("f1",)
     for level, keys in (
         ("lesion", ("sensitivity", "sensitivity_a_tenth", "precision", "false_positives_per_scan")),
-        ("scan", ("f1", "sensitivity", "specificity", "fpr")),
+        ("scan", ("f1", "sensitivity", "sensitivity_a_tenth", "specificity", "fpr")),
     ):
         for key in keys:
             value = None if key in flattering else detection[level][key]["value"]

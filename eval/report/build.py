@@ -18,6 +18,7 @@ from eval.report import figures
 from eval.report.cases import CaseFiles, choose_cases, list_cases, load_case
 from eval.report.challenge_tables import table2_lesions, table2_scans, table3, table4
 from eval.report.embed import embed_case
+from eval.report.froc_figures import draw_froc, froc_table, read_froc
 from eval.report.inputs import Efficiency, Scores, read_efficiency, read_product_report, read_scores
 from eval.report.montage import Montage, draw_montage
 from eval.report.page import PAGE_NAME, Page, write_page
@@ -44,6 +45,7 @@ class Inputs:
     curve: list[GatePoint]
     cases: list[CaseFiles]
     chosen: str
+    froc: dict[str, Any] | None = None
 
 
 @dataclass
@@ -91,6 +93,7 @@ def read_inputs(args: argparse.Namespace) -> Inputs:
         curve=[] if args.curve is None else read_curve(args.curve),
         cases=cases,
         chosen=chosen,
+        froc=None if args.froc is None else read_froc(args.froc),
     )
 
 
@@ -114,10 +117,14 @@ def build(inputs: Inputs, args: argparse.Namespace) -> dict[str, Any]:
         "table3": table3(summary, args.split),
         "table4": table4(inputs.efficiency),
     }
+    if inputs.froc is not None:
+        tables["froc"] = froc_table(inputs.froc)
     written = [path for stem, table in tables.items() for path in write_table(table, out / "tables", stem)]
     charts = figures.draw_all(
         out / "figures", inputs.scores, inputs.efficiency, inputs.curve, kept_share(inputs.product)
     )
+    if inputs.froc is not None:
+        charts |= draw_froc(out / "figures", inputs.froc)
     written += [path for chart in charts.values() if chart is not None for path in chart.files]
     shown = show_cases(inputs, out / "figures", args.viewer_mb * _MB)
     written += [path for montage in shown.montages for path in montage.files]

@@ -22,7 +22,7 @@ _PUBLISHED = "Published for GF-Screen, on the authors' own split"
 
 def table2_scans(summary: Mapping[str, Any] | None) -> Table:
     """Table 2a: detection, one decision per scan, by lesion type; % with 95 % intervals."""
-    columns = ("Scans", "n", "TP", "FP", "FN", "TN", "F1", "Sensitivity", "Specificity", "FPR")
+    columns = ("Scans", "n", "TP", "FP", "FN", "TN", "F1", "Sensitivity", "A tenth", "Specificity", "FPR")
     caption = "Table 2a. Detection per scan, by lesion type (%, 95 % interval)"
     if summary is None:
         return _unmeasured(caption, columns, "tab:detection-scan")
@@ -34,6 +34,7 @@ def table2_scans(summary: Mapping[str, Any] | None) -> Table:
     notes = [
         "TP: prediction and label share a voxel. FP: anything predicted in a scan without lesion. "
         "FPR = FP / (FP + TN), on healthy scans.",
+        "A tenth: sensitivity for scans in which a tenth of a lesion's volume is marked, or more.",
         _INTERVALS,
         f"{healthy['scans']} healthy scans, {counts['tp'] + counts['fn']} with lesions.",
         "F1 only where some are healthy: without them no scan can be a false positive.",
@@ -47,9 +48,11 @@ def table2_scans(summary: Mapping[str, Any] | None) -> Table:
 def _scan_cells(level: Mapping[str, Any]) -> tuple[Cell, ...]:
     counts = tuple(level[key] for key in ("tp", "fp", "fn", "tn"))
     sensitivity, specificity, fpr = (_rate(level[key]) for key in ("sensitivity", "specificity", "fpr"))
+    # Scores of an earlier version lack the second sensitivity.
+    tenth = _rate(level.get("sensitivity_a_tenth"))
     # Without a lesion-free scan none can be a false positive, and F1 would flatter.
     f1 = _rate(level["f1"]) if level["fp"] + level["tn"] else None
-    return (level["scans"], *counts, f1, sensitivity, specificity, fpr)
+    return (level["scans"], *counts, f1, sensitivity, tenth, specificity, fpr)
 
 
 def table2_lesions(summary: Mapping[str, Any] | None) -> Table:

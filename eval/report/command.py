@@ -21,6 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--curve", type=Path, metavar="FILE", help="gate curve (JSON; format in eval/tuning/gate_curve.py)"
     )
+    parser.add_argument("--froc", type=Path, metavar="FILE", help="froc.json written by `eval froc`")
     parser.add_argument("--images", type=Path, metavar="DIR", help="scans X_0000.nii.gz, for overlays and the viewer")
     parser.add_argument("--pred", type=Path, metavar="DIR", help="predictions X.nii.gz")
     parser.add_argument("--gt", type=Path, metavar="DIR", help="true labels X.nii.gz")

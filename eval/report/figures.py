@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from eval.accuracy.detection import SIZE_LIMITS_MM
+from eval.accuracy.detection import SIZE_LIMITS_MM, TENTH
 from eval.efficiency.table4 import GPU_LIMIT_MB, TIME_LIMIT_S
 from eval.report.inputs import Efficiency, Scores
 from eval.tuning.gate_curve import PUBLISHED, GatePoint
@@ -25,7 +25,7 @@ INK = "#1b1f27"
 COLOURS = ("#3d8bd4", "#e2672e", "#22a884", "#c77cb5", "#d9a400", "#5bb8e8", "#8a63d2", "#8c8c8c")
 # Of a case or a kind of lesion, in a legend or along an axis.
 _LONGEST_NAME = 40
-_STYLE = {
+STYLE = {
     "svg.hashsalt": "gfscreen",
     "svg.fonttype": "path",
     "font.size": 9.0,
@@ -53,7 +53,8 @@ class Chart:
     files: tuple[Path, ...]
 
 
-def _save(figure: Any, folder: Path, stem: str, caption: str) -> Chart:
+def save_chart(figure: Any, folder: Path, stem: str, caption: str) -> Chart:
+    """Write `folder/stem.png` and `.svg`."""
     folder.mkdir(parents=True, exist_ok=True)
     png, svg = folder / f"{stem}.png", folder / f"{stem}.svg"
     buffer = io.StringIO()
@@ -64,7 +65,8 @@ def _save(figure: Any, folder: Path, stem: str, caption: str) -> Chart:
     return Chart(stem, caption, buffer.getvalue(), (png, svg))
 
 
-def _figure(width: float, height: float, columns: int = 1) -> tuple[Any, list[Any]]:
+def new_figure(width: float, height: float, columns: int = 1) -> tuple[Any, list[Any]]:
+    """An empty figure, width and height in inches, and its panels in a row."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -78,7 +80,7 @@ def draw_all(
     """Draw what there are data for into `folder`; None for the rest."""
     import matplotlib as mpl
 
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         return {
             "scores": None if scores is None else score_distribution(folder, scores),
             "lesions": None if scores is None else lesion_sizes(folder, scores),
@@ -97,7 +99,7 @@ def score_distribution(folder: Path, scores: Scores) -> Chart | None:
     groups = [("all", rows)] + [(k, [r for r in rows if (r.get("type") or "unknown") == k]) for k in kinds]
     if len(kinds) == 1:
         groups = groups[:1]
-    figure, panels = _figure(8.0, 1.3 + 0.42 * len(groups), 2)
+    figure, panels = new_figure(8.0, 1.3 + 0.42 * len(groups), 2)
     rng = np.random.default_rng(0)  # jitter only
     for axes, metric, colour in zip(panels, ("Lesion_DSC", "Lesion_NSD"), COLOURS, strict=False):
         for place, (_, group) in enumerate(groups):
@@ -113,20 +115,35 @@ def score_distribution(folder: Path, scores: Scores) -> Chart | None:
         axes.set_yticks(range(len(groups)), names)
         axes.grid(axis="x")
     caption = "DSC and NSD per scan, by lesion type. Line: median; bar: quartiles."
-    return _save(figure, folder, "dsc_distribution", caption)
+    return save_chart(figure, folder, "dsc_distribution", caption)
+
+
+# How a lesion was found, and its colour; "found" where a score of an earlier version does not tell how much is marked.
+_FOUND = {"found": COLOURS[0], "by a tenth": COLOURS[0], "by less": COLOURS[5], "missed": COLOURS[1]}
+
+
+def _how_found(row: Mapping[str, str]) -> str:
+    """One of `_FOUND`, for a line of per_lesion.csv."""
+    if row["detected"] != "1":
+        return "missed"
+    share = row.get("marked_share")
+    if not share:
+        return "found"
+    return "by a tenth" if float(share) >= TENTH else "by less"
 
 
 def lesion_sizes(folder: Path, scores: Scores) -> Chart | None:
-    """How many lesions of which diameter were found and missed."""
-    sized = [(float(row["diameter_mm"]), row["detected"] == "1") for row in scores.lesions]
+    """How many lesions of which diameter were found, by a tenth of their volume or by less, and missed."""
+    sized = [(float(row["diameter_mm"]), _how_found(row)) for row in scores.lesions]
     if not sized:
         return None
-    found = [d for d, hit in sized if hit]
-    missed = [d for d, hit in sized if not hit]
+    told = any(row.get("marked_share") for row in scores.lesions)
+    names = ["by a tenth", "by less", "missed"] if told else ["found", "missed"]
     low, high = min(d for d, _ in sized), max(d for d, _ in sized)
     bins = np.geomspace(max(0.5, low * 0.95), max(1.0, high * 1.05), 17)
-    figure, (axes,) = _figure(6.4, 3.0)
-    axes.hist([found, missed], bins=bins, stacked=True, color=[COLOURS[0], COLOURS[1]], label=["found", "missed"])
+    figure, (axes,) = new_figure(6.4, 3.0)
+    stacks = [[d for d, how in sized if how == name] for name in names]
+    axes.hist(stacks, bins=bins, stacked=True, color=[_FOUND[name] for name in names], label=names)
     axes.set(xscale="log", xlabel="Diameter of the sphere of equal volume (mm)", ylabel="Lesions")
     ticks = [t for t in (1, 2, 3, 5, 10, 20, 30, 50, 100, 200) if bins[0] <= t <= bins[-1]]
     axes.set_xticks(ticks, [str(t) for t in ticks])
@@ -136,14 +153,14 @@ def lesion_sizes(folder: Path, scores: Scores) -> Chart | None:
             axes.axvline(limit, color=INK, linewidth=0.8, linestyle=":", alpha=0.6)
     axes.yaxis.get_major_locator().set_params(integer=True)
     axes.legend(loc="upper right")
-    return _save(
-        figure, folder, "lesion_sizes", "Lesions found and missed by diameter; dotted: limits of the size classes."
-    )
+    how = "found (by a tenth of their volume, or by less)" if told else "found"
+    caption = f"Lesions {how} and missed, by diameter; dotted: limits of the size classes."
+    return save_chart(figure, folder, "lesion_sizes", caption)
 
 
 def gate_curve(folder: Path, curve: Sequence[GatePoint], kept: float | None) -> Chart | None:
     """Sensitivity and specificity of Glance against the share of sub-volumes that it keeps."""
-    figure, (axes,) = _figure(6.4, 3.4)
+    figure, (axes,) = new_figure(6.4, 3.4)
     drawn = 0
     for key, colour, mark in (("sensitivity", COLOURS[0], "o"), ("specificity", COLOURS[2], "s")):
         points = [(100 * p.kept_share, 100 * getattr(p, key)) for p in curve if getattr(p, key) is not None]
@@ -164,7 +181,7 @@ def gate_curve(folder: Path, curve: Sequence[GatePoint], kept: float | None) -> 
     axes.grid()
     axes.legend(loc="lower right", fontsize=8)
     caption = "Share of sub-volumes kept against the sensitivity of Glance. Small numbers: threshold."
-    return _save(figure, folder, "gate_curve", caption)
+    return save_chart(figure, folder, "gate_curve", caption)
 
 
 def memory_curves(folder: Path, efficiency: Efficiency, what: str) -> Chart | None:
@@ -179,7 +196,7 @@ def memory_curves(folder: Path, efficiency: Efficiency, what: str) -> Chart | No
             lines.append((str(detail["case"]), points))
     if not lines:
         return None
-    figure, (axes,) = _figure(6.4, 3.2)
+    figure, (axes,) = new_figure(6.4, 3.2)
     for index, (name, points) in enumerate(lines):
         few = len(lines) <= len(COLOURS)
         colour = COLOURS[index] if few else COLOURS[0]
@@ -200,5 +217,5 @@ def memory_curves(folder: Path, efficiency: Efficiency, what: str) -> Chart | No
     if len(lines) <= len(COLOURS):
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
     if what == "gpu":
-        return _save(figure, folder, "gpu_memory_time", "GPU memory of the whole card over time, per case.")
-    return _save(figure, folder, "ram_time", "Memory of the measured program over time, per case.")
+        return save_chart(figure, folder, "gpu_memory_time", "GPU memory of the whole card over time, per case.")
+    return save_chart(figure, folder, "ram_time", "Memory of the measured program over time, per case.")

@@ -31,6 +31,8 @@ _CHARTS = {
     "scores": "Distribution of DSC and NSD",
     "lesions": "Lesions found by size",
     "gate": "Sub-volumes kept against sensitivity",
+    "froc": "Sensitivity against false positives per scan",
+    "reliability": "Suspicion against scans with lesion",
     "gpu": "GPU memory over time",
     "ram": "Memory over time",
 }
@@ -136,7 +138,12 @@ def _detection(page: Page) -> str:
     if point is not None:
         rates = [f"{key} {100 * value:.1f} %" for key, value in _rates(point) if value is not None]
         said = f'<p class="note">At this run\'s gate of {point.threshold:g}: {", ".join(rates)}.</p>'
-    return tables + _pair(page, "lesions", "gate") + said
+    return tables + _pair(page, "lesions", "gate") + said + _froc(page)
+
+
+def _froc(page: Page) -> str:
+    table = table_html(page.tables["froc"]) if "froc" in page.tables else ""
+    return table + _chart(page, "froc") + _chart(page, "reliability")
 
 
 def _rates(point: GatePoint) -> list[tuple[str, float | None]]:
@@ -182,6 +189,7 @@ def _cases(page: Page) -> str:
         "NSD",
         "Scan",
         "Lesions found",
+        "A tenth",
         "Volume (ml)",
         "Predicted (ml)",
         "Kept",
@@ -189,13 +197,18 @@ def _cases(page: Page) -> str:
         "Status",
     )
     lines = tuple(_case_row(name, rows.get(name, {}), product.get(name, {})) for name in names)
-    notes = ("Kept: sub-volumes that Glance gave to Focus. Time: the product's own, without start and loading.",)
-    table = Table(f"{len(names)} cases", columns, lines, align="llrrcrrrrrl", notes=notes)
+    notes = (
+        "Found: by one voxel. A tenth: lesions of which a tenth of the volume is marked, or more.",
+        "Kept: sub-volumes that Glance gave to Focus. Time: the product's own, without start and loading.",
+    )
+    table = Table(f"{len(names)} cases", columns, lines, align="llrrcrrrrrrl", notes=notes)
     return f'<div class="tall">{table_html(table)}</div>'
 
 
 def _case_row(name: str, row: Mapping[str, str], said: Mapping[str, Any]) -> tuple[str | None, ...]:
     found = f"{row['lesions_detected']} / {row['lesions']}" if row.get("lesions") else None
+    # Scores of an earlier version lack it.
+    tenth = f"{row['lesions_a_tenth']} / {row['lesions']}" if row.get("lesions_a_tenth") else None
     kept, total = said.get("windows_kept"), said.get("windows_total")
     states = [s for s in (row.get("status"), said.get("status")) if s]
     worse = [s for s in states if s != "ok"]  # scoring and product each have their word
@@ -206,6 +219,7 @@ def _case_row(name: str, row: Mapping[str, str], said: Mapping[str, Any]) -> tup
         number(_float(row.get("Lesion_NSD")), 3),
         row.get("scan_detection") or None,
         found,
+        tenth,
         number(_float(row.get("lesion_volume_ml")), 1),
         number(_float(row.get("predicted_volume_ml")), 1),
         None if kept is None or not total else f"{kept} / {total}",

@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from eval.accuracy.detection import TENTH
 from eval.accuracy.masks import read_mask
 from eval.tuning.gate_runs import GateCase, find_gate_cases, label_lesions, label_on_grid
 from gfscreen.config import Plan, read_plan
@@ -50,7 +51,7 @@ ENOUGH = 0.9
 @dataclass(frozen=True)
 class Effect:
     """One pair on all cases: mean DSC, lesion-level sensitivity (one voxel), and a scan's false positives: findings
-    without any lesion, their number and volume.
+    without any lesion, their number and volume. sensitivity_a_tenth: of lesions of which a tenth is marked, or more.
     """
 
     threshold: float
@@ -59,6 +60,7 @@ class Effect:
     sensitivity: float
     false_positives: float
     false_positive_ml: float
+    sensitivity_a_tenth: float
 
 
 @dataclass(frozen=True)
@@ -66,13 +68,16 @@ class Findings:
     """What lies above one threshold in one case: arrays over findings, and which lesions each overlaps.
 
     peaks: float (n,), the highest probability. voxels, shared: int (n,), of the finding, and of these in a lesion.
-    overlaps: int (m, 2), number of a finding and of a lesion that share a voxel.
+    overlaps: int (m, 2), number of a finding and of a lesion that share a voxel; overlap_voxels: int (m,), how many.
+    lesion_voxels: int (l,), of each lesion.
     """
 
     peaks: NDArray[np.float64]
     voxels: NDArray[np.int64]
     shared: NDArray[np.int64]
     overlaps: NDArray[np.int64]
+    overlap_voxels: NDArray[np.int64]
+    lesion_voxels: NDArray[np.int64]
 
 
 def findings_above(probability: NDArray[np.float32], lesions: NDArray[np.int32], threshold: float) -> Findings:
@@ -84,7 +89,8 @@ def findings_above(probability: NDArray[np.float32], lesions: NDArray[np.int32],
     both = (labels > 0) & (lesions > 0)
     pairs = np.stack([labels[both] - 1, lesions[both] - 1], axis=1).astype(np.int64)
     shared = np.bincount(pairs[:, 0], minlength=count)
-    return Findings(peaks, voxels, shared, np.unique(pairs, axis=0))
+    overlaps, overlap_voxels = np.unique(pairs, axis=0, return_counts=True)
+    return Findings(peaks, voxels, shared, overlaps, overlap_voxels, np.bincount(lesions.ravel(), minlength=1)[1:])
 
 
 def effect_of(found: Findings, peak: float, lesion_voxels: int, voxel_ml: float) -> tuple[float, int, int, float]:
@@ -97,10 +103,18 @@ def effect_of(found: Findings, peak: float, lesion_voxels: int, voxel_ml: float)
     return dsc, len(hit), int(false.sum()), int(found.voxels[false].sum()) * voxel_ml
 
 
+def marked_by_a_tenth(found: Findings, peak: float) -> int:
+    """Lesions of one case of which the findings that stand mark a tenth, or more."""
+    stands = found.peaks[found.overlaps[:, 0]] > peak
+    marked = np.zeros(found.lesion_voxels.size, np.int64)
+    np.add.at(marked, found.overlaps[stands, 1], found.overlap_voxels[stands])
+    return int((marked / found.lesion_voxels >= TENTH).sum())
+
+
 def effects(cases: Sequence[GateCase], plan: Plan, engine: Engine) -> list[Effect]:
     """Every pair on all cases, by rising threshold, then peak."""
     pairs = list(product(THRESHOLDS, PEAKS))
-    rows: list[list[tuple[float, int, int, float]]] = [[] for _ in pairs]
+    rows: list[list[tuple[float, int, int, float, int]]] = [[] for _ in pairs]
     lesions = 0
     for case in cases:
         volume = read_volume(case.image)
@@ -113,14 +127,17 @@ def effects(cases: Sequence[GateCase], plan: Plan, engine: Engine) -> list[Effec
         lesion_voxels, voxel_ml = int((numbered > 0).sum()), math.prod(grid.spacing_mm) / 1000
         at = {threshold: findings_above(probability, numbered, threshold) for threshold in THRESHOLDS}
         for row, (threshold, peak) in zip(rows, pairs, strict=True):
-            row.append(effect_of(at[threshold], peak, lesion_voxels, voxel_ml))
+            found = at[threshold]
+            row.append((*effect_of(found, peak, lesion_voxels, voxel_ml), marked_by_a_tenth(found, peak)))
         logger.info("%s: DSC %.3f to %.3f", case.name, min(r[-1][0] for r in rows), max(r[-1][0] for r in rows))
-    found = []
-    for row, pair in zip(rows, pairs, strict=True):
-        dsc, hit, false, false_ml = (np.array(column, float) for column in zip(*row, strict=True))
-        share = float(hit.sum() / lesions) if lesions else 0.0
-        found.append(Effect(*pair, float(dsc.mean()), share, float(false.mean()), float(false_ml.mean())))
-    return found
+    return [_mean(pair, row, lesions) for row, pair in zip(rows, pairs, strict=True)]
+
+
+def _mean(pair: tuple[float, float], row: Sequence[tuple[float, int, int, float, int]], lesions: int) -> Effect:
+    """The effect of a pair over its cases, which have so many lesions together."""
+    dsc, hit, false, false_ml, tenths = (np.array(column, float) for column in zip(*row, strict=True))
+    share, tenth = (float(count.sum() / lesions) if lesions else 0.0 for count in (hit, tenths))
+    return Effect(*pair, float(dsc.mean()), share, float(false.mean()), float(false_ml.mean()), tenth)
 
 
 def choose(found: Sequence[Effect]) -> Effect:
@@ -156,9 +173,10 @@ def run(args: argparse.Namespace) -> int:
         writer.writerows(asdict(effect) for effect in found)
     for effect in found:
         logger.info(
-            "%.2f, %.2f: DSC %.3f, lesion-level sensitivity %.1f %%, %.1f false positives of %.2f ml a scan",
-            effect.threshold, effect.peak, effect.dsc,
-            100 * effect.sensitivity, effect.false_positives, effect.false_positive_ml,
+            "%.2f, %.2f: DSC %.3f, lesion-level sensitivity %.1f %% (a tenth: %.1f), "
+            "%.1f false positives of %.2f ml a scan",
+            effect.threshold, effect.peak, effect.dsc, 100 * effect.sensitivity, 100 * effect.sensitivity_a_tenth,
+            effect.false_positives, effect.false_positive_ml,
         )  # fmt: skip
     best = choose(found)
     done = "written" if args.write else "would be chosen"

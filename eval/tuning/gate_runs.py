@@ -73,7 +73,8 @@ class WindowRecord:
 
 @dataclass(frozen=True)
 class CaseRun:
-    """One case under one variant. inserted, real: lesions of each kind; *_found: those with a voxel in the mask.
+    """One case under one variant. inserted, real: lesions of each kind; *_found: those with a voxel in the mask;
+    *_a_tenth: those of which a tenth of the volume is in it.
 
     seconds: reading the scan until the mask is there, without writing it and without loading the networks.
     """
@@ -94,6 +95,8 @@ class CaseRun:
     seconds: float
     seconds_glance: float
     seconds_focus: float
+    inserted_a_tenth: int
+    real_a_tenth: int
 
 
 def find_gate_cases(folder: Path) -> list[GateCase]:
@@ -180,6 +183,8 @@ def run_case(
         seconds=seconds,
         seconds_glance=result.seconds["glance"],
         seconds_focus=result.seconds["focus"],
+        inserted_a_tenth=sum(lesion.a_tenth for lesion in found_inserted.lesions),
+        real_a_tenth=sum(lesion.a_tenth for lesion in found_real.lesions),
     )
     return run, windows
 

@@ -104,7 +104,9 @@ def summarise(runs: Sequence[CaseRun], windows: Sequence[WindowRecord]) -> dict[
         "dsc": describe([r.dsc for r in runs]).as_dict(),
         "nsd": describe([r.nsd for r in runs]).as_dict(),
         "inserted_lesions": rate(sum(r.inserted_found for r in runs), sum(r.inserted for r in runs)),
+        "inserted_lesions_a_tenth": rate(sum(r.inserted_a_tenth for r in runs), sum(r.inserted for r in runs)),
         "real_lesions": rate(sum(r.real_found for r in runs), sum(r.real for r in runs)),
+        "real_lesions_a_tenth": rate(sum(r.real_a_tenth for r in runs), sum(r.real for r in runs)),
         "false_positive_ml": describe([r.false_positive_ml for r in known]).as_dict(),
         "kept_share": bootstrap_ratio([r.windows_kept for r in runs], [r.windows_total for r in runs]).as_dict(),
         "lesions_kept": rate(len(lesion_views([w for w in windows if w.kept])), len(lesion_views(windows))),
@@ -134,7 +136,9 @@ def table(results: dict[str, dict[str, Any]], gates: dict[str, float]) -> str:
         ("DSC", "dsc", False),
         ("NSD (2 mm)", "nsd", False),
         ("lesion-level sensitivity (one voxel), inserted, %", "inserted_lesions", True),
+        ("lesion-level sensitivity (a tenth), inserted, %", "inserted_lesions_a_tenth", True),
         ("lesion-level sensitivity (one voxel), annotated, %", "real_lesions", True),
+        ("lesion-level sensitivity (a tenth), annotated, %", "real_lesions_a_tenth", True),
         ("false-positive volume per annotated scan, ml", "false_positive_ml", False),
         ("sub-volumes kept, %", "kept_share", True),
         ("lesions with half of them or 2 ml in a kept sub-volume, %", "lesions_kept", True),
@@ -220,9 +224,11 @@ def _run_all(
             if found is not None:
                 runs.append(found)
                 logger.info(
-                    "%s %s: DSC %.3f, inserted %d/%d, annotated %d/%d, false %.2f ml, kept %d/%d, %.1f s",
-                    case.name, variant.name, found.dsc, found.inserted_found, found.inserted, found.real_found,
-                    found.real, found.false_positive_ml, found.windows_kept, found.windows_total, found.seconds,
+                    "%s %s: DSC %.3f, inserted %d (a tenth %d) of %d, annotated %d (%d) of %d, false %.2f ml, "
+                    "kept %d/%d, %.1f s",
+                    case.name, variant.name, found.dsc, found.inserted_found, found.inserted_a_tenth, found.inserted,
+                    found.real_found, found.real_a_tenth, found.real, found.false_positive_ml, found.windows_kept,
+                    found.windows_total, found.seconds,
                 )  # fmt: skip
     return runs, windows
 

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from eval.accuracy.detection import TENTH
 from eval.accuracy.statistics import bootstrap_ratio
 from gfscreen.config import Plan, read_plan
 from gfscreen.networks.engines.base import Engine, FloatArray
@@ -47,8 +48,8 @@ SIZES_ML = (0.0, 0.1, 0.5, 2.0, float("inf"))
 
 @dataclass(frozen=True)
 class NoduleScore:
-    """One nodule in one placement. found: by one voxel. dice_*: within 10 mm or over the sub-volume, with the tight or
-    the loose outline.
+    """One nodule in one placement. found: by one voxel; found_a_tenth: a tenth of its volume is marked, or more.
+    dice_*: within 10 mm or over the sub-volume, with the tight or the loose outline.
     """
 
     name: str
@@ -60,6 +61,7 @@ class NoduleScore:
     dice_sub_volume: float
     dice_within_10_mm_loose: float
     false_positive_ml: float
+    found_a_tenth: bool
 
 
 def nodule_samples(
@@ -94,10 +96,12 @@ def score_nodule(nodule: Nodule, sample: Sample, engine: Engine, plan: Plan, pla
     predicted = probability > plan.lesion_threshold
     tight = score_crop(predicted, sample, plan.spacing_mm)
     wider = np.where(sample.loose & (sample.label != LESION_CLASS), LESION_CLASS, sample.label).astype(np.uint8)
+    lesion = sample.label == LESION_CLASS
+    marked_share = (predicted & lesion).sum() / max(lesion.sum(), 1)
     loose = score_crop(predicted, replace(sample, label=wider), plan.spacing_mm)
     return NoduleScore(
         nodule.name, nodule.patient, placement, tight.lesion_ml, tight.found, tight.dice_within_10_mm, tight.dice,
-        loose.dice_within_10_mm, tight.false_positive_ml,
+        loose.dice_within_10_mm, tight.false_positive_ml, bool(marked_share >= TENTH),
     )  # fmt: skip
 
 
@@ -111,7 +115,10 @@ def by_patient(scores: Sequence[NoduleScore], field: str) -> dict[str, Any]:
 
 def summarise(scores: Sequence[NoduleScore]) -> dict[str, Any]:
     """Means with intervals over all nodules and by size."""
-    measured = ("dice_within_10_mm", "dice_sub_volume", "dice_within_10_mm_loose", "false_positive_ml", "found")
+    measured = (
+        "dice_within_10_mm", "dice_sub_volume", "dice_within_10_mm_loose", "false_positive_ml",
+        "found", "found_a_tenth",
+    )  # fmt: skip
 
     def table(own: Sequence[NoduleScore]) -> dict[str, Any]:
         return {name: by_patient(own, name) for name in measured}

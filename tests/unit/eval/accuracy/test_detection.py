@@ -57,6 +57,14 @@ def test_lesion_level_by_hand():
     assert result["false_positives_per_scan"]["value"] == 1.0
 
 
+def test_a_scan_is_found_by_a_tenth_if_one_of_its_lesions_is():
+    tenth, less = TrueLesion(1.0, True, 0.1), TrueLesion(1.0, True, 0.09)
+    result = scan_level([scan(LOST, tenth), scan(less), TN])
+    assert (result["sensitivity"]["value"], result["sensitivity_a_tenth"]["value"]) == (1.0, 0.5)
+    assert result["sensitivity_a_tenth"]["n"] == 2  # scans with lesion
+    assert scan_level([TN])["sensitivity_a_tenth"]["value"] is None
+
+
 def test_undefined_rates_are_null_not_zero():
     only_healthy = summarise([TN, TN], ["a", "a"])
     assert only_healthy["scan"]["sensitivity"]["value"] is None

@@ -138,6 +138,7 @@ def test_detection_tables(scored):
     assert [scan[k] for k in ("tp", "fn", "fp", "tn", "unanswered")] == [2, 5, 1, 1, 5]
     assert scan["fpr"]["value"] == 0.5
     assert (rows["two"]["lesions"], rows["two"]["lesions_detected"]) == ("2", "1")
+    assert (rows["two"]["lesions_a_tenth"], rows["MSD_Lung_gone"]["lesions_a_tenth"]) == ("1", "0")
     assert rows["MSD_Lung_gone"]["predicted_volume_ml"] == ""
     assert rows["MSD_Lung_good"]["type"] == "lung"
     assert summary["by_type"]["healthy"]["Lesion_DSC"]["n"] == 2

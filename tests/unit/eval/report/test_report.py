@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from eval.report import embed, markup
 from eval.report.cards import cards
 from eval.report.cases import CaseFiles, choose_cases, load_case
 from eval.report.challenge_tables import table2_lesions, table2_scans, table3, table4, table4_rows
-from eval.report.figures import INK, Chart
+from eval.report.figures import INK, Chart, _how_found, lesion_sizes
 from eval.report.inputs import Efficiency, read_efficiency, read_product_report, read_scores
 from eval.report.montage import axial_slices, place_of_interest
 from eval.report.screening import kept_share, stage_table, untrained
@@ -311,6 +312,29 @@ def test_table_2_counts_rates_and_undefined_cells(folder):
     assert rows["All"]["False per scan"] == "0.50 [0.00, 1.00]"
     assert rows["≥ 50 mm"]["Sensitivity"] == "100.0 [20.7, 100.0]"
     assert rows["< 10 mm"]["Sensitivity"] is None
+
+
+def test_found_by_a_tenth_is_told_beside_one_voxel_and_a_dash_for_older_scores(folder):
+    summary = json.loads((folder / "scores" / "summary.json").read_text())
+    for table in (table2_scans(summary), table2_lesions(summary)):
+        assert dict(zip(table.columns, table.rows[0], strict=True))["A tenth"] == "100.0 [20.7, 100.0]"
+    del summary["detection"]["scan"]["sensitivity_a_tenth"]
+    del summary["detection"]["lesion"]["sensitivity_a_tenth"]
+    for table in (table2_scans(summary), table2_lesions(summary)):
+        assert dict(zip(table.columns, table.rows[0], strict=True))["A tenth"] is None
+
+
+def test_lesion_sizes_tell_a_tenth_from_less_where_the_scores_do(folder, tmp_path):
+    scores = read_scores(folder / "scores")
+    lines = [
+        {"diameter_mm": "9", "detected": detected, "marked_share": share}
+        for detected, share in (("0", "0.0"), ("1", "0.05"), ("1", "0.1"))
+    ]
+    assert [_how_found(line) for line in lines] == ["missed", "by less", "by a tenth"]
+    assert "by a tenth" in lesion_sizes(tmp_path, replace(scores, lesions=lines)).caption
+    older = [{key: value for key, value in line.items() if key != "marked_share"} for line in lines]
+    assert [_how_found(line) for line in older] == ["missed", "found", "found"]
+    assert "tenth" not in lesion_sizes(tmp_path, replace(scores, lesions=older)).caption
 
 
 def test_table_4_matches_fixed_ids_keeps_the_others_and_marks_the_limits(folder):

@@ -13,7 +13,14 @@ from scipy import ndimage
 from eval.accuracy.detection import detect
 from eval.accuracy.metrics import dice
 from eval.tuning import finding_thresholds as peak
-from eval.tuning.finding_thresholds import Effect, choose, effect_of, effects, findings_above
+from eval.tuning.finding_thresholds import (
+    Effect,
+    choose,
+    effect_of,
+    effects,
+    findings_above,
+    marked_by_a_tenth,
+)
 from eval.tuning.gate_runs import find_gate_cases, label_lesions
 from gfscreen.config import read_plan
 from gfscreen.networks.models.manifest import verify
@@ -78,22 +85,33 @@ class TestOneCase:
         probability = (probability - probability.min()) / np.ptp(probability)
         lesion = ndimage.gaussian_filter(rng.random((40, 30, 20)), 1.5) > 0.55
         measured = effect_on(probability, lesion, threshold, peak)
+        tenths = marked_by_a_tenth(findings_above(probability, label_lesions(lesion)[0], threshold), peak)
         drop_unlikely(probability, None, threshold=threshold, peak=peak)
         mask = probability > threshold
         detected = detect(lesion, mask, (10.0, 10.0, 5.0))
         touched = sum(one.detected for one in detected.lesions)
         assert measured[:3] == (pytest.approx(dice(mask, lesion)), touched, detected.false_components)
         assert measured[3] == pytest.approx(detected.false_components_ml)
+        assert tenths == sum(one.a_tenth for one in detected.lesions)
+
+    def test_a_tenth_is_what_findings_mark_together(self):
+        """A lesion of 20 voxels: two findings of 1 voxel each mark a tenth, the surer one alone half of that."""
+        lesion = np.zeros((24, 3, 3), bool)
+        lesion[2:22, 1, 1] = True
+        probability = np.zeros(lesion.shape, np.float32)
+        probability[4, 1, 1], probability[12, 1, 1] = 0.9, 0.7
+        found = findings_above(probability, label_lesions(lesion)[0], 0.5)
+        assert [marked_by_a_tenth(found, peak) for peak in (0.5, 0.8, 0.95)] == [1, 0, 0]
 
 
 class TestChoice:
     def test_of_the_best_that_which_touches_most(self):
         rows = ((0.5, 0.359, 0.9), (0.6, 0.361, 0.8), (0.7, 0.4, 0.7), (0.8, 0.3, 1.0))
-        assert choose([Effect(0.5, peak, dsc, touched, 1.0, 1.0) for peak, dsc, touched in rows]).peak == 0.6
+        assert choose([Effect(0.5, peak, dsc, touched, 1.0, 1.0, 0.0) for peak, dsc, touched in rows]).peak == 0.6
 
     def test_then_that_with_the_fewest_false_findings(self):
         rows = ((0.2, 0.6, 3.0), (0.3, 0.7, 1.0), (0.5, 0.5, 2.0))
-        best = choose([Effect(threshold, peak, 0.4, 0.5, false, 1.0) for threshold, peak, false in rows])
+        best = choose([Effect(threshold, peak, 0.4, 0.5, false, 1.0, 0.5) for threshold, peak, false in rows])
         assert (best.threshold, best.peak) == (0.3, 0.7)
 
 
@@ -127,6 +145,7 @@ def test_a_scan(folder):
     assert by_peak[0.7].false_positives == 0
     assert by_peak[0.7].dsc > by_peak[0.6].dsc
     assert (by_peak[0.7].sensitivity, by_peak[0.95].sensitivity) == (1.0, 0.0)
+    assert (by_peak[0.7].sensitivity_a_tenth, by_peak[0.95].sensitivity_a_tenth) == (1.0, 0.0)
     assert (choose(found).threshold, choose(found).peak) == (0.5, 0.65)
 
 

@@ -67,6 +67,7 @@ class TestRun:
         dense, _ = run_case(case, variant("dense", bright_engine(), gate=0.0))
         gated, windows = run_case(case, variant("exact", bright_engine()))
         assert (gated.inserted, gated.inserted_found, gated.real) == (1, 1, 0)
+        assert (gated.inserted_a_tenth, gated.real_a_tenth) == (1, 0)
         assert gated.dsc == pytest.approx(dense.dsc)
         assert gated.dsc > 0.8
         assert gated.windows_kept < dense.windows_kept == dense.windows_total
@@ -78,6 +79,19 @@ class TestRun:
         run, windows = run_case(case, variant("closed", constant_engine(0.1, 1.0)))
         assert (run.dsc, run.inserted_found, run.windows_kept) == (0.0, 0, 0)
         assert not any(w.kept for w in windows)
+
+    def test_a_corner_is_found_by_a_voxel_and_not_by_a_tenth(self, folder):
+        (case,) = find_gate_cases(folder)
+
+        def corner(patch):
+            bright = patch > BRIGHT
+            first = np.zeros_like(bright)
+            first[: int(np.argmax(bright.any(axis=(1, 2)))) + 1] = True
+            return (bright & first).astype(np.float32)
+
+        run, _ = run_case(case, variant("corner", FakeEngine(lambda _: 1.0, corner)))
+        assert run.inserted_found == 1
+        assert run.inserted_a_tenth == 0
 
     def test_false_positives_have_a_volume(self, folder):
         (case,) = find_gate_cases(folder)
@@ -254,8 +268,8 @@ def test_command(folder, weights, tmp_path, monkeypatch):
     assert read_curve(tmp_path / "curve_exact.json")
     assert "| DSC |" in (tmp_path / "gates.md").read_text()
     summary = json.loads((tmp_path / "gates.json").read_text())["variants"]["exact"]
-    assert summary["inserted_lesions"]["value"] == 1.0
-    assert summary["real_lesions"]["value"] is None
+    assert summary["inserted_lesions"]["value"] == summary["inserted_lesions_a_tenth"]["value"] == 1.0
+    assert summary["real_lesions"]["value"] is summary["real_lesions_a_tenth"]["value"] is None
     # Every sub-volume with bright voxels has 0.95, all others 0.05.
     assert 0.05 <= read_plan(weights / "seed0").gate < 0.95
     assert summary["lesions_kept"]["value"] == 1.0

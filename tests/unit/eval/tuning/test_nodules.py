@@ -9,8 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from eval.__main__ import main
-from eval.tuning.nodules import NoduleScore, nodule_samples, read_sub_volume, summarise
+from eval.tuning.nodules import NoduleScore, nodule_samples, read_sub_volume, score_nodule, summarise
 from gfscreen.training.data.sampling import Sample, Source
+from gfscreen.training.objectives import LESION_CLASS
 from gfscreen.training.synthesis.lesion_bank import Nodule
 from tests.helpers.engines import TINY_PLAN, FakeEngine, bright_engine
 
@@ -46,15 +47,29 @@ def test_what_focus_is_not_sure_of_is_read_once():
 
 def test_summary_by_size_and_patient():
     def score(patient: str, ml: float, dice: float) -> NoduleScore:
-        return NoduleScore("n", patient, 0, ml, dice > 0, dice, dice / 2, dice, 1.0)
+        return NoduleScore("n", patient, 0, ml, dice > 0, dice, dice / 2, dice, 1.0, dice > 0.7)
 
     table = summarise([score("a", 0.05, 0.0), score("a", 0.3, 0.6), score("b", 0.3, 0.9)])
     assert table["all"]["dice_within_10_mm"]["value"] == 0.5
     assert (table["all"]["dice_within_10_mm"]["n"], table["all"]["dice_within_10_mm"]["patients"]) == (3, 2)
     assert table["all"]["found"]["value"] == 2 / 3
+    assert table["all"]["found_a_tenth"]["value"] == 1 / 3
     assert set(table) == {"all", "0-0.1 ml", "0.1-0.5 ml"}
     assert table["0.1-0.5 ml"]["dice_sub_volume"]["value"] == 0.375
     assert summarise([]) == {}
+
+
+@pytest.mark.parametrize(("marked", "found", "tenth"), [(0, False, False), (1, True, False), (2, True, True)])
+def test_found_by_a_voxel_and_by_a_tenth(marked, found, tenth):
+    """A nodule of 20 voxels."""
+    label = np.zeros((32, 32, 32), np.uint8)
+    label[4:24, 8, 8] = LESION_CLASS
+    image = np.zeros(label.shape, np.float32)
+    image[4 : 4 + marked, 8, 8] = 0.9
+    nodule = Nodule("n", "P", np.ones((1, 1, 1), np.int16), np.ones((1, 1, 1), bool), (1.0, 1.0, 1.0))
+    sample = Sample(image, label, "nodules", inserted=1, loose=label > 0)
+    score = score_nodule(nodule, sample, bright_engine(), TINY_PLAN)
+    assert (score.found, score.found_a_tenth) == (found, tenth)
 
 
 class Placing:
