@@ -11,12 +11,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import safetensors
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gfscreen.config import CellGlanceConfig
 from gfscreen.errors import WeightsError
+from gfscreen.networks.models.manifest import NOTICE_FILE
 from gfscreen.networks.models.trunk import Trunk, read_trunk
 from gfscreen.networks.models.trunk_pins import TRUNK_FILE
 
@@ -83,16 +85,29 @@ def load_trunk(weights: Path, config: CellGlanceConfig) -> Trunk:
     if not path.is_file():
         raise WeightsError(
             f"{path}: the Glance of these weights needs the pretrained trunk {config.trunk}, which is not there; make "
-            f"it with: gfscreen trunk -o {path}"
+            f"it with: gfscreen trunk --blocks {config.trunk_blocks} -o {path}"
         )
     trunk = read_trunk(path)
     if trunk.blocks < config.trunk_blocks:
         raise WeightsError(
             f"{path}: holds {trunk.blocks} blocks of the trunk's third stage, these weights need "
-            f"{config.trunk_blocks}; make it with: gfscreen trunk -o {path}"
+            f"{config.trunk_blocks}; make it with: gfscreen trunk --blocks {config.trunk_blocks} -o {path}"
         )
     trunk.layer3 = trunk.layer3[: config.trunk_blocks]
+    trunk.blocks = config.trunk_blocks
     return trunk
+
+
+def trunk_notice(weights: Path) -> str:
+    """What must go with every copy of the trunk, and so with networks that hold it.
+
+    The weights' own NOTICE, else the licence that the trunk's file carries.
+    """
+    own = weights / NOTICE_FILE
+    if own.is_file():
+        return own.read_text(encoding="utf-8")
+    with safetensors.safe_open(weights / TRUNK_FILE, framework="pt") as stored:
+        return str(stored.metadata()["licence"])
 
 
 def linear_head(weights: Mapping[str, Tensor], biases: Mapping[str, float]) -> CellHead:
