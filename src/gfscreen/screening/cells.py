@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,8 +57,7 @@ class CellMap:
 
     def centres(self, axis: int) -> NDArray[np.float64]:
         """Centres of the cells along one axis, in voxels of the cropped model grid."""
-        centre: NDArray[np.float64] = np.arange(self.logit.shape[axis]) * self.cell_voxels[axis]
-        return centre
+        return (np.arange(self.logit.shape[axis]) * self.cell_voxels[axis]).astype(np.float64)
 
     def index_of(self, places: NDArray[np.float64] | NDArray[np.intp], axis: int) -> NDArray[np.intp]:
         """The cell in which positions (n,) of the cropped model grid lie, along one axis."""
@@ -147,7 +147,7 @@ def body_share(body: NDArray[np.bool_], cells: CellMap) -> NDArray[np.float32]:
 
     Of a scan that is thinner than a cell, only as many as it has are asked for along that axis.
     """
-    voxels: NDArray[np.generic] = body
+    voxels: NDArray[Any] = body
     whole = 1.0
     for axis in (2, 1, 0):
         size = body.shape[axis]
@@ -156,7 +156,8 @@ def body_share(body: NDArray[np.bool_], cells: CellMap) -> NDArray[np.float32]:
         first = np.searchsorted(cell, np.arange(cells.logit.shape[axis])).clip(0, size - 1)
         voxels = np.add.reduceat(voxels, first, axis=axis, dtype=np.int32)
         whole *= min(max(cells.cell_voxels[axis], 1.0), size)
-    return (voxels / whole).astype(np.float32)
+    share: NDArray[np.float32] = (voxels / whole).astype(np.float32)
+    return share
 
 
 class TrunkInput:

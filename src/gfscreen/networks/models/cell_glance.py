@@ -51,14 +51,12 @@ def between(coarse: Tensor) -> Tensor:
 
     The trunk's strides keep the first voxel: cell 2i of the finer map has the centre of cell i of the coarser one.
     """
-    following = (
-        lambda t: torch.cat([t[:, :, 1:], t[:, :, -1:]], dim=2),
-        lambda t: torch.cat([t[:, :, :, 1:], t[:, :, :, -1:]], dim=3),
-        lambda t: torch.cat([t[..., 1:], t[..., -1:]], dim=4),
-    )
     finer = coarse
-    for axis, follow in enumerate(following, start=2):
-        finer = torch.stack([finer, 0.5 * (finer + follow(finer))], dim=axis + 1).flatten(axis, axis + 1)
+    for axis in (2, 3, 4):
+        whole = (slice(None),) * axis
+        # Slices, not sizes: a traced network keeps to no size.
+        following = torch.cat([finer[(*whole, slice(1, None))], finer[(*whole, slice(-1, None))]], dim=axis)
+        finer = torch.stack([finer, 0.5 * (finer + following)], dim=axis + 1).flatten(axis, axis + 1)
     return finer
 
 
@@ -93,7 +91,7 @@ def load_trunk(weights: Path, config: CellGlanceConfig) -> Trunk:
             f"{path}: holds {trunk.blocks} blocks of the trunk's third stage, these weights need "
             f"{config.trunk_blocks}; make it with: gfscreen trunk --blocks {config.trunk_blocks} -o {path}"
         )
-    trunk.layer3 = trunk.layer3[: config.trunk_blocks]
+    trunk.layer3 = nn.Sequential(*list(trunk.layer3)[: config.trunk_blocks])
     trunk.blocks = config.trunk_blocks
     return trunk
 
@@ -116,7 +114,7 @@ def linear_head(weights: Mapping[str, Tensor], biases: Mapping[str, float]) -> C
     """
     head = CellHead()
     stacked = torch.stack([weights[region].float() for region in REGIONS])[..., None, None, None]
-    parts = stacked.split([FINE, FINE, MIDDLE, COARSE], dim=1)
+    parts = torch.split(stacked, [FINE, FINE, MIDDLE, COARSE], dim=1)
     with torch.no_grad():
         for layer, part in zip((head.fine_mean, head.fine_highest, head.middle, head.coarse), parts, strict=True):
             layer.weight.copy_(part)

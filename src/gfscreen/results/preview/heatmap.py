@@ -81,7 +81,7 @@ def cells(outputs: NetworkOutputs) -> tuple[NDArray[np.uint8], NDArray[np.float3
         if values is not None and outputs.cells is None and not np.isnan(values[number]):
             probability[box] = np.maximum(probability[box], values[number])
     if outputs.cells is not None:
-        centres = [np.arange(n) * c + (c - 1) / 2 for n, c in zip(shape, size, strict=True)]
+        centres = [np.arange(n).astype(np.float64) * c + (c - 1) / 2 for n, c in zip(shape, size, strict=True)]
         index = [outputs.cells.index_of(centre, axis) for axis, centre in enumerate(centres)]
         probability = np.nan_to_num(cell_probability(outputs.cells), nan=0.0)[np.ix_(*index)]
     return fate, probability
