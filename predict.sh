@@ -9,6 +9,7 @@
 #                              as --device, --region, --overlap, --gate, --report, --weights of `python -m gfscreen predict`
 #   GFSCREEN_LESION_THRESHOLD, GFSCREEN_FINDING_PEAK, GFSCREEN_MIN_VOLUME_ML
 #                              sensitivity, as --lesion-threshold, --finding-peak, --min-volume-ml
+#   GFSCREEN_OPERATING_POINT   sensitive, balanced or specific, as --operating-point; empty: the plan's own values
 #   GFSCREEN_KEEP_SHARE        as --keep-share: for timing untrained weights
 #   GFSCREEN_RESUME=1          keep the masks that an earlier run finished (--resume)
 #   GFSCREEN_EMPTY_MASK=0      no last resort; by default a scan that was read but could not be screened gets an empty
@@ -46,6 +47,7 @@ if test -n "${GFSCREEN_GATE:-}"; then set -- "$@" --gate "$GFSCREEN_GATE"; fi
 if test -n "${GFSCREEN_LESION_THRESHOLD:-}"; then set -- "$@" --lesion-threshold "$GFSCREEN_LESION_THRESHOLD"; fi
 if test -n "${GFSCREEN_FINDING_PEAK:-}"; then set -- "$@" --finding-peak "$GFSCREEN_FINDING_PEAK"; fi
 if test -n "${GFSCREEN_MIN_VOLUME_ML:-}"; then set -- "$@" --min-volume-ml "$GFSCREEN_MIN_VOLUME_ML"; fi
+if test -n "${GFSCREEN_OPERATING_POINT:-}"; then set -- "$@" --operating-point "$GFSCREEN_OPERATING_POINT"; fi
 if test -n "${GFSCREEN_KEEP_SHARE:-}"; then set -- "$@" --keep-share "$GFSCREEN_KEEP_SHARE"; fi
 if test -n "${GFSCREEN_REPORT:-}"; then set -- "$@" --report "$GFSCREEN_REPORT"; fi
 if test "${GFSCREEN_RESUME:-0}" = 1; then set -- "$@" --resume; fi

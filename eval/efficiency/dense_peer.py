@@ -57,13 +57,13 @@ def segment(path: Path, args: argparse.Namespace) -> dict[str, Any]:
         from monai.inferers import sliding_window_inference
 
         from gfscreen.networks.models.focus import FocusProbability
-        from gfscreen.networks.models.weights import load_networks
+        from gfscreen.networks.models.weights import load_stored
         from gfscreen.scan.grid import to_model, to_native_mask
         from gfscreen.scan.volume import read_volume, write_mask
         from gfscreen.screening.windows import apply_hu_window
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     with _timed(seconds, "load"):
-        plan, _, focus = load_networks(args.weights)
+        plan, _, focus = load_stored(args.weights)
         network = FocusProbability(focus).eval()
     overlap = plan.overlap if args.overlap is None else args.overlap
     with _timed(seconds, "read"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import types
 import typing
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ NO_WEIGHTS_REMEDY = (
 )
 
 RegionName = Literal["chest", "abdomen"]
+OperatingPointName = Literal["sensitive", "balanced", "specific"]
+OPERATING_POINTS: tuple[OperatingPointName, ...] = typing.get_args(OperatingPointName)
 
 
 @dataclass(frozen=True)
@@ -89,8 +92,47 @@ class CellGlanceConfig:
             raise ValueError(f"trunk_blocks must be from 1 to 36, got {self.trunk_blocks}")
         if len(self.spacing_mm) != 3 or min(self.spacing_mm) <= 0:
             raise ValueError(f"spacing_mm must be three positive lengths, got {self.spacing_mm}")
-        if len(self.case_calibration) != 2:
+        if len(self.case_calibration) != 2 or not all(map(math.isfinite, self.case_calibration)):
             raise ValueError(f"case_calibration must be a slope and an offset, got {self.case_calibration}")
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """Values for a named point on the way from finding more to marking less, in place of the plan's own.
+
+    gate, mark_from, lesion_threshold, finding_peak: as in `Plan`.
+    """
+
+    name: OperatingPointName
+    gate: float
+    mark_from: float
+    lesion_threshold: float
+    finding_peak: float
+
+    def __post_init__(self) -> None:
+        try:
+            _check_marking(self.gate, self.mark_from, self.lesion_threshold, self.finding_peak)
+            if self.mark_from and not self.gate:
+                raise ValueError(
+                    f"mark_from {self.mark_from:g} asks for a Glance, which gate 0 leaves out: set it to 0"
+                )
+        except ValueError as error:
+            raise ValueError(f"operating point {self.name}: {error}") from error
+
+
+def _check_marking(gate: float, mark_from: float, lesion_threshold: float, finding_peak: float) -> None:
+    """Raise ValueError unless what decides on marks are probabilities that go together."""
+    if not 0.0 <= gate <= 1.0:
+        raise ValueError(f"gate must be a probability in [0, 1], got {gate}")
+    if not 0.0 < lesion_threshold < 1.0:
+        raise ValueError(f"lesion_threshold must be a probability in (0, 1), got {lesion_threshold}")
+    if not lesion_threshold <= finding_peak < 1.0:
+        raise ValueError(
+            f"finding_peak must be a probability in [{lesion_threshold:g}, 1), from lesion_threshold on, "
+            f"got {finding_peak}"
+        )
+    if not 0.0 <= mark_from < 1.0:
+        raise ValueError(f"mark_from must be a probability in [0, 1), got {mark_from}")
 
 
 @dataclass(frozen=True)
@@ -123,12 +165,13 @@ class Plan:
     min_finding_ml: a connected part of the mask, on the scan's own grid, stands if it is at least so large; 0, as
         published: all do.
     mark_from: Focus marks only in cells whose Glance probability is at least this, and in those beside them; 0, as
-        published: wherever it reads. Asks for `cells`.
+        published, and without a glance (gate 0): wherever it reads. Asks for `cells`.
     second_look: Focus reads sub-volumes around its findings once more, mirrored; at most this share of the number that
         it has read before. 0, as published: none.
     weights: `trained` or `untrained`; shown wherever results are shown.
     cells: a Glance on a pretrained trunk that judges cells of about 12 mm in place of `glance`, which then counts for
         nothing; a sub-volume is as suspicious as its most suspicious cell. None, as published: `glance` judges.
+    operating_points: named values for a run to choose from; without a choice the plan's own hold.
     """
 
     preset: str = "paper"
@@ -148,6 +191,7 @@ class Plan:
     glance: GlanceConfig = field(default_factory=GlanceConfig)
     focus: FocusConfig = field(default_factory=FocusConfig)
     cells: CellGlanceConfig | None = None
+    operating_points: tuple[OperatingPoint, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.spacing_mm) != 3 or min(self.spacing_mm) <= 0:
@@ -158,23 +202,22 @@ class Plan:
             )
         if not 0.0 <= self.overlap < 1.0:
             raise ValueError(f"overlap must be at least 0 and below 1, got {self.overlap}")
-        if not 0.0 <= self.gate <= 1.0:
-            raise ValueError(f"gate must be a probability in [0, 1], got {self.gate}")
-        if not 0.0 < self.lesion_threshold < 1.0:
-            raise ValueError(f"lesion_threshold must be a probability in (0, 1), got {self.lesion_threshold}")
-        if not self.lesion_threshold <= self.finding_peak < 1.0:
-            raise ValueError(
-                f"finding_peak must be a probability in [{self.lesion_threshold:g}, 1), from lesion_threshold on, "
-                f"got {self.finding_peak}"
-            )
+        _check_marking(self.gate, self.mark_from, self.lesion_threshold, self.finding_peak)
         if not 0.0 <= self.min_finding_ml <= 1000.0:
             raise ValueError(f"min_finding_ml must be a volume from 0 to 1000 ml, got {self.min_finding_ml}")
-        if not 0.0 <= self.mark_from < 1.0:
-            raise ValueError(f"mark_from must be a probability in [0, 1), got {self.mark_from}")
         if self.mark_from and self.cells is None:
             raise ValueError(f"mark_from {self.mark_from:g} asks for a Glance that judges cells: set `cells`, or 0")
         if not 0.0 <= self.second_look <= 10.0:
             raise ValueError(f"second_look must be a share from 0 to 10, got {self.second_look}")
+        names = [point.name for point in self.operating_points]
+        if len(set(names)) < len(names):
+            raise ValueError(f"operating_points must have a name each, got {', '.join(names)}")
+        for point in self.operating_points:
+            if point.mark_from and self.cells is None:
+                raise ValueError(
+                    f"operating point {point.name}: mark_from {point.mark_from:g} asks for a Glance that judges cells: "
+                    "set `cells`, or 0"
+                )
 
 
 def _build(kind: Any, value: Any, where: str) -> Any:

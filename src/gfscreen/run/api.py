@@ -52,6 +52,11 @@ class Result:
         return lesion_volume_ml(self.screening, self.geometry)
 
     @property
+    def suspicion(self) -> float | None:
+        """How likely the scan is to hold a lesion, 0 to 1; None where Glance judged no cells."""
+        return self.screening.suspicion
+
+    @property
     def region(self) -> str:
         """`chest`, `abdomen` or `chest-abdomen`."""
         return self.screening.region.label
@@ -74,7 +79,8 @@ class Screener:
     weights: folder made by `train`, `convert` or `init`; None takes GFSCREEN_WEIGHTS, else ./weights. device: `auto`,
     `cpu`, `cuda`, `cuda:N`. engine: `auto`, `torch`, `openvino`. precision: `auto`, `fp32`. region: `auto`, `chest`,
     `abdomen`. overlap, gate, lesion_threshold, finding_peak, min_volume_ml: None takes the plan's; gate 0 is the dense
-    sliding window. progress: called with stage, done and total.
+    sliding window. operating_point: `sensitive`, `balanced` or `specific`, if the plan has it, in place of the plan's
+    own values; what is given beside it goes over it. progress: called with stage, done and total.
     Raises UsageError, WeightsError, EngineError. Not safe for several threads at once.
     """
 
@@ -92,6 +98,7 @@ class Screener:
         lesion_threshold: float | None = None,
         finding_peak: float | None = None,
         min_volume_ml: float | None = None,
+        operating_point: str | None = None,
         progress: Progress = no_progress,
     ) -> None:
         folder = default_weights() if weights is None else Path(weights)
@@ -103,6 +110,7 @@ class Screener:
             lesion_threshold=lesion_threshold,
             finding_peak=finding_peak,
             min_volume_ml=min_volume_ml,
+            operating_point=operating_point,
         )
         self._settings.over(self.plan)  # refused before networks are loaded
         self._progress = progress

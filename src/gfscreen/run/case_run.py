@@ -252,13 +252,14 @@ class CaseRun:
                 (report.second_looks or 0) - (report.second_looks_done or 0),
             )
         logger.info(
-            "%s: %s, %s, %d of %d sub-volumes read, %.2f ml marked, %.1f s",
+            "%s: %s, %s, %d of %d sub-volumes read, %.2f ml marked%s, %.1f s",
             self.case.name,
             report.status,
             report.region or "not looked at",
             report.windows_done or 0,
             report.windows_total or 0,
             report.lesion_volume_ml or 0.0,
+            "" if report.suspicion is None else f", suspicion {report.suspicion:.2f}",
             report.seconds["total"],
         )
         logger.debug("%s: region: %s", self.case.name, (report.region_detail or {}).get("reason"))

@@ -15,7 +15,9 @@ from gfscreen.scan.volume.inputs import MASK_SUFFIX, volume_suffix
 from gfscreen.text import encodable
 
 TABLE_NAME = "cases.csv"
-COLUMNS = ("case", "source", "series_uid", "mask", "status")
+COLUMNS = ("case", "source", "series_uid", "mask", "status", "suspicion")
+# Of tables of earlier versions.
+_FIRST_COLUMNS = COLUMNS[:5]
 
 
 def case_table_path(report: Path, cases: Sequence[InputCase], source: Path) -> Path | None:
@@ -33,7 +35,7 @@ def case_table_path(report: Path, cases: Sequence[InputCase], source: Path) -> P
         return path
     except OSError as error:
         raise UsageError(f"{path}: cannot be replaced ({error.strerror or error}); move it away") from error
-    if found != ",".join(COLUMNS):
+    if found not in (",".join(COLUMNS), ",".join(_FIRST_COLUMNS)):
         raise UsageError(
             f"{path}: is there already and is no table of an earlier run; move it, or write --report elsewhere"
         )
@@ -41,13 +43,14 @@ def case_table_path(report: Path, cases: Sequence[InputCase], source: Path) -> P
 
 
 def case_table(cases: Sequence[CaseReport]) -> str:
-    """The table as CSV, one line per case in the order given; empty where there is no series, or no mask."""
+    """The table as CSV, one line per case in the order given; empty where there is no series, mask or suspicion."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for case in cases:
         mask = case.name + MASK_SUFFIX if case.status != "failed" or case.empty_mask else ""
-        writer.writerow((case.name, case.source or "", case.series_uid or "", mask, case.status))
+        suspicion = "" if case.suspicion is None else case.suspicion
+        writer.writerow((case.name, case.source or "", case.series_uid or "", mask, case.status, suspicion))
     return encodable(text.getvalue())
 
 

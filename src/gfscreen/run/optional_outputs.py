@@ -17,7 +17,7 @@ from gfscreen.config import Plan
 from gfscreen.errors import GFScreenError, UsageError
 from gfscreen.networks.engines.base import EngineInfo
 from gfscreen.run.native_maps import NativeMaps
-from gfscreen.run.report import CaseReport
+from gfscreen.run.report import CaseReport, rounded
 from gfscreen.scan.volume import Volume
 from gfscreen.scan.volume.inputs import MASK_SUFFIX
 from gfscreen.screening.screening import Screening
@@ -39,6 +39,7 @@ class OptionalOutputs:
         output: the folder of the masks.
         expected: number of cases.
         maps: folders of instance and probability maps.
+        operating_point: that was asked for.
 
     `wanted` is False if nothing of it was asked for. `notice`: what the weights are of use for, set once it is known.
 
@@ -53,11 +54,13 @@ class OptionalOutputs:
         output: Path,
         expected: int,
         maps: NativeMaps = NativeMaps(),  # noqa: B008 - frozen
+        operating_point: str | None = None,
     ) -> None:
         for option, path in (("--statistics", statistics), ("--preview", preview), *maps.folders):
             if path is not None and path.resolve().is_relative_to(output.resolve()):
                 raise UsageError(f"{option} {path}: lies in the output folder, where only masks may be; name another")
         self._maps = maps
+        self._operating_point = operating_point
         self.notice: str | None = None
         self.wanted = statistics is not None or preview is not None or bool(maps.folders)
         self._statistics = statistics
@@ -107,14 +110,23 @@ class OptionalOutputs:
             return
         from gfscreen.results.statistics.documents import measure_case
 
-        case = measure_case(report.name, report.status, volume, result.mask, result.network_outputs)
+        case = measure_case(
+            report.name, report.status, volume, result.mask, result.network_outputs, rounded(result.suspicion)
+        )
         self._measured[id(report)] = case
         if self._preview is not None:
             from gfscreen.results.preview.case import shown_case
 
             self._preview.add(
                 shown_case(
-                    report.name, report.status, volume, result.mask, case.lesions, result.region, result.network_outputs
+                    report.name,
+                    report.status,
+                    volume,
+                    result.mask,
+                    case.lesions,
+                    result.region,
+                    result.network_outputs,
+                    case.suspicion,
                 ),
                 mask,
                 self.notice or "",
@@ -131,13 +143,15 @@ class OptionalOutputs:
                     MeasuredCase(report.name, error=report.error or "not measured, see the log") for report in reports
                 ]
                 cases = [self._measured.get(id(report), case) for report, case in zip(reports, failed, strict=True)]
-                write_statistics(self._statistics, cases, self.notice)
+                write_statistics(self._statistics, cases, self.notice, self._operating_point)
                 table = csv_path(self._statistics)
         if self._preview is not None:
             with self._logged("preview"):
                 for report in reports[self._seen :]:
                     self._add_absent(report, "this case failed")
-                path = self._preview.finish("GF-Screen: preview", _facts(plan, engine), self.notice or "", table)
+                path = self._preview.finish(
+                    "GF-Screen: preview", _facts(plan, engine, self._operating_point), self.notice or "", table
+                )
                 logger.info("%s: written", path)
         return not self._failed
 
@@ -156,10 +170,12 @@ class OptionalOutputs:
             logger.exception("%s failed, %s: %s", what, type(error).__name__, error)
 
 
-def _facts(plan: Plan | None, engine: EngineInfo | None) -> list[tuple[str, str]]:
+def _facts(plan: Plan | None, engine: EngineInfo | None, operating_point: str | None) -> list[tuple[str, str]]:
     facts = [("gfscreen", __version__)]
     if plan is not None:
         facts += [("preset", plan.preset), ("weights", plan.weights)]
+    if operating_point is not None:
+        facts.append(("operating point", operating_point))
     if engine is not None:
         facts += [("engine", f"{engine.name} on {engine.device}, {engine.precision}")]
     return facts

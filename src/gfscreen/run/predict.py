@@ -66,7 +66,8 @@ def predict(options: Options, progress: Progress = no_progress) -> int:
     runs = [CaseRun(case, options) for case in cases]
     reports = [run.report for run in runs]
     maps = NativeMaps(options.instances, options.probabilities)
-    optional_outputs = OptionalOutputs(options.statistics, options.preview, options.output, len(cases), maps)
+    point = options.settings.operating_point
+    optional_outputs = OptionalOutputs(options.statistics, options.preview, options.output, len(cases), maps, point)
     maps.check([options.source, *(case.path.parent for case in cases)])
     known = _Known()
     stopped: Stopped | None = None

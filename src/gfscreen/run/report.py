@@ -35,6 +35,7 @@ class CaseReport:
     `ok` then says no more than that.
     source: the scan's path below the input folder, its name if it is the input itself. series_uid: of DICOM, the Series
     Instance UID that was taken.
+    suspicion: how likely the scan is to hold a lesion, 0 to 1; null where Glance judged no cells.
     seconds: `results`, statistics and preview, only where they were asked for, comes after `total`.
     """
 
@@ -57,6 +58,7 @@ class CaseReport:
     skipped_probability: float | None = None
     findings_dropped: int | None = None
     lesion_volume_ml: float | None = None
+    suspicion: float | None = None
     seconds: dict[str, float | None] = field(default_factory=lambda: dict.fromkeys(STAGES))
     peak_rss_mb: float | None = None
     peak_gpu_mb: float | None = None
@@ -75,8 +77,14 @@ class CaseReport:
         self.skipped_probability = screening.skipped_probability
         self.findings_dropped = screening.findings_dropped
         self.lesion_volume_ml = lesion_volume_ml(screening, volume.geometry)
+        self.suspicion = rounded(screening.suspicion)
         if screening.windows_total == 0:
             self.warnings.append("no body found in the scan: the mask is empty")
+
+
+def rounded(suspicion: float | None) -> float | None:
+    """A scan's suspicion as it is written everywhere: six decimals, so that ranks near 1 are kept."""
+    return None if suspicion is None else round(suspicion, 6)
 
 
 def source_text(path: Path, source: Path) -> str:

@@ -10,7 +10,10 @@ from gfscreen.run.report import CaseReport
 
 
 def summary(reports: Sequence[CaseReport], options: Options, *, optional_outputs: bool = True) -> str:
-    """One line. optional_outputs: whether statistics and preview were to be written, as far as they were asked for."""
+    """One line; with the lowest and the highest suspicion of the scans that have one.
+
+    optional_outputs: whether statistics and preview were to be written, as far as they were asked for.
+    """
     counts = Counter(report.status for report in reports)
     told = ", ".join(f"{counts[status]} {status}" for status in ("ok", "degraded", "failed"))
     resumed = sum(report.resumed for report in reports)
@@ -29,5 +32,8 @@ def summary(reports: Sequence[CaseReport], options: Options, *, optional_outputs
         ):
             if place is not None:
                 places.append(f"{what} {place}")
+    known = sorted(report.suspicion for report in reports if report.suspicion is not None)
+    spread = dict.fromkeys(f"{value:.2f}" for value in (known[:1] + known[-1:]))
+    suspicion = f"; suspicion {' to '.join(spread)}" if known else ""
     cases = "1 case" if len(reports) == 1 else f"{len(reports)} cases"
-    return f"{cases}: {told}{earlier}; {', '.join(places)}"
+    return f"{cases}: {told}{earlier}{suspicion}; {', '.join(places)}"

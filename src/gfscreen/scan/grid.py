@@ -100,12 +100,20 @@ def _resample(
     return result
 
 
+def resampled_shape(
+    shape: tuple[int, ...], spacing_mm: tuple[float, ...], wanted_mm: tuple[float, ...]
+) -> tuple[int, int, int]:
+    """Voxels along x, y, z at another spacing, of which none lies beyond the last one of `shape`."""
+    x, y, z = (math.floor((n - 1) * s / w) + 1 for n, s, w in zip(shape, spacing_mm, wanted_mm, strict=True))
+    return x, y, z
+
+
 def resample_model(
     hu: NDArray[np.float32], spacing_mm: tuple[float, ...], wanted_mm: tuple[float, ...]
 ) -> NDArray[np.float32]:
     """A scan on the model grid (x, y, z), float32, brought to another spacing, linearly; the first voxel stays."""
     step = tuple(w / s for w, s in zip(wanted_mm, spacing_mm, strict=True))
-    shape = tuple(math.floor((n - 1) / part) + 1 for n, part in zip(hu.shape, step, strict=True))
+    shape = resampled_shape(hu.shape, spacing_mm, wanted_mm)
     return _resample(hu, (0.0, 0.0, 0.0), step, shape, sitk.sitkLinear, sitk.sitkFloat32, None).astype(
         np.float32, copy=False
     )

@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from gfscreen.config import CellGlanceConfig, RegionName
-from gfscreen.scan.grid import ModelScan, resample_model
+from gfscreen.scan.grid import ModelScan, resample_model, resampled_shape
 from gfscreen.screening.windows import Window, apply_hu_window
 
 # Voxels of the trunk's grid per cell, along x, y, z, and what the sides of its input must be multiples of.
@@ -56,8 +57,7 @@ class CellMap:
 
     def centres(self, axis: int) -> NDArray[np.float64]:
         """Centres of the cells along one axis, in voxels of the cropped model grid."""
-        centre: NDArray[np.float64] = np.arange(self.logit.shape[axis]) * self.cell_voxels[axis]
-        return centre
+        return (np.arange(self.logit.shape[axis]) * self.cell_voxels[axis]).astype(np.float64)
 
     def index_of(self, places: NDArray[np.float64] | NDArray[np.intp], axis: int) -> NDArray[np.intp]:
         """The cell in which positions (n,) of the cropped model grid lie, along one axis."""
@@ -119,20 +119,23 @@ def blank_cells(scan: ModelScan, config: CellGlanceConfig) -> CellMap:
     shape = tuple(math.floor((n - 1) / step + 0.5) + 1 for n, step in zip(scan.grid.shape, (x, y, z), strict=True))
     cells = CellMap(np.full(shape, np.nan, np.float32), (x, y, z))
     cells.logit[body_share(scan.body, cells) < LEAST_BODY] = -math.inf
-    slices = math.floor((scan.grid.shape[2] - 1) * model_mm[2] / config.spacing_mm[2]) + 1
+    slices = resampled_shape(scan.grid.shape, model_mm, config.spacing_mm)[2]
     middle = np.minimum(np.rint(cells.centres(2)).astype(int), len(scan.chest) - 1)
-    for region, own in (("chest", scan.chest[middle]), ("abdomen", ~scan.chest[middle])):
-        cells.pieces += _pieces("chest" if region == "chest" else "abdomen", np.flatnonzero(own), slices)
+    chest = scan.chest[middle]
+    # A layer without body has nothing to ask.
+    asked = np.isnan(cells.logit).any(axis=(0, 1))
+    cells.pieces = [
+        *_pieces("chest", np.flatnonzero(chest & asked), slices),
+        *_pieces("abdomen", np.flatnonzero(~chest & asked), slices),
+    ]
     return cells
 
 
 def _pieces(region: RegionName, layers: NDArray[np.intp], slices: int) -> Iterator[Piece]:
-    """Passes over the layers of cells of one region, which follow each other."""
+    """Passes over the layers of cells of one region, ascending; such as follow each other go together."""
     stride = CELL_STRIDE[2]
-    if not layers.size:
-        return
-    count = math.ceil(layers.size * stride / PIECE_SLICES)
-    for part in np.array_split(layers, count):
+    runs = np.split(layers, np.flatnonzero(np.diff(layers) > 1) + 1) if layers.size else []
+    for part in (part for run in runs for part in np.array_split(run, math.ceil(run.size * stride / PIECE_SLICES))):
         first, last = int(part[0]), int(part[-1]) + 1
         # Begins where a cell's and the next stage's lattices have a point.
         low = max(0, first * stride - MARGIN_SLICES) // INPUT_MULTIPLE[2] * INPUT_MULTIPLE[2]
@@ -140,30 +143,52 @@ def _pieces(region: RegionName, layers: NDArray[np.intp], slices: int) -> Iterat
 
 
 def body_share(body: NDArray[np.bool_], cells: CellMap) -> NDArray[np.float32]:
-    """Share of body in each cell (x, y, z), of all the voxels that a cell well within the scan has."""
-    voxels: NDArray[np.generic] = body
+    """Share of body in each cell (x, y, z), of all the voxels that a cell well within the scan has.
+
+    Of a scan that is thinner than a cell, only as many as it has are asked for along that axis.
+    """
+    voxels: NDArray[Any] = body
+    whole = 1.0
     for axis in (2, 1, 0):
-        first = np.ceil((np.arange(cells.logit.shape[axis]) - 0.5) * cells.cell_voxels[axis]).clip(0).astype(np.intp)
+        size = body.shape[axis]
+        cell = cells.index_of(np.arange(size), axis)
+        # A cell smaller than a voxel may hold the centre of none: it is that of the next, as reduceat has it.
+        first = np.searchsorted(cell, np.arange(cells.logit.shape[axis])).clip(0, size - 1)
         voxels = np.add.reduceat(voxels, first, axis=axis, dtype=np.int32)
-    return (voxels / np.prod(cells.cell_voxels)).astype(np.float32)
+        whole *= min(max(cells.cell_voxels[axis], 1.0), size)
+    share: NDArray[np.float32] = (voxels / whole).astype(np.float32)
+    return share
 
 
 class TrunkInput:
-    """A scan on the trunk's grid, made once; hands out the pieces that the trunk reads."""
+    """A scan on the trunk's grid, made once, when the first piece is asked for; hands out what the trunk reads."""
 
     def __init__(self, scan: ModelScan, config: CellGlanceConfig) -> None:
-        self._windows = config.hu_windows
-        self._hu = resample_model(scan.hu, scan.grid.spacing_mm, config.spacing_mm)
+        self._scan, self._config = scan, config
+        self._hu: NDArray[np.float32] | None = None
 
-    def __call__(self, piece: Piece, cells: CellMap) -> NDArray[np.float32]:
-        """float32 (z, x, y) in [0, 1]; filled up with 0 until each cell asked about has an answer."""
-        seen = apply_hu_window(self._hu[:, :, piece.low : piece.high], self._windows.of(piece.region))
+    def shape(self, piece: Piece, cells: CellMap) -> tuple[int, int, int]:
+        """Size of a piece along x, y, z: what the trunk sees, or the cells asked about span, in whole multiples."""
+        grid = resampled_shape(self._scan.grid.shape, self._scan.grid.spacing_mm, self._config.spacing_mm)
+        seen = (grid[0], grid[1], piece.high - piece.low)
         layers = piece.last - piece.low // CELL_STRIDE[2]
         wanted = (n * stride for n, stride in zip((*cells.logit.shape[:2], layers), CELL_STRIDE, strict=True))
-        sizes = [max(size, least) for size, least in zip(seen.shape, wanted, strict=True)]
-        full = [-(-size // multiple) * multiple for size, multiple in zip(sizes, INPUT_MULTIPLE, strict=True)]
-        fill = [(0, size - own) for size, own in zip(full, seen.shape, strict=True)]
+        sizes = [max(size, least) for size, least in zip(seen, wanted, strict=True)]
+        x, y, z = (-(-size // multiple) * multiple for size, multiple in zip(sizes, INPUT_MULTIPLE, strict=True))
+        return x, y, z
+
+    def __call__(self, piece: Piece, cells: CellMap) -> NDArray[np.float32]:
+        """float32 (z, x, y) in [0, 1]; filled up with 0, the window's floor, to its `shape`."""
+        if self._hu is None:
+            self._hu = resample_model(self._scan.hu, self._scan.grid.spacing_mm, self._config.spacing_mm)
+        part = self._hu[:, :, piece.low : piece.high]
+        seen = apply_hu_window(part, self._config.hu_windows.of(piece.region))
+        fill = [(0, size - own) for size, own in zip(self.shape(piece, cells), seen.shape, strict=True)]
         return np.ascontiguousarray(np.pad(seen, fill).transpose(2, 0, 1))
+
+    def forget(self) -> None:
+        """Give the memory back; a later piece takes it again."""
+        self._hu = None
 
 
 def take_over(cells: CellMap, piece: Piece, answer: NDArray[np.float32]) -> None:

@@ -2,7 +2,7 @@
 
     scan      the CT on the model grid, cropped to the body, chest told from abdomen           (grid, region)
     windows   96 x 96 x 64 sub-volumes that contain body                                        (windows)
-    glance    how suspicious is each of them, by itself or by its most suspicious cell?   (engine, cells)
+    glance    how suspicious is each of them, by itself or by its most suspicious cell?         (engine, cells)
     focus     outline the lesions in the suspicious ones, the most suspicious first             (engine)
     again     read once more, centred and mirrored, what was found                              (second_look, engine)
     mask      average where sub-volumes overlap, drop what cannot be, back to the native grid  (windows, findings, grid)
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -28,7 +28,15 @@ from gfscreen.scan.grid import ModelScan, to_model, to_native_mask
 from gfscreen.scan.region import RegionSplit
 from gfscreen.scan.volume import Volume
 from gfscreen.screening.budget import Allowance, Budget, write_reserve_s
-from gfscreen.screening.cells import CellMap, TrunkInput, blank_cells, case_suspicion, clear_ordinary, take_over
+from gfscreen.screening.cells import (
+    CellMap,
+    Piece,
+    TrunkInput,
+    blank_cells,
+    case_suspicion,
+    clear_ordinary,
+    take_over,
+)
 from gfscreen.screening.findings import drop_unlikely, drop_unlikely_parts
 from gfscreen.screening.network_outputs import NetworkOutputs
 from gfscreen.screening.schedule import Timetable, evenly_spread
@@ -57,7 +65,8 @@ class ScreeningSettings:
 
     keep_share: for timing untrained weights: instead of what is above the gate, keep this share of the sub-volumes.
     lesion_threshold, finding_peak, min_volume_ml: in place of the plan's `lesion_threshold`, `finding_peak` and
-    `min_finding_ml`.
+    `min_finding_ml`. operating_point: one of the plan's, whose values take the place of the plan's; what is asked for
+    beside it goes over it.
     """
 
     region: str = "auto"
@@ -67,28 +76,47 @@ class ScreeningSettings:
     lesion_threshold: float | None = None
     finding_peak: float | None = None
     min_volume_ml: float | None = None
+    operating_point: str | None = None
 
     def over(self, plan: Plan) -> Plan:
-        """The plan with what this run asks for in the outlining of lesions.
+        """The plan with what this run asks for: the gate, and the outlining of lesions.
 
-        Raises UsageError for values that the plan does not allow together: a peak below the threshold.
+        Raises UsageError for an operating point that the plan does not have, and for values that the plan does not
+        allow together: a peak below the threshold.
         """
+        others = "the plan's" if self.operating_point is None else f"the operating point's, {self.operating_point}"
+        plan = _at(plan, self.operating_point)
+        gate = plan.gate if self.gate is None else self.gate
         threshold = plan.lesion_threshold if self.lesion_threshold is None else self.lesion_threshold
         peak = plan.finding_peak if self.finding_peak is None else self.finding_peak
         least_ml = plan.min_finding_ml if self.min_volume_ml is None else self.min_volume_ml
         if peak < threshold:
             raise UsageError(
-                f"finding peak {peak:g}{_whose(self.finding_peak)} lies below lesion threshold "
-                f"{threshold:g}{_whose(self.lesion_threshold)}; raise --finding-peak or lower --lesion-threshold"
+                f"finding peak {peak:g}{_whose(self.finding_peak, others)} lies below lesion threshold "
+                f"{threshold:g}{_whose(self.lesion_threshold, others)}; raise --finding-peak or lower "
+                "--lesion-threshold"
             )
         try:
-            return replace(plan, lesion_threshold=threshold, finding_peak=peak, min_finding_ml=least_ml)
+            return replace(plan, gate=gate, lesion_threshold=threshold, finding_peak=peak, min_finding_ml=least_ml)
         except ValueError as error:
             raise UsageError(f"{error}; correct the option") from error
 
 
-def _whose(asked: float | None) -> str:
-    return " (the plan's)" if asked is None else ""
+def _whose(asked: float | None, others: str) -> str:
+    return f" ({others})" if asked is None else ""
+
+
+def _at(plan: Plan, name: str | None) -> Plan:
+    """The plan with the values of one of its operating points; None: as it is. Raises UsageError for an unknown one."""
+    if name is None:
+        return plan
+    point = next((point for point in plan.operating_points if point.name == name), None)
+    if point is None:
+        known = ", ".join(point.name for point in plan.operating_points)
+        told = f"these weights have {known}; name one of them, or" if known else "these weights have none;"
+        raise UsageError(f"operating point {name}: {told} leave out --operating-point for the plan's own values")
+    values = {key: value for key, value in asdict(point).items() if key != "name"}
+    return replace(plan, **values)
 
 
 @dataclass
@@ -160,25 +188,28 @@ def screen(
     """
     settings = settings or ScreeningSettings()
     plan = settings.over(plan)
-    gate = plan.gate if settings.gate is None else settings.gate
     prepared = prepared or prepare(volume, plan, settings, budget)
     scan, windows = prepared.scan, prepared.windows
     seconds = {"preprocess": prepared.seconds}
 
     time = Timetable(budget, write_reserve_s(volume.hu.size), engine.info)
-    state = ScreeningState(windows, gate, settings.keep_share)
+    state = ScreeningState(windows, plan.gate, settings.keep_share)
     cells = blank_cells(scan, plan.cells) if plan.cells and state.glances else None
+    see = TrunkInput(scan, plan.cells) if plan.cells and state.glances else None
     stitcher = Stitcher(scan.grid.shape, plan.sub_volume_voxels, plan.blend)
     order = evenly_spread(windows, plan.sub_volume_voxels)
     seconds |= {"glance": 0.0, "focus": 0.0}
     # One round if there is time enough.
     while state.goes_on:
         start = budget.elapsed_s()
-        allowance = time.for_glance(engine.glance_batch, engine.focus_batch)
-        if cells is None:
+        if cells is None or see is None:
+            allowance = time.for_glance(engine.glance_batch, engine.focus_batch)
             state.saw(glance(scan, state.unseen(order), plan, engine, allowance, progress))
         else:
-            state.saw(glance_at_cells(scan, cells, windows, plan, engine, allowance, progress))
+            step = nominal_sub_volumes(see, cells.pieces[0], cells) if cells.pieces else 1
+            before, allowance = len(cells.pieces), time.for_glance(step, engine.focus_batch)
+            said = glance_at_cells(see, cells, state.unseen(windows), plan, engine, allowance, progress)
+            state.saw(said, looked=len(cells.pieces) < before)
         seconds["glance"] += budget.elapsed_s() - start
 
         start = budget.elapsed_s()
@@ -240,7 +271,7 @@ def glance(
 
 
 def glance_at_cells(
-    scan: ModelScan,
+    see: TrunkInput,
     cells: CellMap,
     windows: list[Window],
     plan: Plan,
@@ -249,18 +280,22 @@ def glance_at_cells(
     progress: Progress,
 ) -> Glanced:
     """Suspicion of the sub-volumes by their cells; pieces of the scan are looked at as long as the allowance lets."""
-    assert plan.cells is not None
-    see = TrunkInput(scan, plan.cells)
     total = len(cells.pieces)
     for piece in list(cells.pieces):
-        volume = see(piece, cells)
-        if not allowance.another(math.ceil(volume.size / NOMINAL_VOXELS)):
+        if not allowance.another(nominal_sub_volumes(see, piece, cells)):
             break
-        take_over(cells, piece, engine.cells(volume))
+        take_over(cells, piece, engine.cells(see(piece, cells)))
         progress("glance", total - len(cells.pieces), total)
     allowance.stop()
+    if not cells.pieces:
+        see.forget()
     suspicion = [cells.suspicion(window, plan.sub_volume_voxels) for window in windows]
     return Glanced(windows, np.array(suspicion, np.float64))
+
+
+def nominal_sub_volumes(see: TrunkInput, piece: Piece, cells: CellMap) -> int:
+    """How many sub-volumes of `NOMINAL_VOXELS` a piece counts for, which is what an engine's expectation is for."""
+    return math.ceil(math.prod(see.shape(piece, cells)) / NOMINAL_VOXELS)
 
 
 def focus(

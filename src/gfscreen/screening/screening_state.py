@@ -51,11 +51,11 @@ class ScreeningState:
         kept = most_suspicious_first(Glanced(self.windows, self.probability), self.gate, self.keep_share)
         return [window for window in kept if window not in self.read]
 
-    def saw(self, glanced: Glanced) -> None:
-        """Take over what Glance says."""
+    def saw(self, glanced: Glanced, *, looked: bool = False) -> None:
+        """Take over what Glance says. looked: it has looked at something, if at no whole sub-volume."""
         seen = {w: float(p) for w, p in zip(glanced.windows, glanced.probability, strict=True) if not math.isnan(p)}
+        self._moved = looked or not seen.keys() <= self.suspicion.keys()
         self.suspicion |= seen
-        self._moved = bool(seen)
 
     def did_read(self, windows: list[Window]) -> None:
         """Take over what Focus has read, which ends a round; one in which nothing was done was the last."""

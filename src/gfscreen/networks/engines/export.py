@@ -21,7 +21,14 @@ from gfscreen.networks.engines.openvino import (
     core,
     import_openvino,
 )
-from gfscreen.networks.models.manifest import FOCUS_FILE, GLANCE_FILE, MANIFEST_FILE, read_manifest, write_manifest
+from gfscreen.networks.models.manifest import (
+    FOCUS_FILE,
+    GLANCE_FILE,
+    MANIFEST_FILE,
+    NOTICE_FILE,
+    read_manifest,
+    write_manifest,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +50,8 @@ def is_current(export: Path, weights: Path) -> bool:
 def export_openvino(weights: Path, target: Path) -> Path:
     """Write `target`/{glance,focus}.{xml,bin} and a manifest that names the weights they were made from.
 
+    A Glance on the pretrained trunk takes it along, and with it its NOTICE.
+
     Files appear under their final names only when all of them are complete. Raises WeightsError, EngineError.
     """
     try:
@@ -51,7 +60,7 @@ def export_openvino(weights: Path, target: Path) -> Path:
         from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
         from gfscreen.networks.engines.instance_norm import steady_sums
-        from gfscreen.networks.models.cell_glance import CellGlance
+        from gfscreen.networks.models.cell_glance import CellGlance, trunk_notice
         from gfscreen.networks.models.focus import FocusProbability
         from gfscreen.networks.models.glance import GlanceProbability
         from gfscreen.networks.models.weights import load_networks, stored_precision
@@ -93,6 +102,8 @@ def export_openvino(weights: Path, target: Path) -> Path:
             openvino.save_model(model, folder / name, compress_to_fp16=compress)
             traced.unlink()
             traced.with_suffix(".bin").unlink()
+        if on_trunk:
+            (folder / NOTICE_FILE).write_text(trunk_notice(weights), encoding="utf-8")
         target.mkdir(exist_ok=True)
         remove_leftovers(target)
         (target / MANIFEST_FILE).unlink(missing_ok=True)

@@ -11,12 +11,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import safetensors
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gfscreen.config import CellGlanceConfig
 from gfscreen.errors import WeightsError
+from gfscreen.networks.models.manifest import NOTICE_FILE
 from gfscreen.networks.models.trunk import Trunk, read_trunk
 from gfscreen.networks.models.trunk_pins import TRUNK_FILE
 
@@ -49,14 +51,12 @@ def between(coarse: Tensor) -> Tensor:
 
     The trunk's strides keep the first voxel: cell 2i of the finer map has the centre of cell i of the coarser one.
     """
-    following = (
-        lambda t: torch.cat([t[:, :, 1:], t[:, :, -1:]], dim=2),
-        lambda t: torch.cat([t[:, :, :, 1:], t[:, :, :, -1:]], dim=3),
-        lambda t: torch.cat([t[..., 1:], t[..., -1:]], dim=4),
-    )
     finer = coarse
-    for axis, follow in enumerate(following, start=2):
-        finer = torch.stack([finer, 0.5 * (finer + follow(finer))], dim=axis + 1).flatten(axis, axis + 1)
+    for axis in (2, 3, 4):
+        whole = (slice(None),) * axis
+        # Slices, not sizes: a traced network keeps to no size.
+        following = torch.cat([finer[(*whole, slice(1, None))], finer[(*whole, slice(-1, None))]], dim=axis)
+        finer = torch.stack([finer, 0.5 * (finer + following)], dim=axis + 1).flatten(axis, axis + 1)
     return finer
 
 
@@ -83,16 +83,29 @@ def load_trunk(weights: Path, config: CellGlanceConfig) -> Trunk:
     if not path.is_file():
         raise WeightsError(
             f"{path}: the Glance of these weights needs the pretrained trunk {config.trunk}, which is not there; make "
-            f"it with: gfscreen trunk -o {path}"
+            f"it with: gfscreen trunk --blocks {config.trunk_blocks} -o {path}"
         )
     trunk = read_trunk(path)
     if trunk.blocks < config.trunk_blocks:
         raise WeightsError(
             f"{path}: holds {trunk.blocks} blocks of the trunk's third stage, these weights need "
-            f"{config.trunk_blocks}; make it with: gfscreen trunk -o {path}"
+            f"{config.trunk_blocks}; make it with: gfscreen trunk --blocks {config.trunk_blocks} -o {path}"
         )
-    trunk.layer3 = trunk.layer3[: config.trunk_blocks]
+    trunk.layer3 = nn.Sequential(*list(trunk.layer3)[: config.trunk_blocks])
+    trunk.blocks = config.trunk_blocks
     return trunk
+
+
+def trunk_notice(weights: Path) -> str:
+    """What must go with every copy of the trunk, and so with networks that hold it.
+
+    The weights' own NOTICE, else the licence that the trunk's file carries.
+    """
+    own = weights / NOTICE_FILE
+    if own.is_file():
+        return own.read_text(encoding="utf-8")
+    with safetensors.safe_open(weights / TRUNK_FILE, framework="pt") as stored:
+        return str(stored.metadata()["licence"])
 
 
 def linear_head(weights: Mapping[str, Tensor], biases: Mapping[str, float]) -> CellHead:
@@ -101,7 +114,7 @@ def linear_head(weights: Mapping[str, Tensor], biases: Mapping[str, float]) -> C
     """
     head = CellHead()
     stacked = torch.stack([weights[region].float() for region in REGIONS])[..., None, None, None]
-    parts = stacked.split([FINE, FINE, MIDDLE, COARSE], dim=1)
+    parts = torch.split(stacked, [FINE, FINE, MIDDLE, COARSE], dim=1)
     with torch.no_grad():
         for layer, part in zip((head.fine_mean, head.fine_highest, head.middle, head.coarse), parts, strict=True):
             layer.weight.copy_(part)

@@ -21,6 +21,8 @@ MANIFEST_FILE = "manifest.json"
 MANIFEST_FORMAT = 1
 GLANCE_FILE = "glance.safetensors"
 FOCUS_FILE = "focus.safetensors"
+# What others ask to be told with their weights.
+NOTICE_FILE = "NOTICE"
 
 
 @dataclass(frozen=True)

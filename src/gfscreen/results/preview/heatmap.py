@@ -1,12 +1,13 @@
 """Where Glance looked and what it skipped: its sub-volumes painted on a coarse grid over the scan.
 
 Sub-volumes overlap. A cell shows the strongest thing that happened to it: read by Focus, above the gate but left unread
-for lack of time, skipped, not glanced at; and the highest probability of the sub-volumes that hold it. What no
-sub-volume holds (no body) stays clear.
+for lack of time, skipped, not glanced at; and the highest probability of the sub-volumes that hold it, or, of a Glance
+that judges cells of its own, that of Glance's cell. What no sub-volume holds (no body) stays clear.
 """
 
 from __future__ import annotations
 
+import base64
 from enum import IntEnum
 from typing import Any
 
@@ -16,6 +17,7 @@ from scipy import ndimage
 
 from gfscreen.results.preview.volumes import RGBA, Factors, SmallVolumes, encode, shrunk_affine
 from gfscreen.scan.grid import ModelGrid
+from gfscreen.screening.cells import CellMap
 from gfscreen.screening.network_outputs import NetworkOutputs
 
 # About the side of a cell. It moves a sub-volume's border by at most half a cell.
@@ -23,6 +25,9 @@ CELL_MM = 4.0
 # A cell's opacity runs from the first to the second value as its probability runs from 0 to 1.
 ALPHA = (18, 84)
 _BORDER_ALPHA = 235
+# Probabilities of Glance's cells for the page's script: in steps, and what stands for none.
+CELL_STEPS = 250
+NO_BODY, UNKNOWN = 254, 255
 
 
 class Fate(IntEnum):
@@ -73,9 +78,20 @@ def cells(outputs: NetworkOutputs) -> tuple[NDArray[np.uint8], NDArray[np.float3
             for start, length, cell in zip(window.start, outputs.size_voxels, size, strict=True)
         )
         fate[box] = np.maximum(fate[box], its_fate)
-        if values is not None and not np.isnan(values[number]):
+        if values is not None and outputs.cells is None and not np.isnan(values[number]):
             probability[box] = np.maximum(probability[box], values[number])
+    if outputs.cells is not None:
+        centres = [np.arange(n).astype(np.float64) * c + (c - 1) / 2 for n, c in zip(shape, size, strict=True)]
+        index = [outputs.cells.index_of(centre, axis) for axis, centre in enumerate(centres)]
+        probability = np.nan_to_num(cell_probability(outputs.cells), nan=0.0)[np.ix_(*index)]
     return fate, probability
+
+
+def cell_probability(found: CellMap) -> NDArray[np.float32]:
+    """Probability of each of Glance's cells (x, y, z); NaN where it has not looked, 0 without body."""
+    half = np.float32(0.5)
+    probability: NDArray[np.float32] = half * (np.tanh(half * found.logit) + 1)
+    return probability
 
 
 def _first_cell(voxel: int, cell: int) -> int:
@@ -107,6 +123,31 @@ def heat_layer(outputs: NetworkOutputs, affine_ras_mm: NDArray[np.float64]) -> s
     model_affine = affine_ras_mm @ to_scan
     start = [low for low, _ in grid.box]
     return encode(paint(*cells(outputs)), shrunk_affine(model_affine, start, cell_voxels(grid)))
+
+
+def cell_entry(outputs: NetworkOutputs, small: SmallVolumes) -> dict[str, Any] | None:
+    """Glance's cells for the page's script; None where it judges none.
+
+    A voxel v of the embedded grid lies in cell floor(slope * v + offset), along x, y, z, as far as there are such. `p`:
+    base64 of a byte per cell, z fastest: probability in steps of 1 / `CELL_STEPS`, or `NO_BODY`, or `UNKNOWN`.
+    """
+    found = outputs.cells
+    if found is None:
+        return None
+    step = np.asarray(found.cell_voxels)
+    ratio = np.asarray(outputs.grid.native_mm) / np.asarray(outputs.grid.spacing_mm)
+    factors = np.asarray(small.factors)
+    first = outputs.to_model((np.asarray(small.start) + (factors - 1) / 2)[None])[0]
+    code = np.rint(np.nan_to_num(cell_probability(found), nan=0.0) * CELL_STEPS).astype(np.uint8)
+    code[np.isneginf(found.logit)] = NO_BODY
+    code[np.isnan(found.logit)] = UNKNOWN
+    return {
+        "shape": list(found.logit.shape),
+        "slope": [round(float(v), 6) for v in factors * ratio / step],
+        "offset": [round(float(v), 6) for v in first / step + 0.5],
+        "steps": CELL_STEPS,
+        "p": base64.b64encode(code.tobytes()).decode("ascii"),
+    }
 
 
 def window_entries(outputs: NetworkOutputs, small: SmallVolumes) -> list[dict[str, Any]]:

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from gfscreen.results.preview.case import FileAxis, ShownCase
 from gfscreen.results.preview.findings_list import UNKNOWN, Link, cell, findings_list, head_row, links_html
-from gfscreen.results.preview.heatmap import ALPHA, FATE_COLOURS, FATE_WORDS, Fate, fates, heat_layer, window_entries
+from gfscreen.results.preview.heatmap import (
+    ALPHA,
+    FATE_COLOURS,
+    FATE_WORDS,
+    Fate,
+    cell_entry,
+    fates,
+    heat_layer,
+    window_entries,
+)
 from gfscreen.results.preview.markup import asset, code_script, document, escape, pill
 from gfscreen.results.preview.planes import PREDICTION
 from gfscreen.results.preview.viewer import EmbeddedCase, Finding, Layer, viewer_data, viewer_html, viewer_scripts
-from gfscreen.results.preview.volumes import make_small
+from gfscreen.results.preview.volumes import SmallVolumes, make_small
 from gfscreen.results.statistics.lesions import MeasuredLesion
 
 LAYERS = (
@@ -22,6 +32,7 @@ _CASE_HEADS = (
     "Case",
     "Status",
     "Region",
+    "Suspicion",
     "Findings",
     "Volume (ml)",
     "Longest (mm)",
@@ -36,7 +47,8 @@ class PageCase:
     """A case of the page. embedded: None if its volume is not inside the page, for the reason in `why_not`.
 
     region, windows_read, windows_total: None if not known, as for a case that failed. slices: the file's axis along
-    which slices are counted, None likewise. links: to files of this case.
+    which slices are counted, None likewise. links: to files of this case. suspicion: how likely it is to hold a lesion,
+    None where that is not told.
     """
 
     name: str
@@ -49,6 +61,7 @@ class PageCase:
     why_not: str = ""
     slices: FileAxis | None = None
     links: Sequence[Link] = ()
+    suspicion: float | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +101,7 @@ def page_case(case: ShownCase, budget: float, links: Sequence[Link] = ()) -> Pag
             file_axes=case.file_axes,
             findings=tuple(map(_finding, case.lesions, voxels, case.presets)),
             extra_layers={} if glance is None else {"glance": glance},
-            details={"windows": [] if case.network_outputs is None else window_entries(case.network_outputs, small)},
+            details=_details(case, small),
         )
         why_not = ""
     outputs = case.network_outputs
@@ -103,12 +116,21 @@ def page_case(case: ShownCase, budget: float, links: Sequence[Link] = ()) -> Pag
         why_not=why_not,
         slices=case.file_axes[2],
         links=links,
+        suspicion=case.suspicion,
     )
     _case_row(found, 0)
     if embedded is not None:
-        findings_list(found.name, found.lesions, case.file_axes[2], 0, links)
+        findings_list(found.name, found.lesions, case.file_axes[2], 0, links, found.suspicion)
         viewer_data([embedded], LAYERS)
     return found
+
+
+def _details(case: ShownCase, small: SmallVolumes) -> dict[str, Any]:
+    """What the page's script tells of Glance."""
+    outputs = case.network_outputs
+    if outputs is None:
+        return {"windows": [], "cells": None}
+    return {"windows": window_entries(outputs, small), "cells": cell_entry(outputs, small)}
 
 
 def _finding(lesion: MeasuredLesion, voxel: tuple[int, int, int], preset: str) -> Finding:
@@ -174,6 +196,7 @@ def _case_row(case: PageCase, index: int | None) -> str:
     cells = (
         cell(pill(case.status, kind)),
         cell(UNKNOWN if case.region is None else escape(case.region)),
+        cell(UNKNOWN if case.suspicion is None else f"{case.suspicion:.2f}"),
         cell(str(len(case.lesions)) if known else UNKNOWN),
         cell(f"{volume_ml:.2f}" if known else UNKNOWN),
         cell(UNKNOWN if longest is None else f"{longest:.1f}"),
@@ -189,28 +212,36 @@ def _lists(page: Page) -> str:
     """A list of findings per case inside the page, of which the script shows that of the case in the viewer."""
     shown = [case for case in page.cases if case.embedded is not None and case.slices is not None]
     lists = "".join(
-        findings_list(case.name, case.lesions, case.slices, index, [*case.links, *page.links])
+        findings_list(case.name, case.lesions, case.slices, index, [*case.links, *page.links], case.suspicion)
         for index, case in enumerate(shown)
         if case.slices is not None
     )
-    return f'<aside aria-label="findings">{lists}{_legend()}</aside>'
+    judged = any(case.embedded is not None and case.embedded.details.get("cells") for case in shown)
+    return f'<aside aria-label="findings">{lists}{_legend(of_cells=judged)}</aside>'
 
 
-def _legend() -> str:
-    """The colour bars of Glance's layer: a row for what became of a sub-volume, its probability from left to right."""
+def _legend(*, of_cells: bool) -> str:
+    """The colour bars of Glance's layer: a row for what became of a sub-volume, probability from left to right.
+
+    of_cells: the probability is that of each of Glance's cells, not of the sub-volume.
+    """
     low, high = (alpha / 255 for alpha in ALPHA)
     bars = "".join(
         f'<span>{escape(FATE_WORDS[fate])}</span><span class="colours" style="--c:{FATE_COLOURS[fate]};'
         f'--low:{100 * low:.1f}%;--high:{100 * high:.1f}%"></span>'
         for fate in sorted(FATE_COLOURS, reverse=True)
     )
-    text = (
-        "Sub-volumes overlap; where they do, the one that went furthest and the highest probability count. "
-        "A bright border surrounds what Focus read. Clear: no body."
-    )
+    text = "Sub-volumes overlap; where they do, the one that went furthest and the highest probability count. "
+    scale = "probability of a cell" if of_cells else "probability"
+    if of_cells:
+        text = (
+            "Colour: what became of the sub-volume; they overlap, and the one that went furthest counts. Strength: "
+            "Glance's probability of each cell. "
+        )
+    text += "A bright border surrounds what Focus read. Clear: no body."
     return (
         '<p id="glance-here"></p><figure class="legend" id="legend"><figcaption>Glance layer</figcaption>'
         '<div class="bars"><span></span>'
-        '<span class="scale"><span>0</span><span>probability</span><span>1</span></span>'
+        f'<span class="scale"><span>0</span><span>{scale}</span><span>1</span></span>'
         f'{bars}</div><p class="note">{text}</p></figure>'
     )

@@ -52,7 +52,7 @@ _LESION_COLUMNS = (
     "glance_probability",
     "focus_probability",
 )
-_SCAN_COLUMNS = ("lesion_count", "lesion_volume_mm3", "longest_axis_mm", "lesions_touching_border")
+_SCAN_COLUMNS = ("lesion_count", "lesion_volume_mm3", "longest_axis_mm", "lesions_touching_border", "suspicion")
 COLUMNS = ("schema_version", "case", "status", "row", *_LESION_COLUMNS, *_SCAN_COLUMNS)
 
 
@@ -62,6 +62,7 @@ class MeasuredCase:
 
     status: `ok`, `degraded` (time did not allow everything to be read) or `failed`. slice_axis: the file axis (0, 1, 2)
     along which slices are counted. lesion_volume_mm3: of all lesions; longest_axis_mm: of the lesion that is longest.
+    suspicion: how likely the scan is to hold a lesion, 0 to 1; None where no Glance has judged its cells.
     """
 
     name: str
@@ -75,6 +76,7 @@ class MeasuredCase:
     lesion_volume_mm3: float | None = None
     longest_axis_mm: float | None = None
     lesions_touching_border: int | None = None
+    suspicion: float | None = None
     lesions: list[MeasuredLesion] = field(default_factory=list)
 
     def fill(self, volume: Volume, lesions: list[MeasuredLesion]) -> None:
@@ -91,26 +93,35 @@ class MeasuredCase:
 
 
 def measure_case(
-    name: str, status: str, volume: Volume, mask: NDArray[np.generic], outputs: NetworkOutputs | None = None
+    name: str,
+    status: str,
+    volume: Volume,
+    mask: NDArray[np.generic],
+    outputs: NetworkOutputs | None = None,
+    suspicion: float | None = None,
 ) -> MeasuredCase:
     """Measure all lesions of a mask (i, j, k) on the scan's grid.
 
-    Raises ValueError for what no document could hold, a number that is none: here it concerns this case alone.
+    suspicion: of the scan as a whole, where there is one. Raises ValueError for what no document could hold, a number
+    that is none: here it concerns this case alone.
     """
-    case = MeasuredCase(name, status)
+    case = MeasuredCase(name, status, suspicion=suspicion)
     case.fill(volume, measure_lesions(volume, mask, outputs))
     to_json([case])
     to_csv([case])
     return case
 
 
-def to_json(cases: Sequence[MeasuredCase], notice: str | None = None) -> str:
-    """The JSON document. notice: what the weights are of use for, where networks made the masks."""
+def to_json(cases: Sequence[MeasuredCase], notice: str | None = None, operating_point: str | None = None) -> str:
+    """The JSON document. notice: what the weights are of use for, where networks made the masks. operating_point: that
+    was asked for, None: the plan's own values, or no networks.
+    """
     document: dict[str, Any] = {
         "schema": SCHEMA,
         "schema_version": SCHEMA_VERSION,
         "gfscreen": __version__,
         "notice": notice,
+        "operating_point": operating_point,
         "cases": [asdict(case) for case in cases],
     }
     return json.dumps(document, indent=2, allow_nan=False) + "\n"
@@ -149,13 +160,15 @@ def csv_path(json_path: Path) -> Path:
     return json_path.with_suffix(".csv")
 
 
-def write_statistics(json_path: Path, cases: Sequence[MeasuredCase], notice: str | None = None) -> None:
+def write_statistics(
+    json_path: Path, cases: Sequence[MeasuredCase], notice: str | None = None, operating_point: str | None = None
+) -> None:
     """Write both files, each whole or not at all, the second also where the first cannot be written.
 
     Raises OutputError, and UsageError for a wrong name.
     """
     problems = []
-    for path, text in ((json_path, to_json(cases, notice)), (csv_path(json_path), to_csv(cases))):
+    for path, text in ((json_path, to_json(cases, notice, operating_point)), (csv_path(json_path), to_csv(cases))):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, encodable(text).encode("utf-8"))

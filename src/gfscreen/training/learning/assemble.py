@@ -40,10 +40,14 @@ def assemble(focus: Sequence[Path], glance: Sequence[Path], target: Path, gate: 
         if other.plan.focus != first.plan.focus:
             raise UsageError(f"{first.folder} and {other.folder} hold different Focus networks; they have no mean")
     for other in judges[1:]:
-        if other.plan.glance != judges[0].plan.glance:
+        if (other.plan.glance, other.plan.cells) != (judges[0].plan.glance, judges[0].plan.cells):
             raise UsageError(f"{judges[0].folder} and {other.folder} hold different Glance networks; they have no mean")
     preset = preset_plan(first.plan.preset)
     plan = replace(preset, weights="trained", focus=first.plan.focus, glance=judges[0].plan.glance)
+    if judges[0].plan.cells is not None:
+        # A gate on cells means nothing to another Glance, and the preset's nothing to them.
+        own = judges[0].plan
+        plan = replace(plan, cells=own.cells, gate=own.gate, mark_from=own.mark_from)
     if gate is not None:
         plan = replace(plan, gate=gate)
     info = {

@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from gfscreen.config import Plan
+from gfscreen.errors import UsageError
 from gfscreen.networks.models.focus import keep_deepest_float32
+from gfscreen.networks.models.glance import Glance
 from gfscreen.networks.models.manifest import MANIFEST_FILE, read_manifest
-from gfscreen.networks.models.weights import build_networks, load_networks, load_state, stored_state
+from gfscreen.networks.models.weights import build_networks, load_state, load_stored, stored_state
 from gfscreen.training.learning.distributed import World
 from gfscreen.training.learning.state import CHECKPOINT_FILE, Average, Run, read_checkpoint, settings_of
 from gfscreen.training.learning.value_head import ValueHead
@@ -42,7 +44,7 @@ class Learnt:
 def read_learnt(folder: Path) -> Learnt:
     """Read a run's folder or a weights folder. Raises WeightsError if it is neither."""
     if (folder / MANIFEST_FILE).is_file():
-        plan, glance, focus = load_networks(folder)
+        plan, glance, focus = load_stored(folder)
         info = read_manifest(folder).info
         return Learnt(
             folder=folder,
@@ -73,15 +75,23 @@ def build_run(settings: TrainingSettings, world: World) -> Run:
     """Networks with fresh weights, or those of `init`, their optimiser, and the frozen reference policy.
 
     A value head, if the gate has one, is always fresh: it belongs to a run, not to a Glance. It learns at its rate.
+    Of weights whose Glance judges cells of a pretrained trunk only Focus can go on: UsageError where Glance is trained.
     """
     glance, focus = build_networks(settings.plan)
+    assert isinstance(glance, Glance)  # the presets, and so all that is trained here, have no cells
     set_lesion_prior(focus, settings.lesion_prior)
     if settings.amp == "bf16":
         keep_deepest_float32(focus)
     if settings.init:
         learnt = read_learnt(Path(settings.init))
         load_state(focus, stored_state(learnt.focus), settings.init)
-        if learnt.glance_trained:
+        if learnt.plan.cells is not None:
+            if settings.stage != "focus" and settings.gate != "none" and not settings.init_glance:
+                raise UsageError(
+                    f"init {settings.init}: its Glance judges cells of a pretrained trunk, which is not trained here; "
+                    "set stage to focus, or name another Glance by init_glance"
+                )
+        elif learnt.glance_trained:
             load_state(glance, stored_state(learnt.glance), settings.init)
     if settings.init_glance:
         load_state(glance, stored_state(read_learnt(Path(settings.init_glance)).glance), settings.init_glance)

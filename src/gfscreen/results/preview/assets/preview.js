@@ -9,6 +9,9 @@
     read: "read by Focus", unread: "suspicious, not read: no time", skipped: "skipped", unglanced: "not glanced at: no time",
   };
   const ORDER = ["unglanced", "skipped", "unread", "read"];
+  // A byte for each of Glance's cells, where it judges those: a probability in steps, or one of these.
+  const NO_BODY = 254, UNKNOWN = 255;
+  const bytes = cases.map(({ cells }) => cells && Uint8Array.from(atob(cells.p), (character) => character.charCodeAt(0)));
 
   const go = (detail) => document.dispatchEvent(new CustomEvent("viewer:go", { detail }));
   const select = (rows, chosen) => rows.forEach((row) => row.setAttribute("aria-selected", String(row === chosen)));
@@ -42,7 +45,16 @@
     else if (top + row.offsetHeight > list.clientHeight) list.scrollTop += top + row.offsetHeight - list.clientHeight;
   }
 
-  // What the layer shows at a voxel: the furthest that any sub-volume there went, and the highest probability.
+  // The probability of Glance's cell at a voxel, in words.
+  function cellAt(index, voxel) {
+    const { shape, slope, offset, steps } = cases[index].cells;
+    const at = voxel.map((v, axis) => Math.min(Math.max(Math.floor(slope[axis] * v + offset[axis]), 0), shape[axis] - 1));
+    const code = bytes[index][(at[0] * shape[1] + at[1]) * shape[2] + at[2]];
+    return code === NO_BODY ? "cell without body" : `cell ${code === UNKNOWN ? "–" : (code / steps).toFixed(2)}`;
+  }
+
+  // What the layer shows at a voxel: the furthest that any sub-volume there went, and the probability of Glance's cell, or
+  // the highest of the sub-volumes.
   function glanceAt(index, voxel) {
     const windows = cases[index].windows;
     if (!windows.length) return "";
@@ -50,6 +62,7 @@
     const here = windows.filter(({ low, high }) => voxel.every((v, axis) => low[axis] <= v && v < high[axis]));
     if (!here.length) return "Glance here: no sub-volume";
     const fate = ORDER[Math.max(...here.map((window) => ORDER.indexOf(window.fate)))];
+    if (cases[index].cells) return `Glance here: ${cellAt(index, voxel)}, ${WORDS[fate]}`;
     const known = here.map(({ p }) => p).filter((p) => p !== null);
     return `Glance here: ${known.length ? Math.max(...known).toFixed(2) : "–"}, ${WORDS[fate]}`;
   }
