@@ -23,7 +23,7 @@ from gfscreen.scan.grid import ModelGrid, sample_to_grid, to_model
 from gfscreen.scan.volume import Volume, read_volume
 from gfscreen.scan.volume.ras import ras_view
 from gfscreen.screening.budget import Allowance, Budget
-from gfscreen.screening.cells import blank_cells
+from gfscreen.screening.cells import TrunkInput, blank_cells
 from gfscreen.screening.findings import TOUCHING
 from gfscreen.screening.screening import ScreeningSettings, glance, glance_at_cells, no_progress, screen
 from gfscreen.screening.windows import Window, clipped, plan_windows
@@ -208,8 +208,8 @@ def _glance_all(variant: Variant, volume: Volume) -> Judged:
     if variant.plan.cells is None:
         found = glance(scan, windows, variant.plan, variant.engine, allowance, no_progress).probability
     else:
-        cells = blank_cells(scan, variant.plan.cells)
-        found = glance_at_cells(scan, cells, windows, variant.plan, variant.engine, allowance, no_progress).probability
+        see, cells = TrunkInput(scan, variant.plan.cells), blank_cells(scan, variant.plan.cells)
+        found = glance_at_cells(see, cells, windows, variant.plan, variant.engine, allowance, no_progress).probability
     return Judged(scan.grid, windows, found, found > variant.gate)
 
 
