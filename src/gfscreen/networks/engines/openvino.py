@@ -157,7 +157,8 @@ class OpenVINOEngine:
 
     def cells(self, volume: FloatArray) -> FloatArray:
         """Logits of "lesion" per region and cell, (2, z / 4, x / 8, y / 8), of a volume (z, x, y)."""
-        return self._run(self._glance, volume[None])
+        logits: FloatArray = self._run(self._glance, volume[None])[0]
+        return logits
 
     def focus(self, batch: FloatArray) -> FloatArray:
         """Lesion probability per voxel, (n, x, y, z). Waits until Focus is compiled; raises EngineError if it fails."""
