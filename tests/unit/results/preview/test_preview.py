@@ -176,7 +176,7 @@ class TestHeatmap:
 
 
 def cell_outputs(logit: list[float]) -> NetworkOutputs:
-    """The same with a row of Glance's cells, 12 x 12 x 12 voxels each: cell 0 to voxel 5, cell 1 to 17, cell 2 beyond."""
+    """The same with a row of Glance's cells, 12 x 12 x 12 voxels each: cell 0 to voxel 5, cell 1 to 17."""
     found = CellMap(np.array(logit, np.float32).reshape(3, 1, 1), (12.0, 12.0, 12.0))
     return dataclasses.replace(small_outputs([0.7, 0.2, 0.9]), cells=found)
 
