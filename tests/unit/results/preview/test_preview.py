@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import gzip
 import importlib.util
 import io
@@ -10,7 +11,7 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import unquote
 
 import nibabel as nib
@@ -20,7 +21,18 @@ import pytest
 from gfscreen.command.cli import main
 from gfscreen.errors import OutputError, UsageError
 from gfscreen.results.preview.case import ShownCase, shown_case
-from gfscreen.results.preview.heatmap import Fate, cell_voxels, cells, fates, heat_layer, paint, window_entries
+from gfscreen.results.preview.heatmap import (
+    NO_BODY,
+    UNKNOWN,
+    Fate,
+    cell_entry,
+    cell_voxels,
+    cells,
+    fates,
+    heat_layer,
+    paint,
+    window_entries,
+)
 from gfscreen.results.preview.montage import cut_out, draw_montage
 from gfscreen.results.preview.page import Page, PageCase, page_case, render
 from gfscreen.results.preview.volumes import SmallVolumes
@@ -28,6 +40,7 @@ from gfscreen.results.statistics.lesions import measure_lesions
 from gfscreen.run.optional_outputs import OptionalOutputs
 from gfscreen.scan.grid import ModelGrid
 from gfscreen.screening.budget import Budget
+from gfscreen.screening.cells import CellMap
 from gfscreen.screening.network_outputs import NetworkOutputs
 from gfscreen.screening.screening import ScreeningSettings, screen
 from gfscreen.screening.windows import Window
@@ -160,6 +173,64 @@ class TestHeatmap:
         first, second, _ = window_entries(small_outputs([0.91234, np.nan, 0.8]), small)
         assert first == {"low": [-0.5] * 3, "high": [3.5] * 3, "p": 0.9123, "fate": "read"}
         assert (second["low"][0], second["p"], second["fate"]) == (1.5, None, "unglanced")
+
+
+def cell_outputs(logit: list[float]) -> NetworkOutputs:
+    """The same with a row of Glance's cells, 12 x 12 x 12 voxels each: cell 0 to voxel 5, cell 1 to 17."""
+    found = CellMap(np.array(logit, np.float32).reshape(3, 1, 1), (12.0, 12.0, 12.0))
+    return dataclasses.replace(small_outputs([0.7, 0.2, 0.9]), cells=found)
+
+
+class TestCellsOfGlance:
+    LOGIT: ClassVar = [0.0, -np.log(3), np.inf]  # 0.5, 0.25, 1
+
+    def test_opacity_is_by_the_cell_and_colour_by_the_sub_volume(self):
+        fate, probability = cells(cell_outputs(self.LOGIT))
+        assert fate[:, 0, 0].tolist() == [Fate.READ, Fate.READ, Fate.UNREAD, Fate.UNREAD, Fate.OUTSIDE, Fate.OUTSIDE]
+        # Blocks of 4 voxels are centred on 1.5, 5.5, 9.5, 13.5, 17.5, 21.5.
+        assert probability[:, 1, 1] == pytest.approx([0.5, 0.5, 0.25, 0.25, 0.25, 1.0])
+        rgba = paint(fate, probability)
+        assert rgba["A"][0, 0, 0] > rgba["A"][2, 0, 0] > 0
+        assert rgba["A"][5, 0, 0] == 0
+
+    def test_what_nobody_looked_at_or_has_no_body_is_painted_weakly(self):
+        fate, probability = cells(cell_outputs([np.nan, -np.inf, 0.0]))
+        assert probability[:, 0, 0] == pytest.approx([0, 0, 0, 0, 0, 0.5])
+        assert (paint(fate, probability)["A"][2:4] > 0).all()
+
+    def test_for_the_pages_script(self):
+        # The small grid begins at voxel 2 and has blocks of 3: its voxel v is centred on 2 + 1 + 3 v.
+        small = SmallVolumes({}, {}, (7, 2, 2), (3, 3, 3), (2, 2, 2))
+        entry = cell_entry(cell_outputs([np.log(4), np.nan, -np.inf]), small)
+        assert entry is not None
+        codes = np.frombuffer(base64.b64decode(entry.pop("p")), np.uint8)
+        assert codes.tolist() == [200, UNKNOWN, NO_BODY]  # 0.8 of 250
+        assert entry == {"shape": [3, 1, 1], "slope": [0.25] * 3, "offset": [0.75] * 3, "steps": 250}
+        # Voxels 3, 6, ..., 21 of the scan, by the rule of the page.
+        assert [int(0.25 * v + 0.75) for v in range(7)] == [0, 1, 1, 1, 1, 2, 2]
+        found = cell_outputs(self.LOGIT).cells
+        assert found is not None
+        assert found.index_of(np.arange(3.0, 22.0, 3.0), 0).tolist() == [0, 1, 1, 1, 1, 2, 2]
+
+    def test_none_for_a_glance_of_sub_volumes(self):
+        assert cell_entry(small_outputs([0.7, 0.2, 0.9]), SmallVolumes({}, {}, (7, 2, 2), (3, 3, 3), (2, 2, 2))) is None
+
+    def test_the_page_says_what_is_shown(self, cases):
+        case = screened_case()
+        outputs = case.network_outputs
+        assert outputs is not None
+        logit = np.zeros([n // 3 + 1 for n in outputs.grid.shape], np.float32)
+        judged = dataclasses.replace(outputs, cells=CellMap(logit, (3.0, 3.0, 3.0)))
+        page = page_case(dataclasses.replace(case, network_outputs=judged, suspicion=0.314159), 2e6)
+        html = render(Page("GF-Screen", [page], 6.0, 48.0))
+        assert "probability of each cell" in html
+        assert "<span>probability of a cell</span>" in html
+        assert '<td class="right">0.31</td>' in html
+        data = json.loads(re.search(r'id="viewer-data">(.*?)</script>', html)[1])
+        assert data["cases"][0]["cells"]["shape"] == list(logit.shape)
+        before = render(Page("GF-Screen", cases, 6.0, 48.0))
+        assert "of a cell" not in before
+        assert json.loads(re.search(r'id="viewer-data">(.*?)</script>', before)[1])["cases"][0]["cells"] is None
 
 
 class TestStill:
