@@ -112,6 +112,18 @@ class TestStep:
         assert losses() == first
         assert losses(rank=1) != first
 
+    def test_under_autocast(self, run):
+        """The Glance answers in bf16, the value is found outside."""
+        autocast = torch.autocast("cpu", dtype=torch.bfloat16)
+        seen = []
+        run.value_head.register_forward_hook(
+            lambda _module, inputs, output: seen.extend([inputs[0].dtype, output.dtype])
+        )
+        judge(TINY, run, Policy(run.glance, run.value_head), autocast, group(), 0)
+        assert seen == [torch.float32] * 2
+        gradient = run.value_head.layer.bias.grad
+        assert bool(torch.isfinite(gradient).all())
+
     def test_waits_while_the_glance_warms_up_on_labels(self, run):
         settings = dataclasses.replace(TINY, ce_warmup_steps=1)
         assert "value_loss" not in judged(run, settings, step=0)
