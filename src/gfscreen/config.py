@@ -164,8 +164,8 @@ class Plan:
     finding_peak: a finding stands if its highest Focus probability is above this; at lesion_threshold all do.
     min_finding_ml: a connected part of the mask, on the scan's own grid, stands if it is at least so large; 0, as
         published: all do.
-    mark_from: Focus marks only in cells whose Glance probability is at least this, and in those beside them; 0, as
-        published, and without a glance (gate 0): wherever it reads. Asks for `cells`.
+    mark_from: Focus marks only in cells whose Glance probability is at least this, and in those beside them that are
+        nearly as suspicious (screening/ordinary.py); 0, as published: wherever it reads. Asks for `cells`.
     second_look: Focus reads sub-volumes around its findings once more, mirrored; at most this share of the number that
         it has read before. 0, as published: none.
     weights: `trained` or `untrained`; shown wherever results are shown.

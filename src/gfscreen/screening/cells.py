@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from gfscreen.config import CellGlanceConfig, RegionName
 from gfscreen.scan.grid import ModelScan, resample_model, resampled_shape
@@ -90,21 +89,6 @@ def case_suspicion(cells: CellMap, config: CellGlanceConfig) -> float | None:
         return None
     slope, offset = config.case_calibration
     return probability(slope * float(known.max()) + offset)
-
-
-def clear_ordinary(focus_probability: NDArray[np.float32], cells: CellMap, mark_from: float) -> None:
-    """Set Focus's probability (x, y, z) to 0, in place, away from cells that Glance finds suspicious.
-
-    mark_from: Glance probability from which a cell counts; what is in it or in a cell that touches it stays. At 0
-    everything stays. Cells that nobody has looked at count as suspicious: nothing is known against them.
-    """
-    if mark_from <= 0:
-        return
-    hot = ~(cells.logit < math.log(mark_from / (1.0 - mark_from)))
-    near = ndimage.binary_dilation(hot, np.ones((3, 3, 3), bool))
-    index = [cells.index_of(np.arange(size), axis) for axis, size in enumerate(focus_probability.shape)]
-    for k, z in enumerate(index[2]):
-        focus_probability[:, :, k][~near[:, :, z][np.ix_(index[0], index[1])]] = 0.0
 
 
 def probability(logit: float) -> float:

@@ -28,9 +28,10 @@ from gfscreen.scan.region import RegionSplit
 from gfscreen.scan.volume import Volume
 from gfscreen.screening.budget import Allowance, Budget, write_reserve_s
 from gfscreen.screening.cell_pass import glance_at_cells, nominal_sub_volumes
-from gfscreen.screening.cells import CellMap, TrunkInput, blank_cells, case_suspicion, clear_ordinary
+from gfscreen.screening.cells import CellMap, TrunkInput, blank_cells, case_suspicion
 from gfscreen.screening.findings import drop_unlikely, drop_unlikely_parts
 from gfscreen.screening.network_outputs import NetworkOutputs
+from gfscreen.screening.ordinary import clear_ordinary
 from gfscreen.screening.schedule import Timetable, evenly_spread
 from gfscreen.screening.screening_state import Glanced, ScreeningState
 from gfscreen.screening.second_look import second_look
@@ -221,7 +222,7 @@ def screen(
     del stitcher  # and with it the counts, as large as the probabilities
     unfiltered = probability.copy() if keep_unfiltered else None
     if cells is not None:
-        clear_ordinary(probability, cells, plan.mark_from)
+        clear_ordinary(probability, scan, cells, plan)
     body = scan.body if plan.foreground == "body" else None
     dropped = drop_unlikely(probability, body, threshold=plan.lesion_threshold, peak=plan.finding_peak)
     mask = to_native_mask(probability, scan.grid, volume, plan.lesion_threshold)

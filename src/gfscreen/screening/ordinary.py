@@ -1,0 +1,82 @@
+"""Where Focus may mark: not in places that Glance, which has seen many more scans, finds ordinary.
+
+Focus may mark in cells whose Glance probability reaches the plan's `mark_from`, and in those that touch such a cell and
+are nearly as suspicious, so that the border of a lesion is not cut off with the cell that holds its middle. One thing
+Focus knows better: a small nodule with air around it, a tenth of a cell, stays wherever it is. Of no plan that is
+published.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from gfscreen.config import Plan
+from gfscreen.scan.grid import ModelScan
+from gfscreen.screening.cells import CellMap
+from gfscreen.screening.findings import TOUCHING
+
+# How much less suspicious, in logits, a cell may be that touches one from which Focus may mark.
+NEIGHBOUR_LOGIT = 1.5
+# A nodule that stays wherever it is: at most so large, and of the voxels around it this share at least is air.
+NODULE_ML = 0.5
+AERATED_HU = -500.0
+AERATED_SHARE = 0.6
+
+
+def may_mark(cells: CellMap, mark_from: float) -> NDArray[np.bool_]:
+    """The cells (x, y, z) in which Focus may mark; all at `mark_from` 0.
+
+    Cells that nobody has looked at are among them: nothing is known against them.
+    """
+    if mark_from <= 0:
+        return np.ones(cells.logit.shape, bool)
+    least = math.log(mark_from / (1.0 - mark_from))
+    suspicious = ~(cells.logit < least)
+    nearly = ~(cells.logit < least - NEIGHBOUR_LOGIT)
+    return suspicious | (ndimage.binary_dilation(suspicious, TOUCHING) & nearly)
+
+
+def clear_ordinary(focus_probability: NDArray[np.float32], scan: ModelScan, cells: CellMap, plan: Plan) -> None:
+    """Set Focus's probability (x, y, z) to 0, in place, where it may not mark. At `mark_from` 0 nothing is done.
+
+    Args:
+        focus_probability: float32 on the model grid of `scan`.
+        scan: the scan, whose HU tell air.
+        cells: what Glance said.
+        plan: with `mark_from` and `lesion_threshold`, above which a nodule is one.
+
+    """
+    if plan.mark_from <= 0:
+        return
+    marked = may_mark(cells, plan.mark_from)
+    index = [cells.index_of(np.arange(size), axis) for axis, size in enumerate(focus_probability.shape)]
+    nodules = nodules_in_air(focus_probability > plan.lesion_threshold, scan)
+    for k, z in enumerate(index[2]):
+        here = marked[:, :, z][np.ix_(index[0], index[1])]
+        focus_probability[:, :, k][~here & ~nodules[:, :, k]] = 0.0
+
+
+def nodules_in_air(found: NDArray[np.bool_], scan: ModelScan) -> NDArray[np.bool_]:
+    """Those connected parts of what was found, bool (x, y, z), that are small and mostly surrounded by air."""
+    nodules = np.zeros(found.shape, bool)
+    numbers, count = ndimage.label(found, TOUCHING)
+    largest = NODULE_ML * 1000.0 / float(np.prod(scan.grid.spacing_mm))
+    sizes = np.bincount(numbers.ravel(), minlength=count + 1)
+    # Two voxels around it in a slice, one beyond its first and last.
+    rim_in_slice, rim_beyond = np.ones((5, 5, 1), bool), TOUCHING
+    for number, box in enumerate(ndimage.find_objects(numbers), start=1):
+        if sizes[number] > largest:
+            continue
+        around = tuple(
+            slice(max(0, part.start - margin), part.stop + margin) for part, margin in zip(box, (3, 3, 1), strict=True)
+        )
+        nodule = numbers[around] == number
+        rim = ndimage.binary_dilation(nodule, rim_in_slice) | ndimage.binary_dilation(nodule, rim_beyond)
+        rim &= ~nodule
+        if rim.any() and np.mean(scan.hu[around][rim] < AERATED_HU) > AERATED_SHARE:
+            nodules[around] |= nodule
+    return nodules
