@@ -94,14 +94,25 @@ def lesion_probability(logits: Tensor) -> Tensor:
     return torch.softmax(logits.float(), dim=1)[:, LESION_CLASS]
 
 
-def policy_parts(logits: Tensor, reference_logits: Tensor, reward: Tensor) -> PolicyParts:
-    """Clipped surrogate, KL to the frozen reference and diagnostics. Gradients reach `logits` only.
+def action_entropy(logits: Tensor) -> Tensor:
+    """Mean entropy of the action "read or leave" of (N, 2) logits, in nats; a scalar with gradient."""
+    log_probabilities = F.log_softmax(logits.float(), dim=1)
+    return -(log_probabilities.exp() * log_probabilities).sum(dim=1).mean()
 
-    logits, reference_logits: (N, 2). reward: (N,), the whole group.
+
+def advantage_parts(
+    logits: Tensor, reference_logits: Tensor, advantage: Tensor, action: Tensor | None = None
+) -> PolicyParts:
+    """`policy_parts` for advantages (N,) however they were found. Gradients reach `logits` only.
+
+    action: int64 (N,), 1 for a sub-volume that was read, 0 for one that was left; None if all were read. Ratios, KL and
+    approx_kl are those of the action that was taken.
     """
-    probability = lesion_probability(logits)
-    reference = lesion_probability(reference_logits.detach())
-    advantage = group_advantage(reward).to(probability.device)
+    probability, reference = lesion_probability(logits), lesion_probability(reference_logits.detach())
+    if action is not None:
+        left = action.to(probability.device) != LESION_CLASS
+        probability, reference = (torch.where(left, 1.0 - p, p) for p in (probability, reference))
+    advantage = advantage.detach().to(probability.device)
     log_ratio = torch.log(probability + EPSILON) - torch.log(reference + EPSILON)
     ratio = log_ratio.exp().clamp(*RATIO_RANGE)
     clipped = ratio.clamp(1.0 - CLIP, 1.0 + CLIP)
@@ -110,10 +121,17 @@ def policy_parts(logits: Tensor, reference_logits: Tensor, reward: Tensor) -> Po
     kl = (p - torch.log(p + EPSILON) - 1.0).mean()
     with torch.no_grad():
         clip_fraction = ((ratio - 1.0).abs() > CLIP).float().mean()
-        log_probabilities = F.log_softmax(logits.float(), dim=1)
-        entropy = -(log_probabilities.exp() * log_probabilities).sum(dim=1).mean()
+        entropy = action_entropy(logits)
         approx_kl = log_ratio.mean()
     return PolicyParts(surrogate, kl, surrogate + KL_WEIGHT * kl, clip_fraction, approx_kl, entropy)
+
+
+def policy_parts(logits: Tensor, reference_logits: Tensor, reward: Tensor) -> PolicyParts:
+    """Clipped surrogate, KL to the frozen reference and diagnostics. Gradients reach `logits` only.
+
+    logits, reference_logits: (N, 2). reward: (N,), the whole group.
+    """
+    return advantage_parts(logits, reference_logits, group_advantage(reward))
 
 
 def glance_policy_loss(logits: Tensor, reference_logits: Tensor, reward: Tensor) -> Tensor:

@@ -6,13 +6,15 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from gfscreen.config import FocusConfig, GlanceConfig, Plan, from_json, preset_plan
 from gfscreen.errors import UsageError
 
 Stage = Literal["focus", "glance", "joint"]
-Gate = Literal["none", "ce", "grpo_detection", "grpo_dice"]
+Gate = Literal["none", "ce", "grpo_detection", "grpo_dice", "ppo_detection", "ppo_dice"]
+PPO_GATES = ("ppo_detection", "ppo_dice")
+DICE_GATES = ("grpo_dice", "ppo_dice")
 KINDS = ("real", "background", "nodules", "masses", "soft", "leaning", "nodes")
 
 
@@ -50,9 +52,9 @@ class TrainingSettings:
     ce_weight: of the cross-entropy against the Dice in the loss of the Focus. dice_kinds: the kinds of sub-volume (see
     Mix) that have a Dice; the others have the cross-entropy alone. Not with batch_dice. small_lesion_ml: lesions below
     this volume weigh more in both (learning/lesion_weights.py), 0 for none.
-    reference_every: steps between refreshes of the frozen reference policy. ce_warmup_steps: the Glance starts on
-    cross-entropy alone. glance_cells: weight, in units of the cross-entropy's, of a cross-entropy on where in the
-    sub-volume the lesion is, at each of the four stages.
+    reference_every: steps between refreshes of the frozen reference policy (PPO's old policy). ce_warmup_steps: the
+    Glance starts on cross-entropy alone. glance_cells: weight, in units of the cross-entropy's, of a cross-entropy on
+    where in the sub-volume the lesion is, at each of the four stages.
     pool: the glance stage draws from this many pairs of a sub-volume with a lesion and its lesion-free twin, whose
     reward was found once; pool_refresh: pairs that are replaced after each step.
     ema: decay of the averaged weights that are evaluated and saved, 0 for none.
@@ -117,7 +119,7 @@ class TrainingSettings:
         if self.draw_workers < 0:
             raise ValueError(f"draw_workers must be 0 or more, got {self.draw_workers}")
         if self.stage == "glance" and self.gate == "none":
-            raise ValueError("stage glance with gate none trains nothing; choose gate ce, grpo_detection or grpo_dice")
+            raise ValueError(f"stage glance with gate none trains nothing; choose gate {', '.join(get_args(Gate)[1:])}")
         if self.crop_voxels is not None and (
             len(self.crop_voxels) != 3 or any(n < 32 or n % 32 for n in self.crop_voxels)
         ):
@@ -147,6 +149,11 @@ class TrainingSettings:
         return dataclasses.replace(
             plan, weights="trained", glance=self.glance or plan.glance, focus=self.focus or plan.focus
         )
+
+    @property
+    def learns_value(self) -> bool:
+        """True if a value head is trained beside the Glance: by PPO, unless the stage trains no Glance."""
+        return self.stage != "focus" and self.gate in PPO_GATES
 
     @property
     def voxels(self) -> tuple[int, ...]:

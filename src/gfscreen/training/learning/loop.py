@@ -4,10 +4,13 @@ Departures from the paper, and why:
 1. A group is N sub-volumes of any scans with a chosen share of lesions; the published code draws its group from the
    sliding windows of four scans, of which most hold nothing, so that many groups have no variance and teach nothing.
 2. The reward does not depend on the action, as in the published code: it is what reading the sub-volume would pay.
-   Hence every sub-volume of the group is read by the Focus and no action is sampled. With a frozen Focus (stage
-   `glance`) the reward is a constant of the sub-volume, so it is found once for a pool of them and reused.
+   Hence every sub-volume of the group is read by the Focus and no action is sampled (PPO samples whether what was read
+   counts as read). With a frozen Focus (stage `glance`) the reward is a constant of the sub-volume, so it is found once
+   for a pool of them and reused.
 3. The reference policy is refreshed every `reference_every` steps (the paper: every epoch; there are none here). It is
-   run with the batch statistics of the same group, so that right after a refresh every ratio is exactly 1.
+   run with the batch statistics of the same group, so that right after a refresh every ratio is exactly 1. It is the
+   old policy of PPO too: one update per group, and a refresh every `reference_every` groups in place of several updates
+   on one group between refreshes.
 4. Stages may be trained apart: the Focus on small sub-volumes first, then the Glance against the frozen Focus.
 5. Averaged Focus weights, gradient clipping, one Dice over the batch, Dice of the lesion class alone, a heavier
    cross-entropy, heavier small lesions, a starting bias towards background, inserted lesions: optional, off in the
@@ -37,7 +40,7 @@ from gfscreen.training.data.lists import DataList
 from gfscreen.training.data.prefetch import Draws
 from gfscreen.training.data.sampling import PatchSampler, Sample, Source, load_lesions
 from gfscreen.training.learning.distributed import World
-from gfscreen.training.learning.glance_step import Values, judge
+from gfscreen.training.learning.glance_step import Policy, Values, judge
 from gfscreen.training.learning.initialisation import build_run, mixed_precision
 from gfscreen.training.learning.lesion_weights import small_lesion_weight
 from gfscreen.training.learning.reward_pool import Pool
@@ -51,7 +54,7 @@ from gfscreen.training.learning.validation import (
     summarise,
     summarise_gate,
 )
-from gfscreen.training.settings import Mix, TrainingSettings
+from gfscreen.training.settings import DICE_GATES, Mix, TrainingSettings
 
 log = logging.getLogger(__name__)
 
@@ -172,6 +175,7 @@ def stage_step(settings: TrainingSettings, run: Run, sampler: PatchSampler, worl
     glance: nn.Module = run.glance
     if settings.stage != "focus" and settings.gate != "none":
         glance = world.wrap(run.glance)
+    policy = Policy(glance, world.wrap(run.value_head) if run.value_head is not None else None, world.rank)
     half = mixed_precision(settings, world)
 
     def autocast() -> torch.autocast:
@@ -238,7 +242,7 @@ def stage_step(settings: TrainingSettings, run: Run, sampler: PatchSampler, worl
             rewards.append(reward_of(settings)(logits, label))
         values = {"focus_loss": sum(losses) / len(losses)}
         if settings.gate != "none":
-            values |= judge(settings, run, glance, autocast(), (images, labels, torch.cat(rewards)), step)
+            values |= judge(settings, run, policy, autocast(), (images, labels, torch.cat(rewards)), step)
         return update(values)
 
     if settings.stage == "glance":
@@ -246,7 +250,7 @@ def stage_step(settings: TrainingSettings, run: Run, sampler: PatchSampler, worl
 
         def glance_step(step: int) -> Values:
             group = pool.group(draw_rng(settings, world, step), step)
-            return update(judge(settings, run, glance, autocast(), group, step))
+            return update(judge(settings, run, policy, autocast(), group, step))
 
         return glance_step
     return focus_step if settings.stage == "focus" else joint_step
@@ -254,7 +258,7 @@ def stage_step(settings: TrainingSettings, run: Run, sampler: PatchSampler, worl
 
 def reward_of(settings: TrainingSettings) -> Callable[[Tensor, Tensor], Tensor]:
     """The reward of the gate variant; a cross-entropy gate is watched with the detection reward."""
-    return objectives.dice_reward if settings.gate == "grpo_dice" else objectives.detection_reward
+    return objectives.dice_reward if settings.gate in DICE_GATES else objectives.detection_reward
 
 
 def evaluate(settings: TrainingSettings, run: Run, sampler: PatchSampler, journal: Journal) -> None:

@@ -68,7 +68,10 @@ class Average:
 
 @dataclass
 class Run:
-    """Networks and counters of a run. step: finished steps. seconds: training time of all sessions together."""
+    """Networks and counters of a run. step: finished steps. seconds: training time of all sessions together.
+
+    value_head: what PPO compares rewards with; None for the other gates.
+    """
 
     glance: Glance
     focus: nn.Module
@@ -78,6 +81,7 @@ class Run:
     focus_average: Average
     step: int = 0
     seconds: float = 0.0
+    value_head: nn.Module | None = None
 
 
 def _random_states() -> dict[str, Any]:
@@ -115,6 +119,8 @@ def save_checkpoint(folder: Path, run: Run, settings: TrainingSettings) -> None:
         "focus_average_updates": run.focus_average.updates,
         "random": _random_states(),
     }
+    if run.value_head is not None:
+        data["value_head"] = run.value_head.state_dict()
     stream = io.BytesIO()
     torch.save(data, stream)
     try:
@@ -160,6 +166,13 @@ def restore(run: Run, data: dict[str, Any], settings: TrainingSettings, source: 
                 f"{source}: was made with {key} {theirs.get(key)!r}, the settings say {ours.get(key)!r}; "
                 "resume with the same settings or start a new run"
             )
+    if run.value_head is not None:
+        if "value_head" not in data:
+            raise WeightsError(
+                f"{source}: has no value_head, which gate {settings.gate} needs to go on; start a new run from its "
+                "Glance (init_glance)"
+            )
+        run.value_head.load_state_dict(data["value_head"])
     run.glance.load_state_dict(data["glance"])
     run.focus.load_state_dict(data["focus"])
     run.reference.load_state_dict(data["reference"])

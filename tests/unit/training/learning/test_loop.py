@@ -59,7 +59,7 @@ def job(data_folder, folder, **keys):
 def tensors(folder):
     data = state.read_checkpoint(folder / state.CHECKPOINT_FILE)
     found = {}
-    for part in ("focus", "glance", "focus_average"):
+    for part in ("focus", "glance", "focus_average", *(("value_head",) if "value_head" in data else ())):
         found |= {f"{part}.{name}": value for name, value in data[part].items()}
     return found
 
@@ -78,7 +78,7 @@ class TestStages:
     @pytest.mark.parametrize(
         ("stage", "gate"),
         [("focus", "none"), ("joint", "none"), ("joint", "ce"), ("joint", "grpo_detection"), ("joint", "grpo_dice"),
-         ("glance", "grpo_detection")],
+         ("glance", "grpo_detection"), ("joint", "ppo_detection"), ("glance", "ppo_dice"), ("focus", "ppo_dice")],
     )  # fmt: skip
     def test_trains_what_it_should_and_writes_weights(self, stage, gate, data_folder, tmp_path):
         settings = dataclasses.replace(
@@ -109,6 +109,8 @@ class TestStages:
                 "glance_kept",
             } <= set(report)
             assert report["clip_fraction"] == 0  # right after a refresh every ratio is 1
+        with_value = moved["glance"] and gate.startswith("ppo")
+        assert ("value_loss" in report) == ("value_head.layer.weight" in after) == with_value
 
     def test_one_lesion_can_be_learnt(self, data_folder, tmp_path):
         settings = dataclasses.replace(
@@ -170,9 +172,15 @@ class TestDrawWorkers:
 
 
 class TestResume:
-    @pytest.mark.parametrize("stage", ["focus", "joint", "glance"])
-    def test_equals_an_uninterrupted_run(self, stage, data_folder, tmp_path):
-        settings = dataclasses.replace(TINY, stage=stage, steps=3, group=2, reference_every=2, pool=2, pool_refresh=1)
+    @pytest.mark.parametrize(
+        ("stage", "gate"),
+        [("focus", "none"), ("joint", "grpo_detection"), ("glance", "grpo_detection"), ("joint", "ppo_detection"),
+         ("glance", "ppo_dice")],
+    )  # fmt: skip
+    def test_equals_an_uninterrupted_run(self, stage, gate, data_folder, tmp_path):
+        settings = dataclasses.replace(
+            TINY, stage=stage, gate=gate, steps=3, group=2, reference_every=2, pool=2, pool_refresh=1
+        )
         loop.train(settings, job(data_folder, tmp_path / "whole"), ALONE)
         # A clock that is already over stops the first part after one step.
         original = loop.progress
@@ -335,9 +343,10 @@ class TestCommand:
         assert message in capsys.readouterr().err
 
     @pytest.mark.slow
-    def test_two_processes_agree(self, data_folder, tmp_path):
+    @pytest.mark.parametrize("gate", ["grpo_detection", "ppo_detection"])
+    def test_two_processes_agree(self, gate, data_folder, tmp_path):
         """Two gloo processes of one sub-volume each end with the same weights, and write once."""
-        config = self.settings_file(tmp_path, stage="joint", steps=2, group=2)
+        config = self.settings_file(tmp_path, stage="joint", gate=gate, steps=2, group=2)
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_TOP_PAD_": "1", "PYTHONWARNINGS": "ignore"}
         command = [
             sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
