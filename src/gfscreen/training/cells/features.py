@@ -113,7 +113,8 @@ def features_of(
 ) -> Seen:
     """Features of the wanted cells, bool (x, y, z), in the order of the scan's pieces.
 
-    The trunk does not run for pieces without any. cells: of that host, nobody has looked at yet. None wanted gives empty arrays.
+    The trunk does not run for pieces without any. cells: of that host, nobody has looked at yet. None wanted gives
+    empty arrays.
     """
     see = TrunkInput(host, config)
     parts = list(_by_piece(run, see, cells, wanted))

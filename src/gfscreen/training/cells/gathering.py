@@ -148,7 +148,7 @@ def gather(
 def _kept(path: Path) -> Arrays | None:
     """The arrays of a file of the cache; None if it is not there, or damaged, which is said."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
     except FileNotFoundError:
         return None

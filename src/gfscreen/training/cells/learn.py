@@ -82,6 +82,11 @@ def learn(job: CellJob) -> list[str]:
             material, versions, "cells", partial(example_cells, material), gathered, until=until
         )
     ]
+    if not any((scan.kind == POSITIVE).any() for scan in scans):
+        raise InputError(
+            f"{job.data.name}: none of the {len(scans)} versions of training scans that could be used has a lesion; "
+            "add annotated scans with lesions, or lesions to insert (nodules, shapes)"
+        )
     regressions = [
         _fit_region(scans, channel, job.penalty) or _base_head(job, material.plan, region, channel)
         for region, channel in REGION_CHANNEL.items()
@@ -211,8 +216,6 @@ def _save(
     best: NDArray[np.float32],
     told: Mapping[str, Any],
 ) -> None:
-    if not best.size:
-        raise InputError(f"{job.data.name}: no training scan that can be used has a lesion; there is no gate to choose")
     gate = gate_of(best)
     plan = replace(material.plan, cells=material.config, gate=gate, mark_from=0.0)
     if plan.weights != "trained":

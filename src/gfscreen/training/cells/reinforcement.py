@@ -68,7 +68,7 @@ class CellPolicy(nn.Module):
     def regressions(self, before: Sequence[Regression]) -> list[Regression]:
         """The heads as they are now."""
         return [
-            replace(r, weight=self.weight[channel].detach().clone(), bias=float(self.bias[channel]))
+            replace(r, weight=self.weight[channel].detach().clone(), bias=float(self.bias[channel].detach()))
             for channel, r in enumerate(before)
         ]
 
