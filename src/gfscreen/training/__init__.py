@@ -1,1 +1,1 @@
-"""Training: data, lesion insertion, objectives, loop, validation. Never imported by the predict path."""
+"""Training: data, lesion insertion, objectives, loop, validation, cells of a Glance on the trunk. Never imported by the predict path."""
