@@ -23,9 +23,10 @@ from gfscreen.scan.grid import ModelGrid, sample_to_grid, to_model
 from gfscreen.scan.volume import Volume, read_volume
 from gfscreen.scan.volume.ras import ras_view
 from gfscreen.screening.budget import Allowance, Budget
+from gfscreen.screening.cell_pass import glance_at_cells
 from gfscreen.screening.cells import TrunkInput, blank_cells
 from gfscreen.screening.findings import TOUCHING
-from gfscreen.screening.screening import ScreeningSettings, glance, glance_at_cells, no_progress, screen
+from gfscreen.screening.screening import ScreeningSettings, glance, no_progress, screen
 from gfscreen.screening.windows import Window, clipped, plan_windows
 
 DENSE = "dense"

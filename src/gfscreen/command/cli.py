@@ -27,7 +27,14 @@ from gfscreen.command.arguments import (
 from gfscreen.command.dicom_commands import add_seg, add_series
 from gfscreen.command.predict_command import add_predict, add_stats
 from gfscreen.command.progress import TerminalHandler, flush_standard_streams, open_standard_streams
-from gfscreen.command.training_commands import add_assemble, add_insert_lesions, add_pack, add_prepare, add_train
+from gfscreen.command.training_commands import (
+    add_assemble,
+    add_insert_lesions,
+    add_pack,
+    add_prepare,
+    add_train,
+    add_train_cells,
+)
 from gfscreen.command.weights_commands import add_convert, add_export, add_info, add_init, add_trunk
 from gfscreen.errors import GFScreenError, UsageError
 from gfscreen.files import private_folder
@@ -40,6 +47,7 @@ EXIT_FAILED = 1
 # Extra that brings what a command imports beyond the core.
 EXTRAS = {
     "train": "train",
+    "train-cells": "train",
     "prepare": "train",
     "pack": "train",
     "insert-lesions": "train",
@@ -80,7 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands: Any = parser.add_subparsers(required=True, metavar="COMMAND", dest="command", title="commands")
     for add in (
         add_predict, add_stats, add_series, add_seg, add_info,
-        add_train, add_prepare, add_pack, add_insert_lesions, add_assemble,
+        add_train, add_train_cells, add_prepare, add_pack, add_insert_lesions, add_assemble,
         add_convert, add_export, add_init, add_trunk, _add_completion,
     ):  # fmt: skip
         add(commands)

@@ -1,4 +1,4 @@
-"""Training: `gfscreen train`, its data (`prepare`, `pack`, `insert-lesions`), and weights made of it (`assemble`).
+"""Training: `gfscreen train` and `train-cells`, their data (`prepare`, `pack`, `insert-lesions`), and `assemble`.
 
 Everything of training is imported when a command runs: the predict path imports none of it.
 """
@@ -11,7 +11,7 @@ import logging
 import sys
 from pathlib import Path
 
-from gfscreen.command.arguments import Commands, positive, probability
+from gfscreen.command.arguments import Commands, at_least_zero, positive, probability
 from gfscreen.config import PRESETS
 from gfscreen.errors import UsageError
 
@@ -75,6 +75,64 @@ def _train(args: argparse.Namespace) -> int:
     finally:
         world.close()
     return 0
+
+
+def add_train_cells(commands: Commands) -> None:
+    """Add `train-cells`."""
+    parser = commands.add_parser(
+        "train-cells",
+        help="train a Glance that judges cells, on the pretrained trunk",
+        description="Train the head of a Glance that judges cells of about 12 mm on the pretrained trunk's features, "
+        "for the Focus and the plan of other weights. What the trunk makes of a scan is kept in the cache: a run that "
+        "was ended goes on from there.",
+        epilog="exit codes: 0 weights written, 1 some scan could not be used (the weights are written without it) or "
+        "nothing could be learnt, 2 wrong usage",
+    )
+    parser.add_argument("--data", type=Path, required=True, metavar="LIST", help="training list, as for train")
+    parser.add_argument(
+        "--cache", type=Path, required=True, metavar="DIR", help="folder of prepared scans and of their cells"
+    )
+    parser.add_argument(
+        "--weights", type=Path, required=True, metavar="BASE", help="weights folder with Focus, plan and trunk"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="weights folder to write")
+    parser.add_argument(
+        "--versions",
+        type=int,
+        default=4,
+        metavar="N",
+        help="of each scan with lesions inserted, besides the scan as it is (default: %(default)s)",
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of every draw (default: %(default)s)")
+    parser.add_argument(
+        "--penalty", type=at_least_zero, default=0.005, metavar="L", help="on large weights (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--objective",
+        choices=("ce", "grpo-detection", "grpo-dice", "ppo"),
+        default="ce",
+        help="what the head learns from after the labels: what reading a sub-volume pays (default: %(default)s, "
+        "labels alone)",
+    )
+    parser.add_argument("--max-minutes", type=positive, metavar="M", help="learn from what was gathered in this time")
+    parser.set_defaults(run=_train_cells)
+
+
+def _train_cells(args: argparse.Namespace) -> int:
+    from gfscreen.training.cells.learn import CellJob, learn
+    from gfscreen.training.data.lists import read_list
+
+    for option in ("versions", "seed"):
+        if getattr(args, option) < 0:
+            raise UsageError(f"--{option} must be at least 0, got {getattr(args, option)}")
+    left_out = learn(
+        CellJob(
+            read_list(args.data), args.cache, args.weights, args.output, args.versions, args.seed, args.penalty,
+            args.objective, args.max_minutes,
+        )
+    )  # fmt: skip
+    logger.info("%s: written", args.output)
+    return 1 if left_out else 0
 
 
 def add_prepare(commands: Commands) -> None:

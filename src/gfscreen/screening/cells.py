@@ -10,13 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gfscreen.config import CellGlanceConfig, RegionName
-from gfscreen.scan.grid import ModelScan, resample_model, resampled_shape
+from gfscreen.scan.grid import ModelGrid, resample_model, resampled_shape
 from gfscreen.screening.windows import Window, apply_hu_window
 
 # Voxels of the trunk's grid per cell, along x, y, z, and what the sides of its input must be multiples of.
@@ -29,6 +29,22 @@ PIECE_SLICES = 128
 # A cell with less of the body in it is none to look at.
 LEAST_BODY = 0.25
 REGION_CHANNEL: dict[RegionName, int] = {"chest": 0, "abdomen": 1}
+
+
+class OnModelGrid(Protocol):
+    """What cells are made of: a scan that is screened (ModelScan) or one to train on; fields as ModelScan's."""
+
+    @property
+    def hu(self) -> NDArray[np.float32]: ...
+
+    @property
+    def body(self) -> NDArray[np.bool_]: ...
+
+    @property
+    def chest(self) -> NDArray[np.bool_]: ...
+
+    @property
+    def grid(self) -> ModelGrid: ...
 
 
 @dataclass(frozen=True)
@@ -74,12 +90,15 @@ class CellMap:
 
         0 where it holds no cell with body.
         """
-        box = tuple(
-            slice(*np.searchsorted(self.centres(axis), (start, start + length)))
-            for axis, (start, length) in enumerate(zip(window.start, size, strict=True))
-        )
-        inside = self.logit[box]
+        inside = self.logit[self.within(window.start, size)]
         return probability(float(inside.max(initial=-math.inf)))
+
+    def within(self, start: tuple[int, ...], size: tuple[int, ...]) -> tuple[slice, ...]:
+        """The cells whose centres lie in a sub-volume of the cropped model grid."""
+        return tuple(
+            slice(*np.searchsorted(self.centres(axis), (low, low + length)))
+            for axis, (low, length) in enumerate(zip(start, size, strict=True))
+        )
 
 
 def case_suspicion(cells: CellMap, config: CellGlanceConfig) -> float | None:
@@ -96,7 +115,7 @@ def probability(logit: float) -> float:
     return 0.5 * (1.0 + math.tanh(0.5 * logit))
 
 
-def blank_cells(scan: ModelScan, config: CellGlanceConfig) -> CellMap:
+def blank_cells(scan: OnModelGrid, config: CellGlanceConfig) -> CellMap:
     """The cells of a scan, none of them looked at yet, and the pieces that are to be."""
     model_mm = scan.grid.spacing_mm
     x, y, z = (stride * mm / m for stride, mm, m in zip(CELL_STRIDE, config.spacing_mm, model_mm, strict=True))
@@ -147,7 +166,7 @@ def body_share(body: NDArray[np.bool_], cells: CellMap) -> NDArray[np.float32]:
 class TrunkInput:
     """A scan on the trunk's grid, made once, when the first piece is asked for; hands out what the trunk reads."""
 
-    def __init__(self, scan: ModelScan, config: CellGlanceConfig) -> None:
+    def __init__(self, scan: OnModelGrid, config: CellGlanceConfig) -> None:
         self._scan, self._config = scan, config
         self._hu: NDArray[np.float32] | None = None
 

@@ -37,7 +37,8 @@ def may_mark(cells: CellMap, mark_from: float) -> NDArray[np.bool_]:
     least = math.log(mark_from / (1.0 - mark_from))
     suspicious = ~(cells.logit < least)
     nearly = ~(cells.logit < least - NEIGHBOUR_LOGIT)
-    return suspicious | (ndimage.binary_dilation(suspicious, TOUCHING) & nearly)
+    marked: NDArray[np.bool_] = suspicious | (ndimage.binary_dilation(suspicious, TOUCHING) & nearly)
+    return marked
 
 
 def clear_ordinary(focus_probability: NDArray[np.float32], scan: ModelScan, cells: CellMap, plan: Plan) -> None:

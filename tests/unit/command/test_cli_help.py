@@ -14,7 +14,19 @@ from gfscreen.command.arguments import MAIN_EXAMPLES, PREDICT_EXAMPLES
 from gfscreen.command.cli import build_parser, main
 from gfscreen.command.progress import CLEAR_LINE, TerminalHandler
 
-COMMANDS = ("predict", "series", "seg", "stats", "info", "train", "convert", "export", "init", "completion")
+COMMANDS = (
+    "predict",
+    "series",
+    "seg",
+    "stats",
+    "info",
+    "train",
+    "train-cells",
+    "convert",
+    "export",
+    "init",
+    "completion",
+)
 
 
 def code_of(arguments: list[str]) -> int:

@@ -46,6 +46,24 @@ class CellHead(nn.Module):
         return answer
 
 
+class CellFeatures(nn.Module):
+    """What a head is trained on: volumes as of `CellGlance` -> features (N, 2048, Z/4, X/8, Y/8) of every cell.
+
+    In the order of `linear_head`, whose head gives the same logits as its weights with these features.
+    """
+
+    def __init__(self, trunk: Trunk) -> None:
+        super().__init__()
+        self.trunk = trunk
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features, float32."""
+        fine, middle, coarse = self.trunk(x)
+        mean = F.avg_pool3d(fine, 3, stride=2, padding=1)
+        highest = F.max_pool3d(fine, 3, stride=2, padding=1)
+        return torch.cat([mean, highest, middle, between(coarse)], dim=1).float()
+
+
 def between(coarse: Tensor) -> Tensor:
     """(N, C, z, x, y) -> (N, C, 2z, 2x, 2y): every second value as it was, linear between two, the last one repeated.
 

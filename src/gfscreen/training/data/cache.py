@@ -84,7 +84,8 @@ def prepare_scan(entry: Entry, plan: Plan, meaning: LabelValues = ONE_IS_LESION)
     )  # fmt: skip
 
 
-def _cache_key(entry: Entry, plan: Plan, meaning: LabelValues) -> str:
+def cache_key(entry: Entry, plan: Plan, meaning: LabelValues) -> str:
+    """What a prepared scan depends on, as 16 hexadecimal digits: its files, the plan's grid, and the label's values."""
     files = [
         (p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in (entry.image, entry.label, entry.loose_label) if p
     ]
@@ -102,7 +103,7 @@ def _cache_key(entry: Entry, plan: Plan, meaning: LabelValues) -> str:
 
 def load_scan(entry: Entry, plan: Plan, cache: Path, meaning: LabelValues = ONE_IS_LESION) -> Scan:
     """The scan from the cache, prepared and cached first if it or its files are new. Raises InputError."""
-    path = cache / f"{entry.name}-{_cache_key(entry, plan, meaning)}.npz"
+    path = cache / f"{entry.name}-{cache_key(entry, plan, meaning)}.npz"
     if not path.is_file():
         log.info("preparing %s", entry.name)
         scan = prepare_scan(entry, plan, meaning)

@@ -13,10 +13,11 @@ Lesions to insert are on the side that the hash of their patient says, but for t
 A folder is accepted for a list: its `dataset.json`, or every `images/X_0000.nii.gz` with its `labels/X.nii.gz`.
 
 `label` null: nobody annotated the scan; it can host inserted lesions but is never a negative. `loose_label`: a wider
-outline to report against as well. `weight`: how often the scan is drawn, against 1. `lesion_values`: label values that
-are lesions; every other value but 0 is an error, unless it is listed in `other_values` (no lesion) or `ignore_values`
-(nobody knows: neither lesion nor background). `patient` defaults to the name;
-a patient on both sides is an error.
+outline to report against as well. `lesion_free` true, with label null: nobody annotated the scan, but the list's maker
+vouches that it holds no lesion; `train-cells` learns from it. `weight`: how often the scan is drawn, against 1.
+`lesion_values`: label values that are lesions; every other value but 0 is an error, unless it is listed in
+`other_values` (no lesion) or `ignore_values` (nobody knows: neither lesion nor background). `patient` defaults to the
+name; a patient on both sides is an error.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ class Entry:
     label: Path | None
     loose_label: Path | None = None
     weight: float = 1.0
+    lesion_free: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,14 @@ def _entry(item: Any, folder: Path, where: str) -> Entry:
         if path is not None and not path.exists():
             raise InputError(f"{where}: names {path}, which does not exist; correct the list or restore the file")
     name = _case_name(image)
-    return Entry(name, str(item.get("patient", name)), image, label, loose, float(item.get("weight", 1.0)))
+    lesion_free = item.get("lesion_free", False)
+    if not isinstance(lesion_free, bool) or (lesion_free and label is not None):
+        raise InputError(
+            f"{where}: lesion_free is {lesion_free!r} with label {item.get('label')!r}; it may be true where label is "
+            "null, else leave it out"
+        )
+    patient, weight = str(item.get("patient", name)), float(item.get("weight", 1.0))
+    return Entry(name, patient, image, label, loose, weight, lesion_free)
 
 
 def _list_of_folder(folder: Path) -> dict[str, Any]:

@@ -103,6 +103,8 @@ def _write(entry: Entry, scan: Scan, plan: Plan, parts: _Parts, folder: Path) ->
     part = parts.for_bytes(sum(len(content) for _, content in files.values()))
     part.mkdir(parents=True, exist_ok=True)
     item: dict[str, Any] = {"label": None, "patient": entry.patient, "weight": entry.weight}
+    if entry.lesion_free:
+        item["lesion_free"] = True
     for key, (name, content) in files.items():
         write_atomically(part / name, content)
         item[key] = str((part / name).relative_to(folder))

@@ -1,0 +1,241 @@
+"""Learns the head of a Glance that judges cells, from a data list and weights whose Focus and plan it is for.
+
+Scans give cells with the trunk's features (gathering), those a regression for each region (head), which may be taken
+further as a policy (reinforcement). The result is a weights folder with the trunk in it.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+
+from gfscreen.config import CellGlanceConfig, Plan, read_plan
+from gfscreen.errors import InputError, UsageError
+from gfscreen.files import write_atomically
+from gfscreen.networks.models.cell_glance import CellHead, linear_head, load_trunk
+from gfscreen.networks.models.focus import build_focus
+from gfscreen.networks.models.manifest import FOCUS_FILE, GLANCE_FILE, file_sha256, verify
+from gfscreen.networks.models.trunk_pins import TRUNK_FILE
+from gfscreen.networks.models.weights import load_state, save_weights
+from gfscreen.screening.cells import REGION_CHANNEL, probability
+from gfscreen.training.cells.examples import POSITIVE
+from gfscreen.training.cells.gathering import Gathered, Material, ScanCells, example_cells, gather
+from gfscreen.training.cells.head import Regression, cell_weights, fit
+from gfscreen.training.cells.inserted import REAL, Bank
+from gfscreen.training.cells.reinforcement import Objective, reinforce
+from gfscreen.training.cells.sub_volumes import SubVolume, read_sub_volumes, sub_volumes_of
+from gfscreen.training.data.lists import DataList
+from gfscreen.training.data.sampling import load_lesions
+
+log = logging.getLogger(__name__)
+
+# Of the training lesions, this share has a cell above the gate.
+GATE_SHARE = 0.977
+# Cells without lesion that are learnt from, at most; half of them from the scans as they are. 8 kB of memory each.
+MOST_OTHERS = 600_000
+
+
+@dataclass(frozen=True)
+class CellJob:
+    """What to learn from, and where to. versions: of each scan with lesions inserted. penalty: see head.fit."""
+
+    data: DataList
+    cache: Path
+    weights: Path
+    output: Path
+    versions: int = 4
+    seed: int = 0
+    penalty: float = 0.005
+    objective: Objective = "ce"
+    max_minutes: float | None = None
+
+
+def learn(job: CellJob) -> list[str]:
+    """Write the weights folder; returns the names of scans that could not be used, each told of in one line.
+
+    Raises WeightsError for a base without Focus or trunk, UsageError for an output that is the base, InputError where
+    the scans that can be used have no lesion.
+    """
+    if job.output.resolve() == job.weights.resolve():
+        raise UsageError(f"{job.output}: is the folder of --weights, which would be written over; name another -o")
+    start = time.monotonic()
+    until = None if job.max_minutes is None else start + 60.0 * job.max_minutes
+    material = _material(job)
+    versions = job.versions if material.bank.names else 0
+    if versions < job.versions:
+        log.warning("the list names no lesions to insert (nodules, shapes): the scans teach as they are")
+    gathered = Gathered()
+    scans = [
+        _thinned(ScanCells(**arrays), entry.name, version, len(job.data.training), versions, job.seed)
+        for entry, version, arrays in gather(
+            material, versions, "cells", partial(example_cells, material), gathered, until=until
+        )
+    ]
+    if not any((scan.kind == POSITIVE).any() for scan in scans):
+        raise InputError(
+            f"{job.data.name}: none of the {len(scans)} versions of training scans that could be used has a lesion; "
+            "add annotated scans with lesions, or lesions to insert (nodules, shapes)"
+        )
+    regressions = [
+        _fit_region(scans, channel, job.penalty) or _base_head(job, material.plan, region, channel)
+        for region, channel in REGION_CHANNEL.items()
+    ]
+    count = 0
+    if job.objective != "ce":
+        pool = _pool(job, material, versions, gathered, until)
+        count = len(pool)
+        regressions = reinforce(regressions, pool, job.objective, job.seed)
+    if gathered.missing:
+        log.warning(
+            "%d versions of scans were left out for lack of time; the same command goes on from here", gathered.missing
+        )
+    best = lesion_logits(scans, regressions)
+    _save(job, material, regressions, best, {"versions": versions, "sub_volumes": count, **_told(scans, gathered)})
+    return gathered.left_out
+
+
+def _material(job: CellJob) -> Material:
+    """Read what the base gives, and say at once if the trunk is missing. Raises WeightsError."""
+    verify(job.weights)
+    plan = read_plan(job.weights)
+    # The calibration of another head says nothing about this one.
+    config = replace(plan.cells or CellGlanceConfig(), case_calibration=(1.0, 0.0))
+    load_trunk(job.weights, config)
+    bank = Bank(*load_lesions(job.data, dev=False))
+    digest = file_sha256(job.weights / TRUNK_FILE)
+    return Material(job.data, plan, config, job.weights, digest, job.cache, bank, job.seed)
+
+
+def _thinned(cells: ScanCells, name: str, version: int, scans: int, versions: int, seed: int) -> ScanCells:
+    """The cells with at most this scan's share of MOST_OTHERS without lesion, drawn at random."""
+    share = (0.5 / max(1, versions) if version else 0.5) if versions else 1.0
+    most = max(1, int(share * MOST_OTHERS / scans))
+    others = np.flatnonzero(cells.kind != POSITIVE)
+    if others.size <= most:
+        return cells
+    rng = np.random.default_rng([seed, version, *name.encode()])
+    kept = cells.kind == POSITIVE
+    kept[rng.choice(others, most, replace=False)] = True
+    return cells.at(kept)
+
+
+def _fit_region(scans: Sequence[ScanCells], channel: int, penalty: float) -> Regression | None:
+    """The regression of one region; None where there are no cells with or none without lesion."""
+    own = [scan.at(scan.region == channel) for scan in scans]
+    own = [scan for scan in own if len(scan.kind)]
+    if not own:
+        return None
+    positive = np.concatenate([scan.kind == POSITIVE for scan in own])
+    if not positive.any() or positive.all():
+        return None
+    weight = np.concatenate([cell_weights(scan.kind, scan.lesion, scan.lesion_kind == REAL) for scan in own])
+    return fit(np.concatenate([scan.features for scan in own]), positive, weight, penalty)
+
+
+def _base_head(job: CellJob, plan: Plan, region: str, channel: int) -> Regression:
+    """The head of the base for a region that the scans do not teach. Raises InputError if it has none that was trained.
+
+    Cells of both kinds are needed, with lesion and without.
+    """
+    if plan.cells is None or plan.weights != "trained":
+        raise InputError(
+            f"{job.data.name}: no cells with and without lesion in the {region} among the training scans that can be "
+            f"used, and {job.weights} has no trained head to keep for it; add annotated scans of the {region}, or "
+            "lesions to insert"
+        )
+    log.warning("%s: no cells with and without lesion in the list; the head of %s stays", region, job.weights)
+    head = CellHead()
+    source = job.weights / GLANCE_FILE
+    load_state(head, safetensors.torch.load_file(source), str(source))
+    parts = (head.fine_mean, head.fine_highest, head.middle, head.coarse)
+    weight = torch.cat([layer.weight[channel].detach().flatten() for layer in parts])
+    assert head.middle.bias is not None
+    bias = float(head.middle.bias[channel].detach())
+    return Regression(torch.zeros_like(weight), torch.ones_like(weight), weight, bias)
+
+
+def _pool(job: CellJob, material: Material, versions: int, gathered: Gathered, until: float | None) -> list[SubVolume]:
+    """Sub-volumes of all scans, read by the base's Focus."""
+    focus = build_focus(material.plan.focus)
+    source = job.weights / FOCUS_FILE
+    load_state(focus, safetensors.torch.load_file(source), str(source))
+    focus.eval()
+    make, more = partial(read_sub_volumes, material, focus), (file_sha256(source),)
+    found = gather(material, versions, "sub_volumes", make, gathered, until=until, more=more)
+    return [sub_volume for _, _, arrays in found for sub_volume in sub_volumes_of(arrays)]
+
+
+def lesion_logits(scans: Sequence[ScanCells], regressions: Sequence[Regression]) -> NDArray[np.float32]:
+    """Logit of the most suspicious cell of each lesion (n,), of all versions of all scans; empty without lesions."""
+    best: list[float] = []
+    for scan in scans:
+        found = scan.at(scan.kind == POSITIVE)
+        logits = np.full(len(found.kind), -np.inf, np.float32)
+        for channel, regression in enumerate(regressions):
+            own = found.region == channel
+            logits[own] = regression.logits(found.features[own])
+        best += [float(logits[found.lesion == number].max()) for number in np.unique(found.lesion)]
+    return np.array(best, np.float32)
+
+
+def gate_of(best: NDArray[np.float32]) -> float:
+    """The probability that at least GATE_SHARE of these lesions (n,), logits, are above; rounded down to six digits."""
+    lowest = float(np.quantile(best, 1.0 - GATE_SHARE, method="lower"))
+    return math.floor(1e6 * probability(lowest)) / 1e6
+
+
+def _told(scans: Sequence[ScanCells], gathered: Gathered) -> dict[str, Any]:
+    """What was learnt from, for the log and the manifest: cells by region, lesions by kind."""
+    cells = {}
+    for region, channel in REGION_CHANNEL.items():
+        own = [scan.kind[scan.region == channel] for scan in scans]
+        positive = sum(int((kind == POSITIVE).sum()) for kind in own)
+        cells[region] = {"lesion": positive, "other": sum(len(kind) for kind in own) - positive}
+        log.info("%s: %d cells with lesion, %d without", region, positive, cells[region]["other"])
+    kinds = [str(scan.lesion_kind[n - 1]) for scan in scans for n in np.unique(scan.lesion[scan.lesion > 0])]
+    lesions = {kind: kinds.count(kind) for kind in sorted(set(kinds))}
+    log.info("lesions: %s", ", ".join(f"{count} {kind}" for kind, count in lesions.items()) or "none")
+    return {"cells": cells, "lesions": lesions, "left_out": gathered.left_out, "missing": gathered.missing}
+
+
+def _save(
+    job: CellJob,
+    material: Material,
+    regressions: Sequence[Regression],
+    best: NDArray[np.float32],
+    told: Mapping[str, Any],
+) -> None:
+    gate = gate_of(best)
+    plan = replace(material.plan, cells=material.config, gate=gate, mark_from=0.0)
+    if plan.weights != "trained":
+        log.warning("%s: its Focus is untrained, so the new weights are marked as untrained", job.weights)
+    folded = {region: regressions[channel].folded() for region, channel in REGION_CHANNEL.items()}
+    head = linear_head({r: weight for r, (weight, _) in folded.items()}, {r: bias for r, (_, bias) in folded.items()})
+    info = {
+        "glance_gate": job.objective,
+        "glance_cells": {
+            **told, "seed": job.seed, "penalty": job.penalty, "list": job.data.name,
+            "gate_from": f"{100 * GATE_SHARE:g} % of the training lesions have a cell above the gate; choose it on "
+            "scans that were not trained on: python -m eval gates",
+        },
+    }  # fmt: skip
+    job.output.mkdir(parents=True, exist_ok=True)
+    write_atomically(job.output / TRUNK_FILE, (job.weights / TRUNK_FILE).read_bytes())
+    focus = safetensors.torch.load_file(job.weights / FOCUS_FILE)
+    save_weights(job.output, plan, head.state_dict(), focus, precision="keep", info=info)
+    log.info(
+        "gate %.6f: %g %% of %d training lesions have a cell above it; choose it anew with python -m eval gates, on "
+        "scans that were not trained on", gate, 100 * GATE_SHARE, len(best),
+    )  # fmt: skip
+    log.info("mark_from is 0 and case_calibration none: those of another head do not fit this one")
