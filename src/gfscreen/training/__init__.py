@@ -1,1 +1,1 @@
-"""Training: data, lesion insertion, objectives, loop, validation, cells of a Glance on the trunk. Never imported by the predict path."""
+"""Training: data, lesion insertion, objectives, loop, validation; a Glance on the trunk. The predict path imports none."""
