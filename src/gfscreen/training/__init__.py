@@ -1,1 +1,1 @@
-"""Training: data, lesion insertion, objectives, loop, validation; a Glance on the trunk. The predict path imports none."""
+"""Training: data, lesion insertion, objectives, loop, validation; a Glance on the trunk. Not for the predict path."""
