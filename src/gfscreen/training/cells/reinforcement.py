@@ -52,16 +52,18 @@ class CellPolicy(nn.Module):
 
         z: the highest logit among a sub-volume's cells, so that reading has the probability sigmoid(z).
         """
+        weight = self.weight / self.scale
+        shift = self.bias - (weight * self.mean).sum(dim=1)
         highest, cells = [], []
         for sub_volume in group:
             features = torch.from_numpy(sub_volume.features.astype(np.float32))
             region = torch.from_numpy(sub_volume.region.astype(np.int64))
-            weight = self.weight / self.scale
-            shift = self.bias - (weight * self.mean).sum(dim=1)
-            logits = (features @ weight.T + shift).gather(1, region[:, None])[:, 0]
-            best = int(logits.argmax())
-            highest.append(logits[best])
-            cells.append((features[best] - self.mean[region[best]]) / self.scale[region[best]])
+            # The gradient of a maximum is that of the highest: the others need none.
+            with torch.no_grad():
+                best = int((features @ weight.T + shift).gather(1, region[:, None]).argmax())
+            of = region[best]
+            highest.append(features[best] @ weight[of] + shift[of])
+            cells.append((features[best] - self.mean[of]) / self.scale[of])
         z = torch.stack(highest)
         return torch.stack([torch.zeros_like(z), z], dim=1), torch.stack(cells)
 
