@@ -1,1 +1,1 @@
-"""Training: data, lesion insertion, objectives, loop, validation; a Glance on the trunk. Not for the predict path."""
+"""Training: data, lesion insertion, objectives, loop, validation. Never imported by the predict path."""
