@@ -1,1 +1,4 @@
-"""Training: data, lesion insertion, objectives, loop, validation. Never imported by the predict path."""
+"""Training: data, lesion insertion, objectives, loop, validation, the head of a Glance on the trunk.
+
+Never imported by the predict path.
+"""
