@@ -56,11 +56,13 @@ class CellPolicy(nn.Module):
         shift = self.bias - (weight * self.mean).sum(dim=1)
         highest, cells = [], []
         for sub_volume in group:
-            features = torch.from_numpy(sub_volume.features.astype(np.float32))
+            features = torch.from_numpy(sub_volume.features).float()
             region = torch.from_numpy(sub_volume.region.astype(np.int64))
             # The gradient of a maximum is that of the highest: the others need none.
             with torch.no_grad():
-                best = int((features @ weight.T + shift).gather(1, region[:, None]).argmax())
+                # One product with a vector for each region: with a matrix of two columns torch takes ten times as long.
+                by_region = torch.stack([features @ row for row in weight], dim=1) + shift
+                best = int(by_region.gather(1, region[:, None]).argmax())
             of = region[best]
             highest.append(features[best] @ weight[of] + shift[of])
             cells.append((features[best] - self.mean[of]) / self.scale[of])
