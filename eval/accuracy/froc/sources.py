@@ -45,8 +45,6 @@ class Statistics:
 def read_statistics(path: Path) -> Statistics:
     """Read a statistics JSON, or all that a folder holds; other JSON in the folder, as a report, is passed over.
 
-    A `suspicion` that stands at the top of a document with one case is that case's.
-
     Raises:
         UsageError: no statistics there, not readable, of another schema version, or a case comes twice.
 
@@ -87,8 +85,6 @@ def _entries(document: Mapping[str, Any], file: Path) -> list[tuple[str, Mapping
     cases = document.get("cases")
     if not isinstance(cases, list) or not all(isinstance(c, dict) and isinstance(c.get("name"), str) for c in cases):
         raise UsageError(f"{file}: expected a list of cases with a name each; write it again")
-    if len(cases) == 1 and SUSPICION in document:
-        cases = [{SUSPICION: document[SUSPICION], **cases[0]}]
     return [(case_name(Path(case["name"])), case) for case in cases]
 
 

@@ -170,12 +170,11 @@ def test_suspicion_and_reliability(folder, drawn):
         assert (folder / "out" / name).stat().st_size > 0
 
 
-def test_suspicion_of_a_document_with_one_case_and_of_the_report(folder):
-    document = json.loads(statistics())
+def test_suspicion_of_a_folder_of_statistics_and_of_the_report(folder):
+    document = json.loads(statistics(Lung_A={"suspicion": 0.75}))
     (folder / "many").mkdir()
     for index, case in enumerate(document["cases"]):
-        one = document | {"cases": [case]} | ({"suspicion": 0.75} if case["name"] == "Lung_A" else {})
-        (folder / "many" / f"{index}.json").write_text(json.dumps(one))
+        (folder / "many" / f"{index}.json").write_text(json.dumps(document | {"cases": [case]}))
     report = {"cases": [{"name": "Liver_C_0000.nii.gz", "suspicion": 0.125}, {"name": "Lung_B"}]}
     (folder / "many" / "report.json").write_text(json.dumps(report))
     assert froc(folder, "--report", str(folder / "many" / "report.json"), stats="many") == 0
