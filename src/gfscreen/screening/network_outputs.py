@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from gfscreen.config import Plan
 from gfscreen.scan.grid import ModelGrid
 from gfscreen.screening.cells import CellMap, probability
+from gfscreen.screening.screening_state import ScreeningState
 from gfscreen.screening.windows import Window
 
 
@@ -81,3 +83,27 @@ class NetworkOutputs:
         places = self.to_model(voxels.astype(np.float64)).T
         sampled = ndimage.map_coordinates(self.focus_probability, places, order=1, mode="nearest", prefilter=False)
         return float(sampled.mean(dtype=np.float64))
+
+
+def gathered(
+    grid: ModelGrid,
+    plan: Plan,
+    state: ScreeningState,
+    probability: NDArray[np.float32],
+    unfiltered: NDArray[np.float32] | None,
+    cells: CellMap | None,
+) -> NetworkOutputs:
+    """What both stages said of one scan, as the search of it left it."""
+    kept = state.read.union(state.unread())
+    return NetworkOutputs(
+        grid=grid,
+        size_voxels=plan.sub_volume_voxels,
+        gate=state.gate,
+        windows=state.windows,
+        glance_probability=state.probability if state.glances else None,
+        kept=np.array([window in kept for window in state.windows], bool),
+        read=np.array([window in state.read for window in state.windows], bool),
+        focus_probability=probability,
+        focus_unfiltered=unfiltered,
+        cells=cells,
+    )

@@ -28,9 +28,9 @@ from gfscreen.scan.region import RegionSplit
 from gfscreen.scan.volume import Volume
 from gfscreen.screening.budget import Allowance, Budget, write_reserve_s
 from gfscreen.screening.cell_pass import glance_at_cells, nominal_sub_volumes
-from gfscreen.screening.cells import CellMap, TrunkInput, blank_cells, case_suspicion
+from gfscreen.screening.cells import TrunkInput, blank_cells, case_suspicion
 from gfscreen.screening.findings import drop_unlikely, drop_unlikely_parts
-from gfscreen.screening.network_outputs import NetworkOutputs
+from gfscreen.screening.network_outputs import NetworkOutputs, gathered
 from gfscreen.screening.ordinary import clear_ordinary
 from gfscreen.screening.schedule import Timetable, evenly_spread
 from gfscreen.screening.screening_state import Glanced, ScreeningState
@@ -243,7 +243,7 @@ def screen(
         findings_dropped=dropped,
         seconds=seconds,
         suspicion=None if cells is None or plan.cells is None else case_suspicion(cells, plan.cells),
-        network_outputs=_network_outputs(scan, plan, state, probability, unfiltered, cells) if keep_outputs else None,
+        network_outputs=gathered(scan.grid, plan, state, probability, unfiltered, cells) if keep_outputs else None,
     )
 
 
@@ -301,26 +301,3 @@ def _gather(scan: ModelScan, windows: list[Window], plan: Plan) -> FloatArray:
             yield gather(scan.hu, window.start, plan.sub_volume_voxels, plan.hu_windows.of(window.region))
 
     return np.stack(list(patches()))
-
-
-def _network_outputs(
-    scan: ModelScan,
-    plan: Plan,
-    state: ScreeningState,
-    probability: FloatArray,
-    unfiltered: FloatArray | None,
-    cells: CellMap | None,
-) -> NetworkOutputs:
-    kept = state.read.union(state.unread())
-    return NetworkOutputs(
-        grid=scan.grid,
-        size_voxels=plan.sub_volume_voxels,
-        gate=state.gate,
-        windows=state.windows,
-        glance_probability=state.probability if state.glances else None,
-        kept=np.array([window in kept for window in state.windows], bool),
-        read=np.array([window in state.read for window in state.windows], bool),
-        focus_probability=probability,
-        focus_unfiltered=unfiltered,
-        cells=cells,
-    )
