@@ -25,6 +25,16 @@ def _logging_as_before() -> Iterator[None]:
     logger.handlers[:], logger.level, logger.propagate = before
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Torch on one thread for a module of tests: networks this small only wait for each other's threads."""
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Runner:
     """`predict` with a fake engine on files below a temporary folder."""

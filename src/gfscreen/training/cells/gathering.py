@@ -7,7 +7,6 @@ where it was, and another head is learnt in minutes.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import logging
 import time
@@ -23,13 +22,13 @@ from numpy.typing import NDArray
 
 from gfscreen.config import CellGlanceConfig, Plan
 from gfscreen.errors import InputError
-from gfscreen.files import remove_leftovers, write_atomically
+from gfscreen.files import remove_leftovers
 from gfscreen.networks.models.cell_glance import load_trunk
 from gfscreen.screening.cells import CellMap, blank_cells
 from gfscreen.training.cells.examples import cell_kinds, choose, region_of_layers
 from gfscreen.training.cells.features import Host, TrunkRunner, features_of, host_of, trunk_runner
 from gfscreen.training.cells.inserted import Bank, Populated, as_it_is, populate
-from gfscreen.training.data.cache import Scan, cache_key, load_scan
+from gfscreen.training.data.cache import Scan, cache_key, load_scan, write_arrays
 from gfscreen.training.data.lists import DataList, Entry
 
 log = logging.getLogger(__name__)
@@ -136,7 +135,7 @@ def gather(
                 if arrays is None:
                     start = time.monotonic()
                     arrays = make(material.draw(entry, version))
-                    _keep(path, arrays)
+                    write_arrays(path, arrays)
                     log.info("%s: %s, version %d in %.0f s", entry.name, kind, version, time.monotonic() - start)
             except InputError as error:
                 log.error("%s", error)
@@ -155,12 +154,6 @@ def _kept(path: Path) -> Arrays | None:
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         log.warning("%s: damaged (%s); it is made anew", path, error)
         return None
-
-
-def _keep(path: Path, arrays: Arrays) -> None:
-    stream = io.BytesIO()
-    np.savez(stream, **arrays)  # type: ignore[arg-type]  # numpy's stub takes allow_pickle for an array
-    write_atomically(path, stream.getvalue())
 
 
 @dataclass(frozen=True)

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from gfscreen.screening.findings import TOUCHING
 from gfscreen.training.data.cache import Scan
 from gfscreen.training.data.inserted_cases import MIN_HOST_ML, REGION
-from gfscreen.training.data.sampling import LEANING_ML, LUNG_SHAPES, MIN_HOST_LUNG_ML, NODE_SHAPES
+from gfscreen.training.data.sampling import MIN_HOST_LUNG_ML, Grown, grown_kinds
 from gfscreen.training.synthesis import lesion_bank as bank
-from gfscreen.training.synthesis.insertion import (
-    FAT_HU,
-    Crop,
-    insert_leaning_mass,
-    insert_lung_mass,
-    insert_node,
-    insert_nodule,
-    insert_soft_lesion,
-)
+from gfscreen.training.synthesis.insertion import FAT_HU, Crop, insert_nodule
 from gfscreen.training.synthesis.tissue import LUNG, SOFT
 
 REAL = "real"
@@ -30,7 +24,6 @@ COUNTS = {"nodules": 8, "masses": 2, "leaning": 2, "soft": 4, "nodes": 2}
 SMALL_BODY_ML = 8000.0
 TRIES_EACH = 4
 PLACE = {"nodules": "lung", "masses": "lung", "leaning": "lung", "soft": "soft", "nodes": "fat"}
-NEIGHBOURS = np.ones((3, 3, 3), bool)
 
 
 @dataclass(frozen=True)
@@ -39,6 +32,11 @@ class Bank:
 
     nodules: Sequence[bank.Nodule] = ()
     shapes: Sequence[bank.Shape] = ()
+
+    @cached_property
+    def grown(self) -> dict[str, Grown]:
+        """Shapes and insertion of each kind that is grown, sorted out once for all scans."""
+        return grown_kinds(self.shapes)
 
     @property
     def names(self) -> list[str]:
@@ -63,7 +61,7 @@ class Populated:
 
 def as_it_is(scan: Scan, grid_mm: tuple[float, ...]) -> Populated:
     """The scan with its own lesions alone: the connected parts, by 26 neighbours, of its label."""
-    lesions, count = ndimage.label(scan.label == 1, NEIGHBOURS, output=np.int32)
+    lesions, count = ndimage.label(scan.label == 1, TOUCHING, output=np.int32)
     ml = np.bincount(lesions[lesions > 0], minlength=count + 1)[1:] * _voxel_ml(grid_mm)
     return Populated(scan.hu, scan.label, lesions, (REAL,) * count, tuple(float(v) for v in ml))
 
@@ -121,12 +119,7 @@ def _insert_one(rng: np.random.Generator, piece: Crop, kind: str, lesions: Bank)
             return False
         nodule = lesions.nodules[int(rng.integers(len(lesions.nodules)))]
         return insert_nodule(rng, piece, bank.sample_nodule(rng, nodule, piece.grid_mm)) is not None
-    shapes, insert = {
-        "masses": ([s for s in lesions.shapes if s.source in LUNG_SHAPES], insert_lung_mass),
-        "leaning": ([s for s in lesions.shapes if LEANING_ML[0] <= s.volume_ml <= LEANING_ML[1]], insert_leaning_mass),
-        "soft": (list(lesions.shapes), insert_soft_lesion),
-        "nodes": ([s for s in lesions.shapes if s.source in NODE_SHAPES], insert_node),
-    }[kind]
+    shapes, insert = lesions.grown[kind]
     if not shapes:
         return False
     shape = shapes[int(rng.integers(len(shapes)))]

@@ -6,8 +6,10 @@ import hashlib
 import io
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -101,19 +103,25 @@ def cache_key(entry: Entry, plan: Plan, meaning: LabelValues) -> str:
     return hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]
 
 
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write arrays by name as an uncompressed `.npz`, which appears whole."""
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)  # type: ignore[arg-type]  # numpy's stub takes allow_pickle for an array
+    write_atomically(path, stream.getvalue())
+
+
 def load_scan(entry: Entry, plan: Plan, cache: Path, meaning: LabelValues = ONE_IS_LESION) -> Scan:
     """The scan from the cache, prepared and cached first if it or its files are new. Raises InputError."""
     path = cache / f"{entry.name}-{cache_key(entry, plan, meaning)}.npz"
     if not path.is_file():
         log.info("preparing %s", entry.name)
         scan = prepare_scan(entry, plan, meaning)
-        arrays = {"hu": scan.hu, "label": scan.label, "tissue": scan.tissue, "body": scan.body, "chest": scan.chest}
+        names = ("hu", "label", "tissue", "body", "chest")
+        arrays: dict[str, NDArray[Any]] = {name: getattr(scan, name) for name in names}
         if scan.loose is not None:
             arrays["loose"] = scan.loose
         cache.mkdir(parents=True, exist_ok=True)
-        stream = io.BytesIO()
-        np.savez(stream, **arrays)  # type: ignore[arg-type]  # numpy's stub takes allow_pickle for an array
-        write_atomically(path, stream.getvalue())
+        write_arrays(path, arrays)
         return scan
     with np.load(path, allow_pickle=False) as data:
         label = data["label"]

@@ -6,6 +6,7 @@ data that an uninterrupted one would have seen. Arrays are (x, y, z); networks s
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,7 @@ from gfscreen.training.synthesis import lesion_bank as bank
 from gfscreen.training.synthesis.augmentation import augment, distort
 from gfscreen.training.synthesis.insertion import (
     FAT_HU,
+    Box,
     Crop,
     insert_leaning_mass,
     insert_lung_mass,
@@ -81,6 +83,19 @@ def load_lesions(data: DataList, *, dev: bool) -> tuple[tuple[Nodule, ...], tupl
     return tuple(n for n in nodules if wanted(n.patient)), tuple(s for s in shapes if wanted(s.patient))
 
 
+Grown = tuple[list[Shape], Callable[[np.random.Generator, Crop, bank.Patch], Box | None]]
+
+
+def grown_kinds(shapes: Sequence[Shape]) -> dict[str, Grown]:
+    """The kinds of lesion that are grown from a shape: which shapes each takes, and how it is inserted."""
+    return {
+        "masses": ([s for s in shapes if s.source in LUNG_SHAPES], insert_lung_mass),
+        "soft": (list(shapes), insert_soft_lesion),
+        "leaning": ([s for s in shapes if LEANING_ML[0] <= s.volume_ml <= LEANING_ML[1]], insert_leaning_mass),
+        "nodes": ([s for s in shapes if s.source in NODE_SHAPES], insert_node),
+    }
+
+
 class PatchSampler:
     """Draws sub-volumes of one side of the split."""
 
@@ -102,13 +117,7 @@ class PatchSampler:
         self._hosts = {
             kind: [s for s in source.scans if len(points.get(s.name, ()))] for kind, points in self._points.items()
         }
-        shapes = source.shapes
-        self._grown = {
-            "masses": ([s for s in shapes if s.source in LUNG_SHAPES], insert_lung_mass),
-            "soft": (list(shapes), insert_soft_lesion),
-            "leaning": ([s for s in shapes if LEANING_ML[0] <= s.volume_ml <= LEANING_ML[1]], insert_leaning_mass),
-            "nodes": ([s for s in shapes if s.source in NODE_SHAPES], insert_node),
-        }
+        self._grown = grown_kinds(source.shapes)
         self.possible = {
             "real": bool(self._with_lesion),
             "background": bool(self._hosts["background"]),

@@ -52,7 +52,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     assert isinstance(head, CellHead)
     save_weights(folder, PLAN, head.state_dict(), focus.state_dict(), precision="float32")
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr("gfscreen.networks.engines.export.NOMINAL_VOXELS", 16**3)
+        monkeypatch.setattr("gfscreen.networks.engines.export.NOMINAL_SIDE_VOXELS", 16)
         write_trunk(folder, random_state(1), 1, monkeypatch)
         export_openvino(folder, folder / "openvino")
         yield folder

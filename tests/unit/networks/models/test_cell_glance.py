@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -28,14 +27,7 @@ from gfscreen.networks.models.cell_glance import (  # noqa: E402
 from gfscreen.networks.models.trunk import Trunk  # noqa: E402
 from tests.helpers.trunk import LICENCE, random_state, reference_features, write_trunk  # noqa: E402
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Volumes this small only wait for each other's threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def interpolated(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +17,7 @@ from gfscreen.networks.models.trunk import Trunk, read_trunk  # noqa: E402
 from gfscreen.networks.models.trunk_pins import BLOCKS, SHIPPED_BLOCKS, TRUNK_SHA256  # noqa: E402
 from tests.helpers.trunk import random_state, reference_features  # noqa: E402
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Volumes this small only wait for each other's threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
