@@ -26,6 +26,7 @@ from gfscreen.screening.budget import Allowance, Budget
 from gfscreen.screening.cell_pass import glance_at_cells
 from gfscreen.screening.cells import TrunkInput, blank_cells
 from gfscreen.screening.findings import TOUCHING
+from gfscreen.screening.network_outputs import NetworkOutputs
 from gfscreen.screening.screening import ScreeningSettings, glance, no_progress, screen
 from gfscreen.screening.windows import Window, clipped, plan_windows
 
@@ -152,9 +153,7 @@ def run_case(
     seconds = clock.elapsed_s()
     outputs = result.network_outputs
     assert outputs is not None
-    suspicion = outputs.glance_probability
-    probability = np.ones(len(outputs.windows)) if suspicion is None else suspicion
-    judged = Judged(outputs.grid, outputs.windows, probability, outputs.kept)
+    judged = _judged(outputs)
     found = outputs.focus_probability > variant.plan.lesion_threshold
     inserted = np.zeros_like(truth.voxels)
     if case.inserted:
@@ -199,6 +198,16 @@ class Judged:
     windows: Sequence[Window]
     probability: NDArray[np.floating[Any]]
     kept: NDArray[np.bool_]
+
+
+def _judged(outputs: NetworkOutputs) -> Judged:
+    """What the run's gate thought of the sub-volumes of the grid, wherever Focus was pointed at."""
+    windows = outputs.grid_windows
+    if outputs.cells is not None:
+        suspicion = [outputs.cells.suspicion(window, outputs.size_voxels) for window in windows]
+        return Judged(outputs.grid, windows, np.array(suspicion), np.array(suspicion) > outputs.gate)
+    probability = outputs.glance_probability
+    return Judged(outputs.grid, windows, np.ones(len(windows)) if probability is None else probability, outputs.kept)
 
 
 def _glance_all(variant: Variant, volume: Volume) -> Judged:

@@ -22,7 +22,8 @@ from gfscreen.screening.windows import Window
 class NetworkOutputs:
     """Both stages' answers for one scan, on its model grid.
 
-    windows: the sub-volumes of `size_voxels` in the grid's order. glance_probability: float64 (n,), NaN where time did
+    windows: the sub-volumes of `size_voxels` in the grid's order; of a Glance that judges cells, those that Focus was
+    pointed at. grid_windows: all of the grid. glance_probability: float64 (n,), NaN where time did
     not allow a glance; None if Glance was not asked (gate 0). kept, read: bool (n,), above the gate; and read by Focus.
     focus_probability: float32 (x, y, z), 0 where Focus read nothing or a finding was dropped; the screening's own
     array, not a copy. focus_unfiltered: the same before findings were dropped; None unless it was asked for. cells:
@@ -33,6 +34,7 @@ class NetworkOutputs:
     size_voxels: tuple[int, ...]
     gate: float
     windows: list[Window]
+    grid_windows: list[Window]
     glance_probability: NDArray[np.float64] | None
     kept: NDArray[np.bool_]
     read: NDArray[np.bool_]
@@ -94,15 +96,19 @@ def gathered(
     cells: CellMap | None,
 ) -> NetworkOutputs:
     """What both stages said of one scan, as the search of it left it."""
-    kept = state.read.union(state.unread())
+    kept = state.kept
+    above = set(kept)
+    windows = state.windows if state.pointed is None else kept
+    suspicion = [state.suspicion_of(window) for window in kept] if state.pointed is not None else state.probability
     return NetworkOutputs(
         grid=grid,
         size_voxels=plan.sub_volume_voxels,
         gate=state.gate,
-        windows=state.windows,
-        glance_probability=state.probability if state.glances else None,
-        kept=np.array([window in kept for window in state.windows], bool),
-        read=np.array([window in state.read for window in state.windows], bool),
+        windows=windows,
+        grid_windows=state.windows,
+        glance_probability=np.asarray(suspicion, np.float64) if state.glances else None,
+        kept=np.array([window in above for window in windows], bool),
+        read=np.array([window in state.read for window in windows], bool),
         focus_probability=probability,
         focus_unfiltered=unfiltered,
         cells=cells,

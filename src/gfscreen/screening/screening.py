@@ -2,8 +2,9 @@
 
     scan      the CT on the model grid, cropped to the body, chest told from abdomen           (grid, region)
     windows   96 x 96 x 64 sub-volumes that contain body                                        (windows)
-    glance    how suspicious is each of them, by itself or by its most suspicious cell?         (engine, cells)
-    focus     outline the lesions in the suspicious ones, the most suspicious first             (engine)
+    glance    how suspicious is each of them, or each cell of 12 mm?                            (engine, cells)
+    focus     outline the lesions in the suspicious ones, or around suspicious cells,
+              the most suspicious first                                                (engine, pointing)
     again     read once more, centred and mirrored, what was found                              (second_look, engine)
     mask      average where sub-volumes overlap, drop what cannot be, back to the native grid  (windows, findings, grid)
 
@@ -32,6 +33,7 @@ from gfscreen.screening.cells import TrunkInput, blank_cells, case_suspicion
 from gfscreen.screening.findings import drop_unlikely, drop_unlikely_parts
 from gfscreen.screening.network_outputs import NetworkOutputs, gathered
 from gfscreen.screening.ordinary import clear_ordinary
+from gfscreen.screening.pointing import pointed
 from gfscreen.screening.schedule import Timetable, evenly_spread
 from gfscreen.screening.screening_state import Glanced, ScreeningState
 from gfscreen.screening.second_look import second_look
@@ -116,10 +118,11 @@ def _at(plan: Plan, name: str | None) -> Plan:
 class Screening:
     """Result of one scan. mask: uint8 {0, 1} (i, j, k) on the scan's own grid. seconds: by stage.
 
-    windows_kept: above the gate; windows_done: of these, those that Focus has read; windows_unglanced: those that time
-    did not allow Glance to look at. second_looks: sub-volumes around findings that were to be read again;
-    second_looks_done: those that were. skipped_probability: the highest suspicion among kept windows left unread.
-    findings_dropped: findings of Focus, and parts of them, that are not in the mask for what they are (findings.py).
+    windows_kept: above the gate, or pointed at by a Glance that judges cells; windows_done: of these, those that Focus
+    has read; windows_unglanced: those that time did not allow Glance to look at. second_looks: sub-volumes around
+    findings that were to be read again; second_looks_done: those that were. skipped_probability: the highest suspicion
+    among kept windows left unread. findings_dropped: findings of Focus, and parts of them, that are not in the mask for
+    what they are (findings.py).
     suspicion: how likely the scan is to hold a lesion, as calibrated; None without a Glance that judges cells.
     network_outputs: both stages' answers, if they were asked for.
     """
@@ -203,6 +206,8 @@ def screen(
             before, allowance = len(cells.pieces), time.for_glance(step, engine.focus_batch)
             said = glance_at_cells(see, cells, state.unseen(windows), plan, engine, allowance, progress)
             state.saw(said, looked=len(cells.pieces) < before)
+            if settings.keep_share is None:
+                state.point_at(pointed(cells, scan, plan, windows, state.read))
         seconds["glance"] += budget.elapsed_s() - start
 
         start = budget.elapsed_s()
@@ -234,10 +239,10 @@ def screen(
         mask=mask,
         region=scan.region,
         windows_total=len(windows),
-        windows_kept=len(state.read) + len(skipped),
+        windows_kept=len(state.kept),
         windows_done=len(state.read),
         windows_unglanced=len(state.unseen(windows)),
-        skipped_probability=state.suspicion[skipped[0]] if skipped else None,
+        skipped_probability=state.suspicion_of(skipped[0]) if skipped else None,
         second_looks=len(again),
         second_looks_done=done_again,
         findings_dropped=dropped,

@@ -29,6 +29,8 @@ class ScreeningState:
         # Gate 0 needs no glance: everything is suspicious.
         self.suspicion = {} if self.glances else dict.fromkeys(windows, 1.0)
         self.read: set[Window] = set()
+        # Where Glance knows the place: what is to be read instead, with its suspicion, the most suspicious first.
+        self.pointed: dict[Window, float] | None = None
         self.goes_on = bool(windows)
         self._moved = False
 
@@ -42,12 +44,18 @@ class ScreeningState:
         """Suspicion of each sub-volume; NaN where it was not glanced at."""
         return np.array([self.suspicion.get(window, np.nan) for window in self.windows], np.float64)
 
+    def suspicion_of(self, window: Window) -> float:
+        """Suspicion of a sub-volume of the grid that was glanced at, or of one pointed at."""
+        return self.suspicion[window] if self.pointed is None else self.pointed[window]
+
     def unseen(self, order: list[Window]) -> list[Window]:
         """Those of `order` that were not glanced at."""
         return [window for window in order if window not in self.suspicion]
 
     def unread(self) -> list[Window]:
         """Those that are suspicious and were not read, the most suspicious first."""
+        if self.pointed is not None:
+            return [window for window in self.pointed if window not in self.read]
         kept = most_suspicious_first(Glanced(self.windows, self.probability), self.gate, self.keep_share)
         return [window for window in kept if window not in self.read]
 
@@ -56,6 +64,19 @@ class ScreeningState:
         seen = {w: float(p) for w, p in zip(glanced.windows, glanced.probability, strict=True) if not math.isnan(p)}
         self._moved = looked or not seen.keys() <= self.suspicion.keys()
         self.suspicion |= seen
+
+    def point_at(self, found: list[tuple[Window, float]]) -> None:
+        """Read these, and what was read already, instead of sub-volumes of the grid."""
+        before = self.pointed or {}
+        self.pointed = {window: before[window] for window in before if window in self.read} | dict(found)
+
+    @property
+    def kept(self) -> list[Window]:
+        """What Focus is to read or has read: those above the gate, in the grid's order, or those pointed at."""
+        if self.pointed is not None:
+            return list(self.pointed)
+        kept = self.read.union(self.unread())
+        return [window for window in self.windows if window in kept]
 
     def did_read(self, windows: list[Window]) -> None:
         """Take over what Focus has read, which ends a round; one in which nothing was done was the last."""

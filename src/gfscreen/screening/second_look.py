@@ -10,13 +10,10 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-from numpy.typing import NDArray
-
 from gfscreen.config import Plan
 from gfscreen.scan.grid import ModelScan
 from gfscreen.scan.region import region_of
-from gfscreen.screening.windows import Stitcher, Window
+from gfscreen.screening.windows import Stitcher, Window, centred_starts
 
 # A second look goes where Focus found lesion more likely than not.
 SURE = 0.5
@@ -38,34 +35,5 @@ def second_look(scan: ModelScan, stitcher: Stitcher, plan: Plan, reads: int) -> 
         inside = scan.body[tuple(places.T)]
         places, probability = places[inside], probability[inside]
     size = plan.sub_volume_voxels
-    starts = centred_starts(places, probability, size, scan.grid.shape, most)
+    starts = centred_starts(places, probability, size, scan.grid.shape, most=most, middle=MIDDLE, sure=SURE)
     return [Window(start, region_of(scan.chest, start[2], size[2])) for start in starts]
-
-
-def centred_starts(
-    places: NDArray[np.int32],
-    probability: NDArray[np.float32],
-    size: tuple[int, ...],
-    shape: tuple[int, ...],
-    most: int,
-) -> list[tuple[int, int, int]]:
-    """Starts of at most `most` sub-volumes of `size` voxels in a scan of `shape`, none beyond its border.
-
-    places: int32 (n, 3), voxels of findings, with their probability (n,). Each sub-volume is centred on what is found
-    around the surest voxel that is not yet in the middle of another one, until no voxel above SURE is left.
-    """
-    left = probability.copy()
-    extent, voxels = np.array(shape), np.array(size)
-    reach = np.floor(voxels * MIDDLE / 2).astype(np.int32)
-    starts: list[tuple[int, int, int]] = []
-    while left.size and len(starts) < most and left[surest := int(left.argmax())] > SURE:
-        near = (np.abs(places - places[surest]) <= reach).all(axis=1) & (left > 0)
-        centre = np.rint(places[near].mean(axis=0)).astype(int)
-        start = np.clip(centre - voxels // 2, 0, np.maximum(0, extent - voxels))
-        start = np.where(extent < voxels, -((voxels - extent) // 2), start)
-        middle = start + voxels // 2
-        low = np.where(start <= 0, 0, middle - reach)
-        high = np.where(start + voxels >= extent, extent, middle + reach + 1)
-        left[((places >= low) & (places < high)).all(axis=1)] = 0.0
-        starts.append((int(start[0]), int(start[1]), int(start[2])))
-    return starts

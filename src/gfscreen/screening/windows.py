@@ -98,6 +98,51 @@ def plan_windows(scan: ModelScan, plan: Plan, overlap: float) -> list[Window]:
     return [Window(start, region_of(scan.chest, start[2], size[2])) for start in starts]
 
 
+def centred_starts(
+    places: NDArray[np.int32],
+    probability: NDArray[np.float32],
+    size: tuple[int, ...],
+    shape: tuple[int, ...],
+    *,
+    most: int,
+    middle: float,
+    sure: float,
+) -> list[tuple[int, int, int]]:
+    """Starts of at most `most` sub-volumes of `size` voxels in a scan of `shape`, none beyond its border.
+
+    places: int32 (n, 3), voxels with their probability (n,). Each sub-volume is centred on the places around the surest
+    one that is not yet in the middle of another, until none above `sure`, at least 0, is left. middle: see
+    `within_middle`.
+    """
+    left = probability.copy()
+    extent, voxels = np.array(shape), np.array(size)
+    reach = np.floor(voxels * middle / 2).astype(np.int32)
+    starts: list[tuple[int, int, int]] = []
+    while left.size and len(starts) < most and left[surest := int(left.argmax())] > sure:
+        near = (np.abs(places - places[surest]) <= reach).all(axis=1) & (left > 0)
+        centre = np.rint(places[near].mean(axis=0)).astype(int)
+        low = np.clip(centre - voxels // 2, 0, np.maximum(0, extent - voxels))
+        x, y, z = (int(v) for v in np.where(extent < voxels, -((voxels - extent) // 2), low))
+        left[within_middle(places, (x, y, z), size, shape, middle)] = 0.0
+        starts.append((x, y, z))
+    return starts
+
+
+def within_middle(
+    places: NDArray[np.int32], start: tuple[int, int, int], size: tuple[int, ...], shape: tuple[int, ...], middle: float
+) -> NDArray[np.bool_]:
+    """Which places (n, 3) lie in the middle of a sub-volume, bool (n,).
+
+    middle: the part of its size, along each axis, that counts as such; where it touches the scan's border, all up to
+    there does.
+    """
+    voxels, extent, first = np.array(size), np.array(shape), np.array(start)
+    reach = np.floor(voxels * middle / 2).astype(np.int32)
+    low = np.where(first <= 0, 0, first + voxels // 2 - reach)
+    high = np.where(first + voxels >= extent, extent, first + voxels // 2 + reach + 1)
+    return np.asarray(((places >= low) & (places < high)).all(axis=1), np.bool_)
+
+
 def apply_hu_window(hu: NDArray[np.int16] | NDArray[np.float32], window: HUWindow) -> NDArray[np.float32]:
     """HU -> float32 in [0, 1], linear within the window, clipped beyond it."""
     scaled = (hu.astype(np.float32) - np.float32(window.low_hu)) / np.float32(window.high_hu - window.low_hu)

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from gfscreen.config import Plan
 from gfscreen.screening.budget import Budget, write_reserve_s
 from gfscreen.screening.screening import Screening, ScreeningSettings, screen
-from gfscreen.screening.second_look import MIDDLE, SURE, centred_starts, second_look
-from gfscreen.screening.windows import Stitcher
+from gfscreen.screening.second_look import MIDDLE, SURE, second_look
+from gfscreen.screening.windows import Stitcher, centred_starts
 from tests.helpers.engines import TINY_PLAN, FakeClock, FakeEngine, bright_engine
 from tests.helpers.scans import LESION_HU, TISSUE_HU, model_scan, volume_of
 
@@ -26,7 +26,7 @@ LOOKS = replace(TINY_PLAN, second_look=10.0)
 def starts_of(probability: NDArray[np.float32], most: int = 100, threshold: float = 0.2) -> list[tuple[int, int, int]]:
     found = np.nonzero(probability > threshold)
     places = np.stack(found, axis=1).astype(np.int32)
-    return centred_starts(places, probability[found], SIZE, probability.shape, most)
+    return centred_starts(places, probability[found], SIZE, probability.shape, most=most, middle=MIDDLE, sure=SURE)
 
 
 def blobs(*where: tuple[tuple[int, int, int], float], shape: tuple[int, int, int] = SHAPE) -> NDArray[np.float32]:

@@ -1,8 +1,9 @@
 """Where Glance looked and what it skipped: its sub-volumes painted on a coarse grid over the scan.
 
 Sub-volumes overlap. A cell shows the strongest thing that happened to it: read by Focus, above the gate but left unread
-for lack of time, skipped, not glanced at; and the highest probability of the sub-volumes that hold it, or, of a Glance
-that judges cells of its own, that of Glance's cell. What no sub-volume holds (no body) stays clear.
+for lack of time, skipped, not glanced at; and the highest probability of the sub-volumes that hold it. Of a Glance that
+judges cells of its own it shows that cell's probability, skipped where Focus was not pointed at it. What no sub-volume
+holds, and no cell with body, stays clear.
 """
 
 from __future__ import annotations
@@ -72,6 +73,13 @@ def cells(outputs: NetworkOutputs) -> tuple[NDArray[np.uint8], NDArray[np.float3
     shape = [-(-n // c) for n, c in zip(outputs.grid.shape, size, strict=True)]
     fate, probability = np.zeros(shape, np.uint8), np.zeros(shape, np.float32)
     values = outputs.glance_probability
+    if outputs.cells is not None:
+        centres = [np.arange(n).astype(np.float64) * c + (c - 1) / 2 for n, c in zip(shape, size, strict=True)]
+        index = np.ix_(*(outputs.cells.index_of(centre, axis) for axis, centre in enumerate(centres)))
+        logit = outputs.cells.logit[index]
+        probability = np.nan_to_num(cell_probability(outputs.cells), nan=0.0)[index]
+        fate[~np.isneginf(logit)] = Fate.SKIPPED
+        fate[np.isnan(logit)] = Fate.UNGLANCED
     for number, (window, its_fate) in enumerate(zip(outputs.windows, fates(outputs), strict=True)):
         box = tuple(
             slice(_first_cell(start, cell), _first_cell(start + length, cell))
@@ -80,10 +88,6 @@ def cells(outputs: NetworkOutputs) -> tuple[NDArray[np.uint8], NDArray[np.float3
         fate[box] = np.maximum(fate[box], its_fate)
         if values is not None and outputs.cells is None and not np.isnan(values[number]):
             probability[box] = np.maximum(probability[box], values[number])
-    if outputs.cells is not None:
-        centres = [np.arange(n).astype(np.float64) * c + (c - 1) / 2 for n, c in zip(shape, size, strict=True)]
-        index = [outputs.cells.index_of(centre, axis) for axis, centre in enumerate(centres)]
-        probability = np.nan_to_num(cell_probability(outputs.cells), nan=0.0)[np.ix_(*index)]
     return fate, probability
 
 

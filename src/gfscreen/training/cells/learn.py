@@ -32,6 +32,7 @@ from gfscreen.screening.cells import REGION_CHANNEL, probability
 from gfscreen.training.cells.examples import POSITIVE
 from gfscreen.training.cells.gathering import Gathered, Material, ScanCells, example_cells, gather
 from gfscreen.training.cells.head import Regression, cell_weights, fit
+from gfscreen.training.cells.held_out import best_cells, held_out, joined, raise_by
 from gfscreen.training.cells.inserted import REAL, Bank
 from gfscreen.training.cells.reinforcement import Objective, reinforce
 from gfscreen.training.cells.sub_volumes import SubVolume, read_sub_volumes, sub_volumes_of
@@ -76,12 +77,13 @@ def learn(job: CellJob) -> list[str]:
     if versions < job.versions:
         log.warning("the list names no lesions to insert (nodules, shapes): the scans teach as they are")
     gathered = Gathered()
-    scans = [
-        _thinned(ScanCells(**arrays), entry.name, version, len(job.data.training), versions, job.seed)
+    named = [
+        (entry.name, _thinned(ScanCells(**arrays), entry.name, version, len(job.data.training), versions, job.seed))
         for entry, version, arrays in gather(
             material, versions, "cells", partial(example_cells, material), gathered, until=until
         )
     ]
+    scans = [scan for _, scan in named]
     if not any((scan.kind == POSITIVE).any() for scan in scans):
         raise InputError(
             f"{job.data.name}: none of the {len(scans)} versions of training scans that could be used has a lesion; "
@@ -96,12 +98,19 @@ def learn(job: CellJob) -> list[str]:
         pool = _pool(job, material, versions, gathered, until)
         count = len(pool)
         regressions = reinforce(regressions, pool, job.objective, job.seed)
+    lesions = held_out(named, tuple(REGION_CHANNEL.values()), partial(_fit_region, penalty=job.penalty))
+    rises = {region: round(raise_by(lesions, channel), 3) for region, channel in REGION_CHANNEL.items()}
+    log.info("bias raised for lesions of scans that were not learnt from: %s", rises)
+    regressions = [replace(r, bias=r.bias + rise) for r, rise in zip(regressions, rises.values(), strict=True)]
     if gathered.missing:
         log.warning(
             "%d versions of scans were left out for lack of time; the same command goes on from here", gathered.missing
         )
-    best = lesion_logits(scans, regressions)
-    _save(job, material, regressions, best, {"versions": versions, "sub_volumes": count, **_told(scans, gathered)})
+    if not lesions.logit.size:  # a single scan: nothing is held out, and no bias was raised
+        lesions = joined([best_cells(scan, dict(enumerate(regressions))) for scan in scans])
+    best = lesions.logit + np.array(list(rises.values()), np.float32)[lesions.region]
+    told = {"versions": versions, "sub_volumes": count, "bias_raised_by": rises, **_told(scans, gathered)}
+    _save(job, material, regressions, best, told)
     return gathered.left_out
 
 
@@ -176,19 +185,6 @@ def _pool(job: CellJob, material: Material, versions: int, gathered: Gathered, u
     return [sub_volume for _, _, arrays in found for sub_volume in sub_volumes_of(arrays)]
 
 
-def lesion_logits(scans: Sequence[ScanCells], regressions: Sequence[Regression]) -> NDArray[np.float32]:
-    """Logit of the most suspicious cell of each lesion (n,), of all versions of all scans; empty without lesions."""
-    best: list[float] = []
-    for scan in scans:
-        found = scan.at(scan.kind == POSITIVE)
-        logits = np.full(len(found.kind), -np.inf, np.float32)
-        for channel, regression in enumerate(regressions):
-            own = found.region == channel
-            logits[own] = regression.logits(found.features[own])
-        best += [float(logits[found.lesion == number].max()) for number in np.unique(found.lesion)]
-    return np.array(best, np.float32)
-
-
 def gate_of(best: NDArray[np.float32]) -> float:
     """The probability that at least GATE_SHARE of these lesions (n,), logits, are above; rounded down to six digits."""
     lowest = float(np.quantile(best, 1.0 - GATE_SHARE, method="lower"))
@@ -226,8 +222,8 @@ def _save(
         "glance_gate": job.objective,
         "glance_cells": {
             **told, "seed": job.seed, "penalty": job.penalty, "list": job.data.name,
-            "gate_from": f"{100 * GATE_SHARE:g} % of the training lesions have a cell above the gate; choose it on "
-            "scans that were not trained on: python -m eval gates",
+            "gate_from": f"{100 * GATE_SHARE:g} % of the training lesions, each by heads that have not learnt from its "
+            "scan, have a cell above the gate; choose it on scans that were not trained on: python -m eval gates",
         },
     }  # fmt: skip
     job.output.mkdir(parents=True, exist_ok=True)
@@ -235,7 +231,7 @@ def _save(
     focus = safetensors.torch.load_file(job.weights / FOCUS_FILE)
     save_weights(job.output, plan, head.state_dict(), focus, precision="keep", info=info)
     log.info(
-        "gate %.6f: %g %% of %d training lesions have a cell above it; choose it anew with python -m eval gates, on "
-        "scans that were not trained on", gate, 100 * GATE_SHARE, len(best),
+        "gate %.6f: %g %% of %d training lesions, held out, have a cell above it; choose it anew with "
+        "python -m eval gates, on scans that were not trained on", gate, 100 * GATE_SHARE, len(best),
     )  # fmt: skip
     log.info("mark_from is 0 and case_calibration none: those of another head do not fit this one")

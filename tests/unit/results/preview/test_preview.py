@@ -93,7 +93,7 @@ class TestNetworkOutputs:
     def test_places_go_to_the_model_grid_and_back(self):
         grid = ModelGrid(((3, 23), (0, 10), (5, 9)), (30, 10, 12), (60, 5, 36), (0.5, 2.0, 1.0), (1.0, 1.0, 3.0))
         outputs = NetworkOutputs(
-            grid, (8, 8, 8), 0.5, [], None, np.zeros(0, bool), np.zeros(0, bool), np.zeros(grid.shape)
+            grid, (8, 8, 8), 0.5, [], [], None, np.zeros(0, bool), np.zeros(0, bool), np.zeros(grid.shape)
         )
         # x: 40 * 0.5 / 1 - 3 = 17; y: 4 * 2 / 1 = 8; z: 30 / 3 - 5 = 5.
         places = np.array([[40.0, 4.0, 30.0]])
@@ -111,11 +111,13 @@ class TestNetworkOutputs:
 def small_outputs(probability: list[float] | None) -> NetworkOutputs:
     """Three sub-volumes of 8 x 8 x 8 in a row along x, overlapping by 4, the last one not at the end of the grid."""
     grid = ModelGrid(((0, 24), (0, 8), (0, 8)), (24, 8, 8), (24, 8, 8), (1.0, 1.0, 1.0), (1.0, 1.0, 1.0))
+    windows = [Window((x, 0, 0), "abdomen") for x in (0, 4, 8)]
     return NetworkOutputs(
         grid=grid,
         size_voxels=(8, 8, 8),
         gate=0.5,
-        windows=[Window((x, 0, 0), "abdomen") for x in (0, 4, 8)],
+        windows=windows,
+        grid_windows=windows,
         glance_probability=None if probability is None else np.array(probability),
         kept=np.array([True, False, True]),
         read=np.array([True, False, False]),
@@ -186,16 +188,21 @@ class TestCellsOfGlance:
 
     def test_opacity_is_by_the_cell_and_colour_by_the_sub_volume(self):
         fate, probability = cells(cell_outputs(self.LOGIT))
-        assert fate[:, 0, 0].tolist() == [Fate.READ, Fate.READ, Fate.UNREAD, Fate.UNREAD, Fate.OUTSIDE, Fate.OUTSIDE]
+        # Where Focus was not pointed at, Glance has looked all the same.
+        assert fate[:, 0, 0].tolist() == [Fate.READ, Fate.READ, Fate.UNREAD, Fate.UNREAD, Fate.SKIPPED, Fate.SKIPPED]
         # Blocks of 4 voxels are centred on 1.5, 5.5, 9.5, 13.5, 17.5, 21.5.
         assert probability[:, 1, 1] == pytest.approx([0.5, 0.5, 0.25, 0.25, 0.25, 1.0])
         rgba = paint(fate, probability)
         assert rgba["A"][0, 0, 0] > rgba["A"][2, 0, 0] > 0
-        assert rgba["A"][5, 0, 0] == 0
+        assert rgba["A"][5, 0, 0] > rgba["A"][4, 0, 0] > 0
 
     def test_what_nobody_looked_at_or_has_no_body_is_painted_weakly(self):
         fate, probability = cells(cell_outputs([np.nan, -np.inf, 0.0]))
         assert probability[:, 0, 0] == pytest.approx([0, 0, 0, 0, 0, 0.5])
+        unlooked, without_body, looked = fate[[1, 3, 5], 0, 0]
+        assert (unlooked, without_body, looked) == (Fate.READ, Fate.UNREAD, Fate.SKIPPED)
+        nothing_read = dataclasses.replace(cell_outputs([np.nan, -np.inf, 0.0]), windows=[])
+        assert cells(nothing_read)[0][[1, 3, 5], 0, 0].tolist() == [Fate.UNGLANCED, Fate.OUTSIDE, Fate.SKIPPED]
         assert (paint(fate, probability)["A"][2:4] > 0).all()
 
     def test_for_the_pages_script(self):

@@ -177,6 +177,7 @@ def outputs(probability: list[float] | None, focus: np.ndarray | None = None) ->
         size_voxels=(8, 8, 8),
         gate=0.5,
         windows=windows,
+        grid_windows=windows,
         glance_probability=None if probability is None else np.array(probability),
         kept=np.array([True, False]),
         read=np.array([True, False]),

@@ -1,0 +1,134 @@
+"""Where Focus is pointed at: every suspicious cell is in the middle of a read, the most suspicious first, few reads."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from gfscreen.config import Plan
+from gfscreen.screening.cells import CellMap, probability
+from gfscreen.screening.pointing import MIDDLE, pointed
+from gfscreen.screening.windows import Window, plan_windows, within_middle
+from tests.helpers.engines import TINY_PLAN
+from tests.helpers.scans import model_scan
+
+SIZE = TINY_PLAN.sub_volume_voxels
+SHAPE = (96, 64, 64)
+CELL = 4.0
+PLAN = replace(TINY_PLAN, gate=0.5)
+
+
+def cells_of(*where: tuple[tuple[int, int, int], float], shape: tuple[int, int, int] = SHAPE) -> CellMap:
+    """Cells of 4 voxels, ordinary but for some, by index."""
+    logit = np.full([n // int(CELL) for n in shape], -5.0, np.float32)
+    for index, value in where:
+        logit[index] = value
+    return CellMap(logit, (CELL, CELL, CELL))
+
+
+def places(cells: CellMap, gate: float = 0.5) -> NDArray[np.int32]:
+    found = np.argwhere(cells.logit > np.log(gate / (1 - gate)))
+    return np.asarray(found * CELL, np.int32)
+
+
+def point(cells: CellMap, plan: Plan = PLAN, read: tuple[Window, ...] = (), shape: tuple[int, int, int] = SHAPE):
+    scan = model_scan(shape)
+    return pointed(cells, scan, plan, plan_windows(scan, plan, 0.125), read)
+
+
+class TestWhere:
+    def test_one_cell_takes_one_read_that_is_centred_on_it(self):
+        # Cell (12, 8, 7) is centred on voxel (48, 32, 28); a sub-volume of 32 begins 16 before.
+        found = point(cells_of(((12, 8, 7), 1.0)))
+        assert found == [(Window((32, 16, 12), "abdomen"), probability(1.0))]
+
+    def test_at_the_border_it_stays_within_the_scan(self):
+        ((window, _),) = point(cells_of(((23, 0, 15), 1.0)))
+        assert window.start == (96 - 32, 0, 64 - 32)
+
+    def test_a_scan_smaller_than_a_sub_volume(self):
+        shape = (20, 40, 12)
+        ((window, _),) = point(cells_of(((1, 5, 1), 1.0), shape=shape), shape=shape)
+        assert window.start == (-6, 4, -10)
+
+    def test_neighbours_share_a_read_and_far_ones_do_not(self):
+        near = point(cells_of(((10, 8, 8), 1.0), ((12, 8, 8), 2.0)))
+        assert [window.start for window, _ in near] == [(28, 16, 16)]
+        far = point(cells_of(((4, 8, 8), 1.0), ((20, 8, 8), 2.0)))
+        assert [(window.start[0], suspicion) for window, suspicion in far] == [
+            (64, probability(2.0)),
+            (0, probability(1.0)),
+        ]
+
+    def test_the_most_suspicious_is_read_first_however_near_the_logits(self):
+        found = point(cells_of(((4, 4, 4), 30.0), ((20, 8, 8), 31.0), ((12, 12, 12), 29.0)))
+        assert [window.start[0] for window, _ in found] == [64, 0, 32]
+
+    def test_nothing_suspicious_nothing_read(self):
+        assert point(cells_of()) == []
+        assert point(cells_of(((4, 4, 4), 0.0))) == []  # the gate is what has to be passed
+
+    def test_unknown_cells_and_those_without_body_are_not_pointed_at(self):
+        cells = cells_of(((4, 4, 4), np.nan), ((20, 8, 8), -np.inf))
+        assert point(cells) == []
+
+    def test_what_was_read_is_not_read_again(self):
+        cells = cells_of(((4, 8, 8), 1.0), ((20, 8, 8), 2.0))
+        (first, _), second = point(cells)
+        assert point(cells, read=(first,)) == [second]
+        assert point(cells, read=(first, second[0])) == []
+
+    def test_a_scan_that_is_suspicious_all_over_costs_no_more_than_the_grid(self):
+        cells = cells_of()
+        cells.logit[...] = 1.0
+        scan = model_scan(SHAPE)
+        grid = plan_windows(scan, PLAN, 0.125)
+        found = [window for window, _ in pointed(cells, scan, PLAN, grid, ())]
+        assert len(found) <= len(grid)
+        assert covered(places(cells), found).all()
+
+    @pytest.mark.parametrize("gate", [1e-30, 0.2, 0.999999, 1.0])
+    def test_gates_to_the_ends(self, gate):
+        cells = cells_of(((4, 8, 8), 1.0), ((20, 8, 8), 40.0))
+        found = point(cells, replace(PLAN, gate=gate))
+        assert {1e-30: len(found) > 2, 0.2: len(found) == 2, 0.999999: len(found) == 1, 1.0: not found}[gate]
+
+    def test_the_region_is_that_of_the_place(self):
+        chest = np.arange(64) >= 40
+        scan = model_scan(SHAPE, chest=chest)
+        cells = cells_of(((12, 8, 1), 2.0), ((12, 8, 14), 1.0))
+        found = pointed(cells, scan, PLAN, plan_windows(scan, PLAN, 0.125), ())
+        assert [window.region for window, _ in found] == ["abdomen", "chest"]
+
+
+def covered(where: NDArray[np.int32], windows: list[Window]) -> NDArray[np.bool_]:
+    low = np.array([window.start for window in windows])
+    inside = (where[:, None] >= low) & (where[:, None] < low + np.array(SIZE))
+    return inside.all(axis=2).any(axis=1)
+
+
+@given(
+    st.lists(
+        st.tuples(st.tuples(st.integers(0, 23), st.integers(0, 15), st.integers(0, 15)), st.floats(0.125, 9, width=32)),
+        max_size=40,
+    )
+)
+@settings(max_examples=80, deadline=None)
+def test_every_suspicious_cell_is_read_and_never_with_more_reads_than_the_grid_needs(where):
+    cells = cells_of(*where)
+    scan = model_scan(SHAPE)
+    grid = plan_windows(scan, PLAN, 0.125)
+    found = [window for window, _ in pointed(cells, scan, PLAN, grid, ())]
+    hot = places(cells)
+    assert (not len(hot)) == (not found)
+    if found:
+        assert covered(hot, found).all()
+        in_middle = [within_middle(hot, window.start, SIZE, SHAPE, MIDDLE) for window in found]
+        assert set(found) <= set(grid) or np.any(in_middle, axis=0).all()
+        assert len(found) <= sum(bool(covered(hot, [window]).any()) for window in grid)
+        assert len(set(found)) == len(found)
