@@ -201,7 +201,10 @@ class TestCellsOfGlance:
         assert probability[:, 0, 0] == pytest.approx([0, 0, 0, 0, 0, 0.5])
         unlooked, without_body, looked = fate[[1, 3, 5], 0, 0]
         assert (unlooked, without_body, looked) == (Fate.READ, Fate.UNREAD, Fate.SKIPPED)
-        nothing_read = dataclasses.replace(cell_outputs([np.nan, -np.inf, 0.0]), windows=[])
+        none = np.zeros(0, bool)
+        nothing_read = dataclasses.replace(
+            cell_outputs([np.nan, -np.inf, 0.0]), windows=[], glance_probability=np.zeros(0), kept=none, read=none
+        )
         assert cells(nothing_read)[0][[1, 3, 5], 0, 0].tolist() == [Fate.UNGLANCED, Fate.OUTSIDE, Fate.SKIPPED]
         assert (paint(fate, probability)["A"][2:4] > 0).all()
 
