@@ -115,6 +115,13 @@ def probability(logit: float) -> float:
     return 0.5 * (1.0 + math.tanh(0.5 * logit))
 
 
+def logit_of(share: float) -> float:
+    """The way back from a probability, infinite at the ends."""
+    if share <= 0:
+        return -math.inf
+    return math.inf if share >= 1 else math.log(share) - math.log1p(-share)
+
+
 def blank_cells(scan: OnModelGrid, config: CellGlanceConfig) -> CellMap:
     """The cells of a scan, none of them looked at yet, and the pieces that are to be."""
     model_mm = scan.grid.spacing_mm

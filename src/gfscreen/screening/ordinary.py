@@ -8,15 +8,13 @@ published.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from gfscreen.config import Plan
 from gfscreen.scan.grid import ModelScan
-from gfscreen.screening.cells import CellMap
+from gfscreen.screening.cells import CellMap, logit_of
 from gfscreen.screening.findings import TOUCHING
 
 # How much less suspicious, in logits, a cell may be that touches one from which Focus may mark.
@@ -34,7 +32,7 @@ def may_mark(cells: CellMap, mark_from: float) -> NDArray[np.bool_]:
     """
     if mark_from <= 0:
         return np.ones(cells.logit.shape, bool)
-    least = math.log(mark_from / (1.0 - mark_from))
+    least = logit_of(mark_from)
     suspicious = ~(cells.logit < least)
     nearly = ~(cells.logit < least - NEIGHBOUR_LOGIT)
     marked: NDArray[np.bool_] = suspicious | (ndimage.binary_dilation(suspicious, TOUCHING) & nearly)

@@ -7,7 +7,6 @@ the published method, whose Glance knows sub-volumes alone.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection
 
 import numpy as np
@@ -16,23 +15,27 @@ from numpy.typing import NDArray
 from gfscreen.config import Plan
 from gfscreen.scan.grid import ModelScan
 from gfscreen.scan.region import region_of
-from gfscreen.screening.cells import CellMap, probability
+from gfscreen.screening.cells import CellMap, body_share, logit_of, probability
+from gfscreen.screening.ordinary import AERATED_HU
 from gfscreen.screening.windows import Window, centred_starts, within_middle
 
 # The part of a sub-volume, along each axis, in which a suspicious cell counts as looked at.
 MIDDLE = 0.8
+# The share of a cell that is air within the body, at least, for a small nodule in it to have air around.
+LEAST_AIR = 0.25
 
 
 def pointed(
     cells: CellMap, scan: ModelScan, plan: Plan, grid: Collection[Window], read: Collection[Window]
 ) -> list[tuple[Window, float]]:
-    """Sub-volumes that hold every cell above the plan's gate, with their suspicion, the most suspicious first.
+    """Sub-volumes that hold every cell worth a read, with their suspicion, the most suspicious first.
 
-    Cells that nobody has looked at yet count for nothing, and so do those in the middle of what Focus has `read`. Where
-    fewer of the `grid` hold them all, those are taken: a scan that is suspicious all over costs no more than without.
-    Empty where no cell is above the gate.
+    Worth a read are cells above the plan's gate in which what Focus finds could stay: of those less suspicious than
+    `mark_from` only such as hold air, where small nodules stay (ordinary.py). Cells that nobody has looked at yet count
+    for nothing, and so do those in the middle of what Focus has `read`. Where fewer of the `grid` hold them all, those
+    are taken: a scan that is suspicious all over costs no more than without. Empty where no cell is worth a read.
     """
-    places, logits = _suspicious(cells, plan.gate)
+    places, logits = _worth_a_read(cells, scan, plan)
     size, shape = plan.sub_volume_voxels, scan.grid.shape
     left = np.ones(len(places), bool)
     for window in read:
@@ -47,10 +50,14 @@ def pointed(
     return [(window, probability(logit)) for window, logit in sorted(found, key=lambda pair: -pair[1])]
 
 
-def _suspicious(cells: CellMap, gate: float) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Centres (n, 3) of the cells whose probability is above the gate, in model voxels, and their logits (n,)."""
-    least = -math.inf if gate <= 0 else math.log(gate) - math.log1p(-gate) if gate < 1 else math.inf
-    index = np.argwhere(cells.logit > least)
+def _worth_a_read(cells: CellMap, scan: ModelScan, plan: Plan) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Centres (n, 3) of these cells, in model voxels, and their logits (n,)."""
+    worth = (cells.logit > logit_of(plan.gate)) & ~(cells.logit < logit_of(plan.mark_from))
+    nearly = (cells.logit > logit_of(plan.gate)) & ~worth
+    if nearly.any():
+        air = body_share((scan.hu < AERATED_HU) & scan.body, cells)
+        worth |= nearly & (air >= LEAST_AIR)
+    index = np.argwhere(worth)
     centres = [np.rint(cells.centres(axis))[index[:, axis]] for axis in range(3)]
     return np.stack(centres, axis=1).astype(np.int32), cells.logit[tuple(index.T)]
 

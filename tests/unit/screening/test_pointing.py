@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gfscreen.config import Plan
+from gfscreen.config import CellGlanceConfig, Plan
 from gfscreen.screening.cells import CellMap, probability
 from gfscreen.screening.pointing import MIDDLE, pointed
 from gfscreen.screening.windows import Window, plan_windows, within_middle
@@ -20,7 +20,7 @@ from tests.helpers.scans import model_scan
 SIZE = TINY_PLAN.sub_volume_voxels
 SHAPE = (96, 64, 64)
 CELL = 4.0
-PLAN = replace(TINY_PLAN, gate=0.5)
+PLAN = replace(TINY_PLAN, gate=0.5, cells=CellGlanceConfig())
 
 
 def cells_of(*where: tuple[tuple[int, int, int], float], shape: tuple[int, int, int] = SHAPE) -> CellMap:
@@ -97,6 +97,21 @@ class TestWhere:
         cells = cells_of(((4, 8, 8), 1.0), ((20, 8, 8), 40.0))
         found = point(cells, replace(PLAN, gate=gate))
         assert {1e-30: len(found) > 2, 0.2: len(found) == 2, 0.999999: len(found) == 1, 1.0: not found}[gate]
+
+    def test_where_marks_would_be_cleared_it_reads_only_what_holds_air(self):
+        """Two cells above the gate and below `mark_from`, and one above both; air in one of the two."""
+        cells = cells_of(((4, 8, 8), 1.0), ((12, 8, 8), 3.0), ((20, 8, 8), 1.0))
+        scan = model_scan(SHAPE)
+        grid = plan_windows(scan, PLAN, 0.125)
+        starts = [w.start[0] for w, _ in pointed(cells, scan, replace(PLAN, mark_from=0.9), grid, ())]
+        assert starts == [32]
+        # A quarter of the cell about voxel 80, which has voxels 78 to 81.
+        scan.hu[78, 30:34, 30:34] = -800.0
+        starts = [w.start[0] for w, _ in pointed(cells, scan, replace(PLAN, mark_from=0.9), grid, ())]
+        assert starts == [32, 64]
+        scan.body[78, 30, 30] = False
+        assert len(pointed(cells, scan, replace(PLAN, mark_from=0.9), grid, ())) == 1
+        assert len(pointed(cells, scan, PLAN, grid, ())) == 3
 
     def test_the_region_is_that_of_the_place(self):
         chest = np.arange(64) >= 40
