@@ -6,6 +6,7 @@ but other scans tells where a lesion that is new to them comes out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -19,9 +20,10 @@ from gfscreen.training.cells.inserted import REAL
 
 FOLDS = 4
 # A region's bias is raised, never lowered, until so many of its real lesions of at least so many ml are more likely
-# lesion than not. Smaller ones the trunk hardly sees.
+# lesion than not, or so many of its other cells are. Smaller lesions the trunk hardly sees.
 LIKELY_SHARE = 0.8
 LEAST_ML = 0.5
+MOST_OTHERS_SHARE = 0.02
 
 Fit = Callable[[Sequence[ScanCells], int], Regression | None]
 
@@ -59,21 +61,30 @@ def best_cells(scan: ScanCells, regressions: dict[int, Regression]) -> HeldOutLe
     )
 
 
-def held_out(scans: Sequence[tuple[str, ScanCells]], channels: Sequence[int], fit: Fit) -> HeldOutLesions:
-    """Every lesion as it comes out where no version of its scan was learnt from; scans by name, each version by itself.
+def held_out(
+    scans: Sequence[tuple[str, ScanCells]], channels: Sequence[int], fit: Fit
+) -> tuple[HeldOutLesions, dict[int, NDArray[np.float32]]]:
+    """Every lesion as it comes out where no version of its scan was learnt from, and logits of the other cells.
 
-    fit: a head from scans, None where they do not teach that region; its lesions are then left out. Empty if there are
-    fewer than two scans.
+    Scans by name, each version by itself. fit: a head from scans, None where they do not teach that region; what lies
+    in it is then left out. Other cells: (n,) by channel, of all that are no example of lesion. Empty if there are fewer
+    than two scans.
     """
     names = sorted({name for name, _ in scans})
     folds = min(FOLDS, len(names))
-    found = []
+    lesions: list[HeldOutLesions] = []
+    others: dict[int, list[NDArray[np.float32]]] = {channel: [] for channel in channels}
     for fold in range(folds if folds > 1 else 0):
         out = set(names[fold::folds])
         rest = [scan for name, scan in scans if name not in out]
+        judged = [scan for name, scan in scans if name in out]
         heads = {channel: head for channel in channels if (head := fit(rest, channel)) is not None}
-        found += [best_cells(scan, heads) for name, scan in scans if name in out]
-    return joined(found)
+        lesions += [best_cells(scan, heads) for scan in judged]
+        for channel, head in heads.items():
+            ordinary = [(scan.kind != POSITIVE) & (scan.region == channel) for scan in judged]
+            others[channel] += [head.logits(scan.features[own]) for scan, own in zip(judged, ordinary, strict=True)]
+    none = np.zeros(0, np.float32)
+    return joined(lesions), {channel: np.concatenate([none, *logits]) for channel, logits in others.items()}
 
 
 def joined(parts: Sequence[HeldOutLesions]) -> HeldOutLesions:
@@ -90,10 +101,15 @@ def joined(parts: Sequence[HeldOutLesions]) -> HeldOutLesions:
     )
 
 
-def raise_by(lesions: HeldOutLesions, channel: int) -> float:
-    """What is to be added to a region's bias, at least 0; 0 without real lesions there to judge by."""
+def raise_by(lesions: HeldOutLesions, others: NDArray[np.float32], channel: int) -> float:
+    """What is to be added to a region's bias, at least 0; 0 without real lesions there to judge by.
+
+    others: logits (n,) of the region's cells that are no example of lesion.
+    """
     judged = lesions.logit[(lesions.region == channel) & lesions.real & (lesions.ml >= LEAST_ML)]
     if not judged.size:
         return 0.0
     may_be_lost = int((1.0 - LIKELY_SHARE) * judged.size + 1e-9)
-    return max(0.0, -float(np.sort(judged)[may_be_lost]))
+    wanted = -float(np.sort(judged)[may_be_lost])
+    allowed = -float(np.quantile(others, 1.0 - MOST_OTHERS_SHARE)) if others.size else math.inf
+    return max(0.0, min(wanted, allowed))

@@ -98,8 +98,10 @@ def learn(job: CellJob) -> list[str]:
         pool = _pool(job, material, versions, gathered, until)
         count = len(pool)
         regressions = reinforce(regressions, pool, job.objective, job.seed)
-    lesions = held_out(named, tuple(REGION_CHANNEL.values()), partial(_fit_region, penalty=job.penalty))
-    rises = {region: round(raise_by(lesions, channel), 3) for region, channel in REGION_CHANNEL.items()}
+    lesions, others = held_out(named, tuple(REGION_CHANNEL.values()), partial(_fit_region, penalty=job.penalty))
+    rises = {
+        region: round(raise_by(lesions, others[channel], channel), 3) for region, channel in REGION_CHANNEL.items()
+    }
     log.info("bias raised for lesions of scans that were not learnt from: %s", rises)
     regressions = [replace(r, bias=r.bias + rise) for r, rise in zip(regressions, rises.values(), strict=True)]
     if gathered.missing:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 torch = pytest.importorskip("torch")
 
@@ -66,22 +67,26 @@ def test_no_version_of_a_scan_teaches_the_head_that_judges_it():
     def fit(rest, channel):
         return head(float(sum({2 ** (number[id(scan)] + 3) for scan in rest})))
 
-    found = held_out(scans, (0,), fit)
+    found, others = held_out(scans, (0,), fit)
     assert len(found.logit) == 10
     # 4 folds of five names: A is judged with E, the others alone.
     everyone = sum(2 ** (n + 3) for n in range(5))
     without = {0: 2**3 + 2**7, 1: 2**4, 2: 2**5, 3: 2**6, 4: 2**3 + 2**7}
     assert sorted(found.logit.tolist()) == sorted(2 * [everyone - gone - n for n, gone in without.items()])
+    # Three other cells of feature 0 in each version.
+    assert sorted(others[0].tolist()) == sorted(6 * [everyone - gone for gone in without.values()])
 
 
 def test_nothing_is_held_out_of_a_single_scan():
     scan = scan_of(("real", 0, 1.0, (1.0,)))
-    assert held_out([("A", scan), ("A", scan)], (0, 1), lambda rest, channel: pytest.fail("asked")).logit.size == 0
+    found, others = held_out([("A", scan), ("A", scan)], (0, 1), lambda rest, channel: pytest.fail("asked"))
+    assert found.logit.size == others[0].size == others[1].size == 0
 
 
 def test_a_fold_that_teaches_nothing_leaves_its_lesions_out():
     scans = [(name, scan_of(("real", 0, 1.0, (1.0,)))) for name in "AB"]
-    assert held_out(scans, (0,), lambda rest, channel: None).logit.size == 0
+    found, others = held_out(scans, (0,), lambda rest, channel: None)
+    assert found.logit.size == others[0].size == 0
 
 
 def lesions(*logits: float, ml: float = 1.0, real: bool = True, channel: int = 1) -> HeldOutLesions:
@@ -91,17 +96,31 @@ def lesions(*logits: float, ml: float = 1.0, real: bool = True, channel: int = 1
     )
 
 
+def others(share_above: float, logit: float, n: int = 1000) -> NDArray[np.float32]:
+    """Of n cells this share at that logit, the others far below."""
+    return np.where(np.arange(n) < share_above * n, logit, -20.0).astype(np.float32)
+
+
 class TestRaise:
+    FEW = others(0.001, 5.0)
+
     def test_four_of_five_are_then_more_likely_lesion_than_not(self):
-        assert raise_by(lesions(2.0, 1.0, -0.5, -1.5, -4.0), 1) == 1.5
+        assert raise_by(lesions(2.0, 1.0, -0.5, -1.5, -4.0), self.FEW, 1) == 1.5
 
     def test_a_bias_is_never_lowered(self):
-        assert raise_by(lesions(2.0, 1.0, 3.0, 4.0, -4.0), 1) == 0.0
+        assert raise_by(lesions(2.0, 1.0, 3.0, 4.0, -4.0), self.FEW, 1) == 0.0
+
+    def test_it_stops_where_one_other_cell_of_fifty_would_be_likely(self):
+        below = lesions(-3.0, -3.0)
+        assert raise_by(below, others(0.05, -1.0), 1) == 1.0
+        assert raise_by(below, others(0.015, -1.0), 1) == 3.0
+        assert raise_by(below, others(0.05, 2.0), 1) == 0.0
+        assert raise_by(below, others(0.0, 0.0, n=0), 1) == 3.0
 
     def test_small_inserted_and_other_regions_do_not_count(self):
         found = joined([lesions(1.0), lesions(-3.0, ml=0.4), lesions(-3.0, real=False), lesions(-3.0, channel=0)])
-        assert raise_by(found, 1) == 0.0
-        assert raise_by(found, 0) == 3.0
+        assert raise_by(found, self.FEW, 1) == 0.0
+        assert raise_by(found, self.FEW, 0) == 3.0
 
     def test_none(self):
-        assert raise_by(joined([]), 0) == 0.0
+        assert raise_by(joined([]), self.FEW, 0) == 0.0
