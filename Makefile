@@ -25,6 +25,8 @@ BUILD = docker build --build-arg EXPORT_BASE=$(EXPORT_BASE) --build-arg WEIGHTS=
 	--build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) --build-arg TORCH_CPU_INDEX=$(TORCH_CPU_INDEX)
 
 PYTEST_ARGS ?=
+# As many processes as there are CPUs, four at most; a file's tests stay in one, which makes its fixtures once.
+PYTEST_WORKERS ?= -n auto --maxprocesses 4 --dist loadfile
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -72,7 +74,7 @@ $(WEIGHTS)/openvino/manifest.json: $(WEIGHTS)/manifest.json | $(READY)
 
 .PHONY: test
 test: setup ## the tests, without the container's
-	$(PYTHON) -m pytest -m "not container" $(PYTEST_ARGS)
+	$(PYTHON) -m pytest -m "not container" $(PYTEST_WORKERS) $(PYTEST_ARGS)
 
 .PHONY: lint
 lint: setup ## ruff, who imports whom, shellcheck, hadolint

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.helpers.places import SHARED, TRUNK
+from tests.helpers.report_text import encodable
 from tests.helpers.runs import Runner
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Before torch is imported, here or in what tests start: the other processes have the other CPUs.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 REQUIRE_SHARED = os.environ.get("GFSCREEN_REQUIRE_SHARED") == "1"
 REQUIRE_TRUNK = os.environ.get("GFSCREEN_REQUIRE_TRUNK") == "1"
@@ -69,3 +75,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     marked = item.get_closest_marker("shared") is not None
     if uses != marked:
         pytest.fail(f"{item.nodeid}: fixture shared_dir and marker `shared` go together")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """A report on its way between processes: pytest-xdist 3.8 ends the whole run at a name that is no UTF-8."""
+    return encodable((yield))
