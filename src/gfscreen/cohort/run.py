@@ -148,4 +148,5 @@ def _summary(counts: Counts, layout: Layout, *, stopped: bool) -> str:
     aside = f" ({counts.set_aside} set aside)" if counts.set_aside else ""
     left = (counts.total or 0) - counts.ended
     more = f", {left} not begun; run again to go on" if stopped and left else ""
-    return f"{counts.total} series: {counts.done} done{earlier}, {counts.failed} failed{aside}{more}; {layout.root / TABLE}"
+    told = f"{counts.done} done{earlier}, {counts.failed} failed{aside}{more}"
+    return f"{counts.total} series: {told}; {layout.root / TABLE}"

@@ -24,8 +24,8 @@ _OUTLINE = (0xFF, 0x6A, 0x3D)
 def thumbnail(volume: Volume, mask: NDArray[np.generic], voxel: tuple[int, int, int] | None, *, chest: bool) -> bytes:
     """A PNG of at most 112 x 112 pixels, radiological: the patient's right on the left, the front on top.
 
-    mask: (i, j, k), whatever is above 0. voxel: (x, y, z) of the RAS view that the slice goes through; None: the middle.
-    chest: seen in the lung window, else in that of soft tissue.
+    mask: (i, j, k), whatever is above 0. voxel: (x, y, z) of the RAS view that the slice goes through; None: the
+    middle. chest: seen in the lung window, else in that of soft tissue.
     """
     view = ras_view(volume.hu, volume)
     z = view.shape[2] // 2 if voxel is None else voxel[2]

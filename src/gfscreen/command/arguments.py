@@ -153,5 +153,5 @@ def completion_script(parser: argparse.ArgumentParser, shell: str) -> str:
     for command in leaves(parser):
         for action in command._actions:
             if action.type is Path:
-                action.complete = shtab.FILE
+                action.complete = shtab.FILE  # type: ignore[attr-defined]
     return str(shtab.complete(parser, shell=shell))
