@@ -20,7 +20,7 @@ from gfscreen.cohort.records import Layout, Record, write_record
 from gfscreen.cohort.sources.items import Item
 from gfscreen.cohort.thumbnail import thumbnail
 from gfscreen.config import read_plan
-from gfscreen.errors import InputError, ScanTooLargeError, WeightsError
+from gfscreen.errors import InputError, OutputError, ScanTooLargeError, WeightsError
 from gfscreen.files import write_atomically
 from gfscreen.networks.engines.base import Engine
 from gfscreen.networks.engines.select import load_engine
@@ -74,7 +74,7 @@ class CaseWorker:
         try:
             with self._at_hand(item) as path:
                 self._screen(item, path, record)
-        except InputError as error:
+        except (InputError, OutputError) as error:
             record.error = str(error)
         record.finished_unix_s = round(time.time(), 3)
         write_record(self._layout, record)

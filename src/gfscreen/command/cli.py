@@ -160,7 +160,7 @@ def _main(arguments: list[str]) -> int:
     _configure_logging(args.quiet, args.verbose)
     _complete_environment(args.command)
     try:
-        with stop_on_signals() if args.command == "predict" else nullcontext():
+        with stop_on_signals() if args.command in ("predict", "pacs") else nullcontext():
             code = int(args.run(args))
         if args.command != "predict":  # whose results are files
             sys.stdout.flush()
