@@ -111,13 +111,16 @@ class Archive:
             offset += len(page)
 
     def fetch(self, study: str, series: str, folder: Path) -> None:
-        """A copy of a series by WADO-RS: `folder/000001.dcm` and on, one slice in memory at a time."""
+        """A copy of a series by WADO-RS: `folder/000001.dcm` and on, without Series Description, a slice at a time."""
         count = 0
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with self._told("retrieval"):
                 for dataset in self._client.iter_series(study, series, media_types=_AS_STORED):
                     count += 1
+                    # Free text that readers quote, and that names people at times; results have their own.
+                    if "SeriesDescription" in dataset:
+                        del dataset.SeriesDescription
                     with (folder / f"{count:06d}.dcm").open("wb") as stream:
                         dataset.save_as(stream, enforce_file_format=True)
         except OSError as error:
