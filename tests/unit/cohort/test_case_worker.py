@@ -84,7 +84,7 @@ def test_two_items_at_the_same_time(setting):
 
 def test_a_node_with_other_weights_is_refused(setting):
     runner, _, layout = setting
-    with pytest.raises(WeightsError, match="are other weights .* give every node the same"):
+    with pytest.raises(WeightsError, match="are other weights"):
         CaseWorker(CohortOptions("x", layout.root, runner.weights), "0" * 64)
 
 
