@@ -33,7 +33,7 @@ def need_ray() -> None:
 def environment() -> dict[str, str]:
     """Of Ray's processes and drivers: the checkout is found, nothing is sent to anybody."""
     path = os.pathsep.join(filter(None, [str(ROOT / "src"), str(ROOT), os.environ.get("PYTHONPATH")]))
-    return {**os.environ, "PYTHONPATH": path, "RAY_USAGE_STATS_ENABLED": "0"}
+    return {**os.environ, "PYTHONPATH": path, "RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "180"}
 
 
 @contextmanager
@@ -72,7 +72,7 @@ def cluster(cpus: int, head_port: int | None = None) -> Iterator[str]:
 
 
 def _wait_until_it_runs(process: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + 120
+    end = time.monotonic() + 240
     while "Ray runtime started" not in log.read_text(errors="replace"):
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < end, log.read_text()

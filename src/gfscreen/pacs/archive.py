@@ -7,31 +7,40 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from gfscreen.errors import InputError, OutputError, UsageError
 from gfscreen.pacs.address import ArchiveAddress
 
 logger = logging.getLogger(__name__)
 
+Result = TypeVar("Result")
+
 _PAGE = 100
 _TIMEOUT_S = (10.0, 120.0)
 _PREAMBLE_BYTES = 128
-_TRIES = 3
+# Before the second try and the third.
+_PAUSES_S = (0.3, 1.5)
+_PASSING = {429, 502, 503, 504}
 # Slices come as they are kept, compressed or not.
 _AS_STORED = (("application/dicom", "*"),)
 
 
 class ArchiveError(InputError):
-    """The archive does not answer, or not as it should. `refused`: it will not do so later either."""
+    """The archive does not answer, or not as it should.
 
-    def __init__(self, message: str, *, refused: bool = False) -> None:
+    refused: it will not do so later either. passing: it may do so in a moment.
+    """
+
+    def __init__(self, message: str, *, refused: bool = False, passing: bool = False) -> None:
         super().__init__(message)
-        self.refused = refused
+        self.refused, self.passing = refused, passing
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +59,8 @@ class Archive:
         import requests
         from dicomweb_client.api import DICOMwebClient
 
-        logging.getLogger("dicomweb_client").setLevel(logging.CRITICAL)  # it logs UIDs
-        logging.getLogger("urllib3").setLevel(logging.CRITICAL)
+        for library in ("dicomweb_client", "urllib3"):  # they log UIDs
+            logging.getLogger(library).setLevel(logging.CRITICAL)
         self._requests = requests
         self._url = address.url
         session = requests.Session()
@@ -61,13 +70,13 @@ class Archive:
         session.verify = True if address.ca is None else address.ca
         # Odd UIDs are the archive's own.
         self._client = DICOMwebClient(self._url, session=session, permissive_uid=True, timeout=_TIMEOUT_S)
-        self._client.set_http_retry_params(retry=True, max_attempts=_TRIES, wait_exponential_multiplier=200)
+        # Tried again here, where it is known what may be.
+        self._client.set_http_retry_params(retry=False)
 
     def check(self) -> None:
         """See that the service answers and lets us in. Raises UsageError."""
         try:
-            with self._told("query"):
-                self._client.search_for_series(search_filters={"Modality": "CT"}, fields=["SeriesInstanceUID"], limit=1)
+            self._query(lambda: self._client.search_for_series(search_filters={"Modality": "CT"}, limit=1))
         except ArchiveError as error:
             raise UsageError(str(error)) from error
 
@@ -83,10 +92,11 @@ class Archive:
         offset = 0
         seen: set[str] = set()
         while True:
-            with self._told("query"):
-                page = self._client.search_for_series(
-                    study, fields=fields, search_filters=filters, limit=_PAGE, offset=offset
-                )
+            search = partial(
+                self._client.search_for_series,
+                study, fields=fields, search_filters=filters, limit=_PAGE, offset=offset,
+            )  # fmt: skip
+            page = self._query(search)
             fresh = [one for entry in page if (one := _found(entry, study)) is not None and one.series_uid not in seen]
             seen.update(one.series_uid for one in fresh)
             yield from fresh
@@ -100,10 +110,11 @@ class Archive:
         uids: set[str] = set()
         offset = 0
         while True:
-            with self._told("query"):
-                page = self._client.search_for_instances(
-                    study, series, fields=["SOPInstanceUID"], limit=_PAGE, offset=offset
-                )
+            search = partial(
+                self._client.search_for_instances,
+                study, series, fields=["SOPInstanceUID"], limit=_PAGE, offset=offset,
+            )  # fmt: skip
+            page = self._query(search)
             fresh = {uid for entry in page if (uid := _value(entry, "00080018"))} - uids
             uids |= fresh
             if len(page) < _PAGE or not fresh:
@@ -112,17 +123,9 @@ class Archive:
 
     def fetch(self, study: str, series: str, folder: Path) -> None:
         """A copy of a series by WADO-RS: `folder/000001.dcm` and on, without Series Description, a slice at a time."""
-        count = 0
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with self._told("retrieval"):
-                for dataset in self._client.iter_series(study, series, media_types=_AS_STORED):
-                    count += 1
-                    # Free text that readers quote, and that names people at times; results have their own.
-                    if "SeriesDescription" in dataset:
-                        del dataset.SeriesDescription
-                    with (folder / f"{count:06d}.dcm").open("wb") as stream:
-                        dataset.save_as(stream, enforce_file_format=True)
+            count = self._tried("retrieval", lambda: self._copy(study, series, folder))
         except OSError as error:
             raise OutputError(
                 f"{folder.name}: cannot be copied to {folder.parent} ({error.strerror or error}); make room there or "
@@ -130,6 +133,17 @@ class Archive:
             ) from error
         if not count:
             raise ArchiveError(f"{folder.name}: the archive has no instances of this series; look at it there")
+
+    def _copy(self, study: str, series: str, folder: Path) -> int:
+        count = 0
+        for dataset in self._client.iter_series(study, series, media_types=_AS_STORED):
+            count += 1
+            # Free text that readers quote, and that names people at times; results have their own.
+            if "SeriesDescription" in dataset:
+                del dataset.SeriesDescription
+            with (folder / f"{count:06d}.dcm").open("wb") as stream:
+                dataset.save_as(stream, enforce_file_format=True)
+        return count
 
     def store(self, contents: Sequence[bytes], study: str) -> None:
         """Store objects of a study by STOW-RS. That they are there is for `instances` to tell: answers may be wrong."""
@@ -141,14 +155,29 @@ class Archive:
             # Without a preamble it is stored and cannot be read back.
             dataset.preamble = bytes(_PREAMBLE_BYTES)
             datasets.append(dataset)
-        with self._told("storing"):
-            answer = self._client.store_instances(datasets, study)
+        answer = self._tried("storing", lambda: self._client.store_instances(datasets, study))
         if refused := getattr(answer, "FailedSOPSequence", None):
             reason = getattr(refused[0], "FailureReason", None)
             raise ArchiveError(
                 f"{self._url}: refuses {len(refused)} of {len(datasets)} objects (reason {reason}); see its log",
                 refused=True,
             )
+
+    def _query(self, search: Callable[[], Any]) -> list[dict[str, Any]]:
+        return list(self._tried("query", search))
+
+    def _tried(self, what: str, work: Callable[[], Result]) -> Result:
+        """The result of `work`, tried again where an error may pass: all that is done here may be done twice."""
+        for pause_s in _PAUSES_S:
+            try:
+                with self._told(what):
+                    return work()
+            except ArchiveError as error:
+                if not error.passing:
+                    raise
+            time.sleep(pause_s)
+        with self._told(what):
+            return work()
 
     @contextmanager
     def _told(self, what: str) -> Iterator[None]:
@@ -162,14 +191,16 @@ class Archive:
                 told = f"{self._url}: lets us not in (HTTP {status}); check --user and the password"
             else:
                 told = f"{self._url}: {what} failed (HTTP {status}); see the archive's log"
-            raise ArchiveError(told, refused=400 <= status < 500) from None
+            raise ArchiveError(told, refused=400 <= status < 500, passing=status in _PASSING) from None
         except errors.SSLError:
             raise ArchiveError(f"{self._url}: its certificate is not trusted; name the right one with --ca") from None
         except errors.Timeout:
-            raise ArchiveError(f"{self._url}: {what} took too long; is the archive overloaded?") from None
+            raise ArchiveError(f"{self._url}: {what} took too long; is the archive overloaded?", passing=True) from None
         except errors.RequestException as error:
             kind = type(error).__name__
-            raise ArchiveError(f"{self._url}: does not answer ({kind}); check the address, and that it runs") from None
+            raise ArchiveError(
+                f"{self._url}: does not answer ({kind}); check the address, and that it runs", passing=True
+            ) from None
         except (OSError, ArchiveError):
             raise
         except Exception as error:  # dicomweb-client and pydicom raise many kinds for an answer they do not expect

@@ -79,6 +79,7 @@ class Stubs:
 def test_masks_are_those_of_predict_and_the_table_is_read_by_others(address, tmp_path):
     duckdb, pandas = pytest.importorskip("duckdb"), pytest.importorskip("pandas")
     weights = write_threshold_weights(tmp_path / "weights")
+    (tmp_path / "in").mkdir()
     for name in ("a_0000", "b_0000", "c_0000"):
         write_painted(tmp_path / "in" / f"{name}.nii.gz")
     (tmp_path / "in" / "bad.nii.gz").write_bytes(b"junk")
@@ -171,6 +172,7 @@ def test_the_driver_killed_and_told_to_stop(address, tmp_path):
 
 def test_nobody_at_the_address(tmp_path):
     need_ray()
+    (tmp_path / "in").mkdir()
     write_painted(tmp_path / "in" / "a_0000.nii.gz")
     weights = write_threshold_weights(tmp_path / "weights")
     began = time.monotonic()
