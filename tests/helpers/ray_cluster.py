@@ -20,6 +20,8 @@ from gfscreen.cohort.sources.items import Item
 from tests.helpers.orthanc import free_port
 from tests.helpers.places import ROOT
 
+AGENTS = ("dashboard-agent-grpc", "dashboard-agent-listen", "runtime-env-agent", "metrics-export")
+
 
 def need_ray() -> None:
     """Skips where Ray or pyarrow is not installed; with GFSCREEN_REQUIRE_RAY=1 it fails."""
@@ -33,7 +35,8 @@ def need_ray() -> None:
 def environment() -> dict[str, str]:
     """Of Ray's processes and drivers: the checkout is found, nothing is sent to anybody."""
     path = os.pathsep.join(filter(None, [str(ROOT / "src"), str(ROOT), os.environ.get("PYTHONPATH")]))
-    return {**os.environ, "PYTHONPATH": path, "RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "180"}
+    patient = {"RAY_raylet_start_wait_time_s": "180", "RAY_agent_register_timeout_ms": "180000"}
+    return {**os.environ, **patient, "PYTHONPATH": path, "RAY_USAGE_STATS_ENABLED": "0"}
 
 
 @contextmanager
@@ -45,6 +48,8 @@ def cluster(cpus: int, head_port: int | None = None) -> Iterator[str]:
         command = [
             *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block", f"--num-cpus={cpus}"),
             *("--object-store-memory=100000000", "--disable-usage-stats"),
+            # For ports that its agents choose a node waits 15 s, too little on a busy machine.
+            *(f"--{agent}-port={free_port()}" for agent in AGENTS),
             *(
                 [f"--address={address}"]
                 if head_port

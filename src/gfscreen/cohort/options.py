@@ -15,8 +15,8 @@ from gfscreen.version import __version__
 class CohortOptions:
     """A cohort as the user asked for it; see `gfscreen cohort run --help`.
 
-    workers: at most so many; None: as many as the cluster holds. cpus: of each worker on a CPU. archive: the DICOMweb
-    service that series are fetched from; None for files.
+    workers: at most so many; None: as many as the cluster holds. cpus: of each worker on a CPU. shard: K and N, every
+    N-th item from the K-th on. archive: the DICOMweb service that series are fetched from; None for files.
     """
 
     source: str
@@ -31,6 +31,7 @@ class CohortOptions:
     settings: ScreeningSettings = field(default_factory=ScreeningSettings)
     time_limit_s: float | None = None
     retry_set_aside: bool = False
+    shard: tuple[int, int] | None = None
     archive: ArchiveAddress | None = None
 
     def facts(self, weights_sha256: str) -> dict[str, Any]:

@@ -11,12 +11,13 @@ from pathlib import Path
 from gfscreen.cohort.case_worker import worker_factory
 from gfscreen.cohort.options import CohortOptions
 from gfscreen.cohort.pool.actor import Factory
+from gfscreen.cohort.pool.alone import AlonePool
 from gfscreen.cohort.pool.cluster import connect
 from gfscreen.cohort.pool.dispatch import Pool
 from gfscreen.cohort.progress import CohortProgress, Counts, ray_gauges
 from gfscreen.cohort.records import CASES, MASKS, THUMBNAILS, Layout, Record, agree_on_facts, finished, write_record
 from gfscreen.cohort.sources.folder import FolderSource
-from gfscreen.cohort.sources.items import Item, Source
+from gfscreen.cohort.sources.items import Item, Shard, Source
 from gfscreen.cohort.sources.manifest import ManifestSource
 from gfscreen.cohort.worklist.table import TABLE, write_table
 from gfscreen.config import read_plan
@@ -28,6 +29,9 @@ from gfscreen.networks.models.manifest import read_manifest
 from gfscreen.stopping import stop_on_signals, stop_requested, unstoppable
 
 logger = logging.getLogger(__name__)
+
+# In place of an address.
+NO_RAY = "none"
 
 
 def source_of(options: CohortOptions) -> Source:
@@ -57,6 +61,8 @@ def run_cohort(
     """
     layout = Layout(options.output)
     source = source_of(options)
+    if options.shard is not None:
+        source = Shard(source, *options.shard)
     manifest = read_manifest(options.weights)
     plan = read_plan(options.weights)
     options.settings.over(plan)
@@ -66,27 +72,30 @@ def run_cohort(
         gpus = _prepare_engine(options)
     total = sum(1 for _ in source)
     if not total:
+        if options.shard is not None:
+            logger.warning("%s: this part of it holds nothing", options.source)
+            return 0
         raise UsageError(f"{options.source}: holds nothing to screen; name a folder of scans or DICOM, or a manifest")
     layout.make()
     agree_on_facts(layout, {**options.facts(manifest.digest), "notice": notice})
     for folder in (MASKS, CASES, THUMBNAILS):
         remove_leftovers(layout.root / folder)
     logger.warning("%s", notice)
-    ray = connect(options.ray)
-    try:
+    counts = Counts(total)
+    make = factory or partial(worker_factory, options, manifest.digest)
+    if options.ray == NO_RAY:
         with stop_on_signals(), unstoppable():
-            # Ray has put its own handler for SIGTERM in place, which would end the driver at once.
-            pool = Pool(
-                ray, factory or partial(worker_factory, options, manifest.digest), options.workers, options.cpus, gpus
-            )
-            counts = Counts(total)
-            progress = CohortProgress(counts, show, gauges=ray_gauges())
-            _run(pool, source, layout, counts, progress, options)
-            write_table(layout)
-            logger.info("%s", _summary(counts, layout, stopped=stop_requested()))
-    finally:
-        with suppress(Exception):
-            ray.shutdown()
+            _run(AlonePool(make), source, layout, CohortProgress(counts, show), options)
+    else:
+        ray = connect(options.ray)
+        try:
+            # After Ray, whose own handler for SIGTERM would end the driver at once.
+            with stop_on_signals(), unstoppable():
+                pool = Pool(ray, make, options.workers, options.cpus, gpus)
+                _run(pool, source, layout, CohortProgress(counts, show, gauges=ray_gauges()), options)
+        finally:
+            with suppress(Exception):
+                ray.shutdown()
     return 1 if counts.failed else 0
 
 
@@ -100,8 +109,10 @@ def _prepare_engine(options: CohortOptions) -> int:
 
 
 def _run(
-    pool: Pool, source: Source, layout: Layout, counts: Counts, progress: CohortProgress, options: CohortOptions
+    pool: Pool | AlonePool, source: Source, layout: Layout, progress: CohortProgress, options: CohortOptions
 ) -> None:
+    """Screen what is to be done, then write the table."""
+    counts = progress.counts
     told_drain = False
     for record in pool.run(_to_do(source, layout, counts, options), stop_requested):
         if record is not None:
@@ -111,6 +122,9 @@ def _run(
             told_drain = True
             logger.warning("told to stop: what is being screened is finished, nothing more is begun")
         progress.tick(pool.ready)
+    if options.shard is None:
+        write_table(layout)
+    logger.info("%s", _summary(counts, layout, stopped=stop_requested()))
 
 
 def _to_do(source: Source, layout: Layout, counts: Counts, options: CohortOptions) -> Iterator[Item]:

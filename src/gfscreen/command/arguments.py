@@ -130,6 +130,14 @@ def at_least_one(text: str) -> int:
     return value
 
 
+def shard(text: str) -> tuple[int, int]:
+    """`K/N`, 1 <= K <= N."""
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise argparse.ArgumentTypeError(f"expected K/N with K from 1 to N, got {text}")
+    return int(number), int(count)
+
+
 def add_weights_option(parser: Any) -> None:
     """Add --weights to a parser or a group of it."""
     parser.add_argument(

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from gfscreen.command.arguments import Commands, add_weights_option, at_least_one, positive
+from gfscreen.command.arguments import Commands, add_weights_option, at_least_one, positive, shard
 from gfscreen.config import OPERATING_POINTS
 
 _RUN_EPILOG = """\
@@ -52,13 +52,19 @@ def _add_run(actions: Commands) -> None:
     files.add_argument("--retry-set-aside", action="store_true", help="try series again that ended their workers twice")
     cluster = parser.add_argument_group("cluster")
     cluster.add_argument(
-        "--ray", default="local", metavar="ADDRESS", help="local, auto, HOST:PORT or ray://HOST:PORT (default: local)"
+        "--ray",
+        default="local",
+        metavar="ADDRESS",
+        help="local, auto, HOST:PORT, ray://HOST:PORT or none (default: local)",
     )
     cluster.add_argument(
         "--workers", type=at_least_one, metavar="N", help="at most so many (default: as many as the cluster holds)"
     )
     cluster.add_argument(
         "--cpus-per-worker", type=at_least_one, default=2, metavar="N", help="of a worker without a GPU (default: 2)"
+    )
+    cluster.add_argument(
+        "--shard", type=shard, metavar="K/N", help="every N-th series from the K-th on, for job arrays; no table"
     )
     add_archive_options(parser.add_argument_group("archive"))
     add_method_options(parser)
@@ -102,6 +108,7 @@ def _run(args: argparse.Namespace) -> int:
         settings=ScreeningSettings(args.region, operating_point=args.operating_point),
         time_limit_s=args.time_limit,
         retry_set_aside=args.retry_set_aside,
+        shard=args.shard,
         archive=archive,
     )
     return run_cohort(options, None if args.quiet else terminal_line())

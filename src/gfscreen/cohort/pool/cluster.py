@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 LOCAL = "local"
 _CONNECT_S = 5.0
-_START_S = "180"
+_START_S = 180
 _DEFAULT_PORT = 6379
 _CLIENT_PORT = 10001
 # Items and records are small; the default would take a third of the memory.
@@ -33,7 +33,8 @@ def connect(address: str) -> Any:
     # A worker on the CPU must not lose its view of GPUs that it was not given.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # On a machine that is busy a node takes longer than Ray allows for.
-    os.environ.setdefault("RAY_raylet_start_wait_time_s", _START_S)
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", f"{_START_S}")
+    os.environ.setdefault("RAY_agent_register_timeout_ms", f"{1000 * _START_S}")
     import ray
 
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}

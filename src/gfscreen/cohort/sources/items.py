@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Protocol
 
 # Bytes; a suffix and a temporary name must still fit into the 255 of a file name.
@@ -35,6 +36,17 @@ class Source(Protocol):
     def __iter__(self) -> Iterator[Item]:
         """The items. Raises UsageError where the source as a whole cannot be read."""
         ...
+
+
+class Shard:
+    """Every `count`-th item of a source from the `number`-th on, which counts from 1: the same ones each time."""
+
+    def __init__(self, source: Source, number: int, count: int) -> None:
+        self._source, self._number, self._count = source, number, count
+
+    def __iter__(self) -> Iterator[Item]:
+        """The items."""
+        return islice(iter(self._source), self._number - 1, None, self._count)
 
 
 def safe_name(name: str) -> str:
