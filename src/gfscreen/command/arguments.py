@@ -47,14 +47,17 @@ def refuse_misspelt(parser: argparse.ArgumentParser, arguments: Sequence[str]) -
 
     Before anything is parsed: else a missing argument would be told of first. Short options are left to the parser.
     """
-    actions = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-    commands = actions[0].choices if actions else {}
+    commands = _commands_of(parser)
     name = next((argument for argument in arguments if not argument.startswith("-")), None)
     if name is not None and commands and name not in commands:
         guess = closest(name, commands)
         told = f"did you mean {guess}?" if guess else f"there are {', '.join(commands)}"
         parser.error(f"no command {name!r}; {told}")
     command = parser if name is None or not commands else commands[name]
+    if command is not parser and _commands_of(command):
+        # Of a command with commands of its own, such as `cohort run`.
+        refuse_misspelt(command, arguments[arguments.index(name or "") + 1 :])
+        return
     known = {option for one in (parser, command) for option in one._option_string_actions}
     for argument in arguments:
         if argument == "--":
@@ -65,6 +68,18 @@ def refuse_misspelt(parser: argparse.ArgumentParser, arguments: Sequence[str]) -
         if option.startswith("--") and not any(other.startswith(option) for other in known):
             guess = closest(option, sorted(other for other in known if other.startswith("--")))
             command.error(f"no option {option}" + (f"; did you mean {guess}?" if guess else ""))
+
+
+def _commands_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """The commands of a parser by name; none if it has none."""
+    actions = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    return dict(actions[0].choices) if actions else {}
+
+
+def leaves(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    """The parsers of all commands that have no commands of their own."""
+    commands = _commands_of(parser)
+    return [leaf for command in commands.values() for leaf in leaves(command)] if commands else [parser]
 
 
 def probability(text: str) -> float:
@@ -107,6 +122,22 @@ def positive(text: str) -> float:
     return value
 
 
+def at_least_one(text: str) -> int:
+    """A whole number from 1 on."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text}")
+    return value
+
+
+def shard(text: str) -> tuple[int, int]:
+    """`K/N`, 1 <= K <= N."""
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise argparse.ArgumentTypeError(f"expected K/N with K from 1 to N, got {text}")
+    return int(number), int(count)
+
+
 def add_weights_option(parser: Any) -> None:
     """Add --weights to a parser or a group of it."""
     parser.add_argument(
@@ -127,9 +158,8 @@ def completion_script(parser: argparse.ArgumentParser, shell: str) -> str:
         import shtab
     except ModuleNotFoundError as error:
         raise UsageError("completion needs shtab, which is missing; pip install 'gfscreen[completion]'") from error
-    commands = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
-    for command in commands.choices.values():
+    for command in leaves(parser):
         for action in command._actions:
             if action.type is Path:
-                action.complete = shtab.FILE
+                action.complete = shtab.FILE  # type: ignore[attr-defined]
     return str(shtab.complete(parser, shell=shell))

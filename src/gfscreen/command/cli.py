@@ -22,9 +22,12 @@ from gfscreen.command.arguments import (
     OneLineParser,
     add_verbosity,
     completion_script,
+    leaves,
     refuse_misspelt,
 )
+from gfscreen.command.cohort_commands import add_cohort
 from gfscreen.command.dicom_commands import add_seg, add_series
+from gfscreen.command.pacs_command import add_pacs
 from gfscreen.command.predict_command import add_predict, add_stats
 from gfscreen.command.progress import TerminalHandler, flush_standard_streams, open_standard_streams
 from gfscreen.command.training_commands import (
@@ -56,6 +59,8 @@ EXTRAS = {
     "export": "gpu",
     "init": "gpu",
     "trunk": "gpu",
+    "cohort": "cohort",
+    "pacs": "pacs",
 }
 
 
@@ -87,12 +92,12 @@ def build_parser() -> argparse.ArgumentParser:
     add_verbosity(parser, False)
     commands: Any = parser.add_subparsers(required=True, metavar="COMMAND", dest="command", title="commands")
     for add in (
-        add_predict, add_stats, add_series, add_seg, add_info,
+        add_predict, add_stats, add_series, add_seg, add_info, add_cohort, add_pacs,
         add_train, add_train_cells, add_prepare, add_pack, add_insert_lesions, add_assemble,
         add_convert, add_export, add_init, add_trunk, _add_completion,
     ):  # fmt: skip
         add(commands)
-    for command in commands.choices.values():
+    for command in leaves(parser):
         # After the command as well; what is not given there must not undo what was given before it.
         add_verbosity(command, argparse.SUPPRESS)
     return parser
@@ -155,7 +160,7 @@ def _main(arguments: list[str]) -> int:
     _configure_logging(args.quiet, args.verbose)
     _complete_environment(args.command)
     try:
-        with stop_on_signals() if args.command == "predict" else nullcontext():
+        with stop_on_signals() if args.command in ("predict", "pacs") else nullcontext():
             code = int(args.run(args))
         if args.command != "predict":  # whose results are files
             sys.stdout.flush()

@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any
 
@@ -100,6 +101,19 @@ def terminal_progress() -> Progress:
     return TerminalProgress() if _is_terminal(sys.stderr) else no_progress
 
 
+def terminal_line() -> Callable[[str], None] | None:
+    """Writes a line on stderr in place of the one before, if it is a terminal; None otherwise."""
+    return _rewrite if _is_terminal(sys.stderr) else None
+
+
+def _rewrite(line: str, *, clear: bool = False) -> None:
+    with suppress(OSError, ValueError):  # the terminal may go while the run goes on
+        # A line that is wrapped cannot be rewritten.
+        line = line[: max(1, shutil.get_terminal_size().columns - 1)]
+        sys.stderr.write(f"\r{line}\x1b[K" + (CLEAR_LINE if clear else ""))
+        sys.stderr.flush()
+
+
 class TerminalProgress:
     """One line, rewritten: `[3/200] CASE  focus 7/19  about 34 min left`.
 
@@ -131,12 +145,7 @@ class TerminalProgress:
 
     def _show(self, stage: str, *, clear: bool) -> None:
         parts = [f"[{self._number}/{self._cases}] {self._case}" if self._cases else "", stage, self._left()]
-        line = "  ".join(part for part in parts if part)
-        with suppress(OSError, ValueError):  # the terminal may go while the run goes on
-            # A line that is wrapped cannot be rewritten.
-            line = line[: max(1, shutil.get_terminal_size().columns - 1)]
-            sys.stderr.write(f"\r{line}\x1b[K" + (CLEAR_LINE if clear else ""))
-            sys.stderr.flush()
+        _rewrite("  ".join(part for part in parts if part), clear=clear)
 
     def _left(self) -> str:
         if not self._seconds:

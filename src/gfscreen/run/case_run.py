@@ -55,14 +55,18 @@ class Finished:
 
 
 class CaseRun:
-    """One case; all that happens to it goes into its `report`."""
+    """One case; all that happens to it goes into its `report`.
 
-    def __init__(self, case: InputCase, options: Options) -> None:
+    measured: whoever screens it measures it afterwards, so the networks' outputs are kept.
+    """
+
+    def __init__(self, case: InputCase, options: Options, *, measured: bool = False) -> None:
         self.case = case
         self.options = options
         self.report = CaseReport(case.name, source=source_text(case.path, options.source))
         self.mask = options.output / case.mask_name
         self._scan: str | None = None
+        self._measured = measured or options.statistics is not None or options.preview is not None
         self.seg = None if options.dicom_seg is None else seg_path(case, options.dicom_seg)
         self.maps = NativeMaps(options.instances, options.probabilities)
 
@@ -165,7 +169,7 @@ class CaseRun:
             with self._or_last_resort(volume.geometry):
                 settings = self.options.settings
                 raw = self.options.probabilities is not None
-                wanted = raw or self.options.statistics is not None or self.options.preview is not None
+                wanted = raw or self._measured
                 result = screen(volume, plan, engine, budget, settings, progress, prepared, wanted, raw)
                 self.report.fill(volume, result)
         finally:

@@ -42,14 +42,15 @@ def volume_suffix(path: Path) -> str | None:
 
 def case_name(path: Path) -> str:
     """Name of the case: without suffix and without the channel's `_0000`."""
-    suffix = volume_suffix(path) or (ZIP_SUFFIX if _is_zip(path) else None)
+    suffix = volume_suffix(path) or (ZIP_SUFFIX if is_zip(path) else None)
     stem = path.name[: -len(suffix)] if suffix else path.name
     if stem.endswith(CHANNEL_SUFFIX) and stem != CHANNEL_SUFFIX:
         stem = stem[: -len(CHANNEL_SUFFIX)]
     return stem or "case"
 
 
-def _is_zip(path: Path) -> bool:
+def is_zip(path: Path) -> bool:
+    """Whether a path is a file with the suffix of a zip."""
     return path.suffix.lower() == ZIP_SUFFIX and not path.is_dir()
 
 
@@ -74,7 +75,7 @@ def find_cases(source: Path, results: Iterable[Path] = ()) -> list[InputCase]:
     if not source.exists():
         raise UsageError(f"{source}: no such file or folder; -i takes a scan, a folder of scans, a DICOM folder or zip")
     if source.is_file() or volume_suffix(source) is not None:
-        if volume_suffix(source) is None and not _is_zip(source):
+        if volume_suffix(source) is None and not is_zip(source):
             if _is_slice(source):
                 raise UsageError(f"{source}: is one DICOM file, a slice of a series; give its folder: {source.parent}")
             raise UsageError(f"{source}: expected one of {', '.join(SUFFIXES)}, {ZIP_SUFFIX} (DICOM), or a folder")
@@ -88,13 +89,13 @@ def find_cases(source: Path, results: Iterable[Path] = ()) -> list[InputCase]:
     volumes = [path for path in shown if volume_suffix(path) is not None]
     if not volumes:
         return _dicom_cases(source, shown, len(entries))
-    masks = _masks_among(volumes)
+    masks = masks_among(volumes)
     if masks:
         logger.warning(
             "%d without %s beside a scan of that name: taken for its mask and left out (%s)",
             len(masks), CHANNEL_SUFFIX, _some(masks),
         )  # fmt: skip
-    if studies := [path for path in shown if path not in volumes and (path.is_dir() or _is_zip(path))]:
+    if studies := [path for path in shown if path not in volumes and (path.is_dir() or is_zip(path))]:
         logger.warning(
             "%d folders and zips beside scans are left out (%s); give DICOM studies a folder of their own",
             len(studies), _some(studies),
@@ -116,7 +117,7 @@ def _dicom_cases(source: Path, shown: list[Path], found: int) -> list[InputCase]
     if studies is None and _holds_dicom(source):
         # Named as the user names it: a link keeps its own name; `.` has none of its own.
         return [InputCase(case_name(Path(os.path.abspath(source))), source)]  # noqa: PTH100
-    studies = studies or [path for path in shown if _is_zip(path)]
+    studies = studies or [path for path in shown if is_zip(path)]
     if not studies:
         what = f"{found} other entries" if found else "nothing"
         raise UsageError(f"{source}: expected scans ({', '.join(SUFFIXES)}) or DICOM files, found {what}")
@@ -133,7 +134,7 @@ def _is_slice(path: Path) -> bool:
         return False
 
 
-def _masks_among(volumes: list[Path]) -> list[Path]:
+def masks_among(volumes: list[Path]) -> list[Path]:
     """Volumes `X` beside an `X_0000`, whatever their suffixes."""
     bare = {path: path.name[: -len(volume_suffix(path) or "")] for path in volumes}
     scans = {case_name(path) for path, stem in bare.items() if stem != case_name(path)}

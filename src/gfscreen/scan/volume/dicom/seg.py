@@ -7,6 +7,8 @@ import io
 import logging
 import math
 from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,8 @@ from gfscreen.version import __version__
 
 logger = logging.getLogger(__name__)
 
+# The UID of an object or of a part of one.
+UIDOf = Callable[[str], str]
 # Number of each voxel's lesion: uint8 or uint16.
 Numbers = NDArray[np.unsignedinteger[Any]]
 SEG_SUFFIX = ".seg.dcm"
@@ -85,17 +89,7 @@ def write_seg(
     grid is refused. Headers that are odd or incomplete are mended, with a word in the log. Appears whole or not at all.
     again: the series was read before, and the log has told which it is. Raises InputError, OutputError, UsageError.
     """
-    check_available()
-    with located(source, series, again=again) as (chosen, slices, _):
-        frames = _frames(mask, geometry, slices, source)
-        made = _source_of(chosen, slices, source)
-    _check_size(frames, source)
-    content, altered = _encode(frames, made, _number_of(chosen), weights_digest, source)
-    for what, keywords in (("mended or left empty", altered), ("made", made.made)):
-        if keywords:
-            logger.warning(
-                "%s: headers are odd or incomplete; in the SEG %s: %s", source.name, what, ", ".join(keywords)
-            )
+    content = encode_seg(mask, geometry, source, series, weights_digest, again=again).content
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(target, content)
@@ -103,6 +97,43 @@ def write_seg(
         raise OutputError(
             f"{target}: cannot be written ({error.strerror or error}); check the folder and the disk"
         ) from error
+
+
+@dataclass(frozen=True)
+class EncodedSeg:
+    """A SEG as the content of a file, and what it was made of: the source images, the Series Number of the series."""
+
+    content: bytes
+    source: SegSource
+    series_number: int
+
+
+def encode_seg(
+    mask: Numbers,
+    geometry: Geometry,
+    source: Path,
+    series: str | None = None,
+    weights_digest: str | None = None,
+    *,
+    again: bool = False,
+    uid_of: UIDOf | None = None,
+) -> EncodedSeg:
+    """The SEG that `write_seg` writes. uid_of: the UID of `seg`, `seg series` and `lesion N`; None: random ones.
+
+    Raises InputError, OutputError, UsageError.
+    """
+    check_available()
+    with located(source, series, again=again) as (chosen, slices, _):
+        frames = _frames(mask, geometry, slices, source)
+        made = _source_of(chosen, slices, source)
+    _check_size(frames, source)
+    content, altered = _encode(frames, made, _number_of(chosen), weights_digest, source, uid_of)
+    for what, keywords in (("mended or left empty", altered), ("made", made.made)):
+        if keywords:
+            logger.warning(
+                "%s: headers are odd or incomplete; in the SEG %s: %s", source.name, what, ", ".join(keywords)
+            )
+    return EncodedSeg(content, made, chosen.number or 0)
 
 
 def _number_of(series: Series) -> int:
@@ -167,6 +198,7 @@ def _encode(
     series_number: int,
     weights_digest: str | None,
     source: Path,
+    uid_of: UIDOf | None = None,
 ) -> tuple[bytes, list[str]]:
     """The SEG as a file, and keywords of what it has otherwise than the headers. Raises OutputError.
 
@@ -182,6 +214,7 @@ def _encode(
         version=__version__,
         parameters=None if weights_digest is None else {"weights sha256": weights_digest},
     )
+    uid_of = uid_of or (lambda _: str(hd.UID()))
     lesions = int(frames.max(initial=0))
     labels = [f"Lesion {number}" for number in range(1, lesions + 1)] or ["Lesion"]
     segments = [
@@ -193,7 +226,7 @@ def _encode(
             algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
             algorithm_identification=algorithm,
             tracking_id=label,
-            tracking_uid=hd.UID(),
+            tracking_uid=uid_of(label.lower()),
         )
         for number, label in enumerate(labels, start=1)
     ]
@@ -205,9 +238,9 @@ def _encode(
                 pixel_array=frames,
                 segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
                 segment_descriptions=segments,
-                series_instance_uid=hd.UID(),
+                series_instance_uid=uid_of("seg series"),
                 series_number=series_number,
-                sop_instance_uid=hd.UID(),
+                sop_instance_uid=uid_of("seg"),
                 instance_number=1,
                 manufacturer="GF-Screen for FLARE",
                 manufacturer_model_name="gfscreen",

@@ -1,0 +1,73 @@
+"""The Ray cluster: one of this machine alone, or one that is there already."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from typing import Any
+from urllib.parse import urlsplit
+
+from gfscreen.cpus import usable_cpus
+from gfscreen.errors import UsageError
+from gfscreen.stopping import unstoppable
+
+logger = logging.getLogger(__name__)
+
+LOCAL = "local"
+_CONNECT_S = 5.0
+_START_S = 180
+_DEFAULT_PORT = 6379
+_CLIENT_PORT = 10001
+# Items and records are small; the default would take a third of the memory.
+_OBJECT_STORE_BYTES = 128 * 2**20
+
+
+def connect(address: str) -> Any:
+    """The module `ray`, connected: to a new Ray of this machine for `local`, else to `HOST:PORT`, `ray://` or `auto`.
+
+    Nothing about the usage is sent to anybody. Raises UsageError if nobody answers there, ModuleNotFoundError without
+    the extra `cohort`.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # A worker on the CPU must not lose its view of GPUs that it was not given.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # On a machine that is busy a node takes longer than Ray allows for.
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", f"{_START_S}")
+    os.environ.setdefault("RAY_agent_register_timeout_ms", f"{1000 * _START_S}")
+    import ray
+
+    common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    if address == LOCAL:
+        # A cluster that the environment names is not this machine.
+        os.environ.pop("RAY_ADDRESS", None)
+        with unstoppable():
+            ray.init(num_cpus=usable_cpus(), object_store_memory=_OBJECT_STORE_BYTES, **common)
+        return ray
+    _ask(address)
+    try:
+        ray.init(address=address, **common)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        first = str(error).strip().split("\n")[0]
+        raise UsageError(f"--ray {address}: no Ray cluster can be joined there ({first}); start it first") from error
+    return ray
+
+
+def _ask(address: str) -> None:
+    """See that something listens, in seconds: Ray itself would try for minutes. Raises UsageError."""
+    if address == "auto":
+        return
+    parts = urlsplit(address if "://" in address else f"gcs://{address}")
+    try:
+        port = parts.port or (_CLIENT_PORT if parts.scheme == "ray" else _DEFAULT_PORT)
+    except ValueError as error:
+        raise UsageError(f"--ray {address}: expected local, auto, HOST:PORT or ray://HOST:PORT") from error
+    if not parts.hostname:
+        raise UsageError(f"--ray {address}: expected local, auto, HOST:PORT or ray://HOST:PORT")
+    try:
+        socket.create_connection((parts.hostname, port), _CONNECT_S).close()
+    except OSError as error:
+        raise UsageError(
+            f"--ray {address}: nobody answers ({error.strerror or error}); start Ray there, or name another address"
+        ) from error

@@ -1,0 +1,1 @@
+"""What is made of the records: one table, and one page with the cases that must be looked at first."""
