@@ -67,7 +67,12 @@ class TestConverted:
         convert_nnunet(tiny_model(tmp_path / "model"), tmp_path / "weights")
         plan = read_plan(tmp_path / "weights")
         assert (plan.gate, plan.without_glance, plan.second_look) == (0.0, True, 0.0)
-        assert (plan.lesion_threshold, plan.finding_peak, plan.min_finding_ml, plan.weights) == (0.5, 0.5, 0.0, "trained")
+        assert (plan.lesion_threshold, plan.finding_peak, plan.min_finding_ml, plan.weights) == (
+            0.5,
+            0.5,
+            0.0,
+            "trained",
+        )
         info = read_manifest(tmp_path / "weights").info
         assert (info["nnunet_configuration"], info["nnunet_folds"]) == ("3d_fullres", ["fold_0"])
 
@@ -179,7 +184,9 @@ class TestRefused:
             data["network_weights"]["presence.weight"] = torch.zeros(1, 8)
 
         model = changed(tiny_model(tmp_path / "model"), own_head)
-        refused(model, tmp_path / "weights", r"trainer nnUNetTrainerPresence, which may have a network of its own.*unknown")
+        refused(
+            model, tmp_path / "weights", r"trainer nnUNetTrainerPresence, which may have a network of its own.*unknown"
+        )
 
     def test_a_configuration_that_it_was_not_trained_with(self, tmp_path):
         def another(plans: Any) -> None:
@@ -233,7 +240,8 @@ def test_our_networks_are_nnunets(tmp_path):
         kind = settings_of(plans)["architecture"]["network_class_name"].rpartition(".")[2]
         theirs = getattr(unets, kind)(input_channels=1, num_classes=2, deep_supervision=False, **given).eval()
         model = tiny_model(tmp_path / kind, plans=lambda own, new=plans: own.update(new))
-        changed(model, lambda data, state=theirs.state_dict(): data.update(network_weights=dict(state)))
+        state = dict(theirs.state_dict())
+        changed(model, lambda data, state=state: data.update(network_weights=state))
         convert_nnunet(model, tmp_path / f"w-{kind}")
         _, _, ours = load_networks(tmp_path / f"w-{kind}")
         patch = torch.randn(1, 1, *config.patch_voxels)

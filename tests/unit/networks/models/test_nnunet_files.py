@@ -189,7 +189,7 @@ class TestRefused:
             read(setting("inherits_from", "3d_fullres"))
 
     def test_labels(self):
-        with pytest.raises(WeightsError, match="which of the labels liver, spleen are lesion. Say so with --lesion"):
+        with pytest.raises(WeightsError, match=r"which of the labels liver, spleen are lesion. Say so with --lesion"):
             read(dataset=lambda data: data.update(labels={"background": 0, "liver": 1, "spleen": 2}))
         with pytest.raises(WeightsError, match="has no label 'cyst'; --lesion takes lesion"):
             read(lesion=["cyst"])
@@ -199,7 +199,7 @@ class TestRefused:
             read(dataset=lambda data: data.update(labels={"background": 0, "lesion": [1, 2]}))
 
     def test_several_channels_without_a_word_on_how_they_are_made(self):
-        with pytest.raises(WeightsError, match="takes 3 channels .CT, soft tissue, lung.; say how each .* --channels"):
+        with pytest.raises(WeightsError, match=r"takes 3 channels .CT, soft tissue, lung.; say how each .* --channels"):
             read(kind="omnilesion")
         with pytest.raises(WeightsError, match="takes 3 channels, --channels names 1"):
             read(kind="omnilesion", windows=[None])
