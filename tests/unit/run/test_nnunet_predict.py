@@ -114,7 +114,7 @@ def test_wrong_words_on_the_command_line(model, tmp_path, capsys):
     refused(capsys, ["convert", "x.pt", "--nnunet", str(model), *out], "both x.pt and --nnunet")
     refused(capsys, ["convert", "x.pt", "--folds", "0", *out], "--folds is for models of nnU-Net v2")
     refused(capsys, [*convert, "--channels", "ct,what"], "convert --channels: expected `ct` or LOW:HIGH")
-    refused(capsys, [*convert, "--channels", "ct,ct"], "takes 1 channels, --channels names 2", 1)
+    refused(capsys, [*convert, "--channels", "ct,ct"], r"takes 1 channel\(s\), --channels names 2", 1)
     refused(capsys, [*convert, "--folds", "7"], "has no fold_7; there are fold_0, fold_1", 1)
     refused(capsys, ["convert", "--nnunet", str(tmp_path / "no"), *out], "not there; name the folder of a trained", 1)
     assert not (tmp_path / "w").exists()

@@ -326,7 +326,9 @@ def _channels(
         )
     windows = (None,) * len(names) if windows is None else windows
     if len(windows) != len(names):
-        raise WeightsError(f"{source}: the network takes {len(names)} channels, --channels names {len(windows)}")
+        raise WeightsError(
+            f"{source}: the network takes {len(names)} channel(s), --channels names {len(windows)}; name as many"
+        )
     schemes = settings["normalization_schemes"]
     if len(schemes) != len(names):
         raise WeightsError(f"{source}: {len(schemes)} normalization_schemes for {len(names)} channels")

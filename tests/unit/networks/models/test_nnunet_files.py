@@ -201,7 +201,7 @@ class TestRefused:
     def test_several_channels_without_a_word_on_how_they_are_made(self):
         with pytest.raises(WeightsError, match=r"takes 3 channels .CT, soft tissue, lung.; say how each .* --channels"):
             read(kind="omnilesion")
-        with pytest.raises(WeightsError, match="takes 3 channels, --channels names 1"):
+        with pytest.raises(WeightsError, match=r"takes 3 channel\(s\), --channels names 1"):
             read(kind="omnilesion", windows=[None])
 
 
