@@ -1,4 +1,4 @@
-"""The tutorials, and how to bring an nnU-Net, followed to the letter: commands from the pages in a copy of the checkout.
+"""The tutorials and the page on nnU-Net, followed to the letter: their commands run in a copy of the checkout.
 
 Two things are made smaller and nothing else: the networks, by the settings file that the page writes, and the minutes,
 by the variables that the page offers. Docker is pretended (helpers/fake_docker.py); its container is `sh predict.sh`.
