@@ -18,6 +18,9 @@ from gfscreen.nnunet_plan import Resampling
 FloatArray = NDArray[np.float32]
 # Slices are taken to be thick, and resized apart, where they are more than so many times as thick as others.
 ANISOTROPY = 3.0
+# What a spline's matrix holds below this is left out; and so many of its rows are taken at once.
+NEGLIGIBLE = 1e-8
+BLOCK_ROWS = 32
 
 
 def separate_axis(spacing_mm: tuple[float, ...], wanted_mm: tuple[float, ...], how: Resampling) -> int | None:
@@ -63,17 +66,31 @@ def resizing_matrix(before: int, after: int, order: int) -> FloatArray:
 
 
 def _frozen(matrix: NDArray[np.float64]) -> FloatArray:
-    result = matrix.astype(np.float32)
+    result = np.where(np.abs(matrix) < NEGLIGIBLE, 0.0, matrix).astype(np.float32)
     result.setflags(write=False)
     return result
 
 
 def along(array: FloatArray, matrix: FloatArray, axis: int) -> FloatArray:
-    """The array (n, m, l) with `axis` resized by a matrix (after, before)."""
-    if axis == 2:
-        return np.ascontiguousarray(np.matmul(array, matrix.T))
+    """The array (n, m, l) with `axis` resized by a matrix (after, before).
+
+    Far from the diagonal a matrix is 0: rows go together in blocks, each with the columns that it needs alone. Products
+    are of few large matrices, never of one small one per slice, over which the threads of a busy machine lose time.
+    """
     if axis == 1:
-        resized: FloatArray = np.matmul(matrix, array)
-        return resized
-    n, m, length = array.shape
-    return (matrix @ np.ascontiguousarray(array).reshape(n, m * length)).reshape(len(matrix), m, length)
+        turned = along(array.transpose(0, 2, 1), matrix, 2)
+        return np.ascontiguousarray(turned.transpose(0, 2, 1))
+    shape = list(array.shape)
+    shape[axis] = len(matrix)
+    flat = np.ascontiguousarray(array).reshape((len(array), -1) if axis == 0 else (-1, array.shape[2]))
+    result = np.empty((len(matrix), flat.shape[1]) if axis == 0 else (len(flat), len(matrix)), np.float32)
+    for low in range(0, len(matrix), BLOCK_ROWS):
+        rows = slice(low, low + BLOCK_ROWS)
+        used = np.flatnonzero(matrix[rows].any(axis=0))
+        columns = slice(int(used[0]), int(used[-1]) + 1) if used.size else slice(0, 1)
+        block = matrix[rows, columns]
+        if axis == 0:
+            np.matmul(block, flat[columns], out=result[rows])
+        else:
+            result[:, rows] = np.matmul(flat[:, columns], block.T)
+    return result.reshape(shape)
