@@ -30,6 +30,8 @@ TOPICS = {
         "table4": "eval.efficiency.table4",
         "benchmark": "eval.efficiency.benchmark",
         "dense-peer": "eval.efficiency.dense_peer",
+        "nnunet-peer": "eval.efficiency.nnunet_peer",
+        "nnunet-example": "eval.efficiency.nnunet_example",
     },
     "what a plan is tuned by": {
         "gates": "eval.tuning.gates",

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gfscreen.errors import UsageError, WeightsError
+from gfscreen.nnunet_plan import NnunetConfig
 
 PLAN_FILE = "plan.json"
 PLAN_FORMAT = 1
@@ -172,6 +173,13 @@ class Plan:
     cells: a Glance on a pretrained trunk that judges cells of about 12 mm in place of `glance`, which then counts for
         nothing; a sub-volume is as suspicious as its most suspicious cell. None, as published: `glance` judges.
     operating_points: named values for a run to choose from; without a choice the plan's own hold.
+    nnunet: a Focus that nnU-Net trained, which reads patches of its own grid in place of `focus`, which then counts for
+        nothing, as do `blend`, `second_look` and `mark_from`. None, as published: `focus` reads the sub-volumes.
+    without_glance: these weights have no Glance, only the dense sliding window (`gate` 0) can be had. With `nnunet`.
+    finding_percentile: which percentile of a finding's Focus probability `finding_peak` is asked of; 100, as published:
+        the highest.
+    empty_below_ml, empty_up_to: a mask of less than this volume in all, in no more than this many connected parts,
+        becomes empty; 0 parts: however many. 0 ml, as published: never.
     """
 
     preset: str = "paper"
@@ -192,6 +200,11 @@ class Plan:
     focus: FocusConfig = field(default_factory=FocusConfig)
     cells: CellGlanceConfig | None = None
     operating_points: tuple[OperatingPoint, ...] = ()
+    nnunet: NnunetConfig | None = None
+    without_glance: bool = False
+    finding_percentile: float = 100.0
+    empty_below_ml: float = 0.0
+    empty_up_to: int = 0
 
     def __post_init__(self) -> None:
         if len(self.spacing_mm) != 3 or min(self.spacing_mm) <= 0:
@@ -218,6 +231,23 @@ class Plan:
                     f"operating point {point.name}: mark_from {point.mark_from:g} asks for a Glance that judges cells: "
                     "set `cells`, or 0"
                 )
+        self._check_nnunet()
+        if not 0.0 < self.finding_percentile <= 100.0:
+            raise ValueError(f"finding_percentile must be above 0 and at most 100, got {self.finding_percentile}")
+        if not 0.0 <= self.empty_below_ml <= 1000.0 or self.empty_up_to < 0:
+            raise ValueError(
+                "empty_below_ml must be a volume from 0 to 1000 ml and empty_up_to a number of parts, got "
+                f"{self.empty_below_ml} and {self.empty_up_to}"
+            )
+
+    def _check_nnunet(self) -> None:
+        """Raise ValueError for what does not go together with a Focus of nnU-Net's, or without a Glance."""
+        if self.without_glance and self.nnunet is None:
+            raise ValueError("without_glance is for weights with `nnunet` alone: set it to false")
+        if self.without_glance and (self.gate or self.cells is not None):
+            raise ValueError(f"without_glance leaves gate 0 and no `cells`, got gate {self.gate}")
+        if self.nnunet is not None and (self.second_look or self.mark_from):
+            raise ValueError("a Focus of nnU-Net's takes no second_look and no mark_from: set both to 0")
 
 
 def _build(kind: Any, value: Any, where: str) -> Any:

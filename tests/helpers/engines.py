@@ -110,3 +110,26 @@ def bright_engine(**options: Any) -> FakeEngine:
 def constant_engine(suspicion: float, probability: float, **options: Any) -> FakeEngine:
     """Says the same everywhere."""
     return FakeEngine(lambda _: suspicion, lambda patch: np.full_like(patch, probability), **options)
+
+
+@dataclass
+class PatchEngine(FakeEngine):
+    """One with a Focus of nnU-Net's: `outline` gets a patch (channels, z, y, x) and gives scores (scores, z, y, x)."""
+
+    def focus(self, batch: FloatArray) -> FloatArray:
+        assert batch.dtype == np.float32
+        assert batch.ndim == 5
+        assert 1 <= len(batch) <= self.focus_batch
+        self.focused.extend(batch)
+        if self.clock:
+            self.clock.now_s += self.focus_s
+        return np.stack([self.outline(patch) for patch in batch]).astype(np.float32)
+
+
+def patch_engine(**options: Any) -> PatchEngine:
+    """Finds what is brighter than 120 HU, if the only channel shows HU as they are; Glance as `bright_engine`."""
+    return PatchEngine(
+        lambda patch: 0.95 if (patch > BRIGHT).any() else 0.05,
+        lambda patch: np.where(patch[:1] > 120.0, 8.0, -8.0).astype(np.float32),
+        **options,
+    )

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from gfscreen.command.arguments import Commands, add_weights_option
+from gfscreen.command.nnunet_command import add_nnunet_options, convert_nnunet_model, refuse_nnunet_options
 from gfscreen.config import PRESETS
 from gfscreen.errors import UsageError
 
@@ -37,8 +38,12 @@ def _info(args: argparse.Namespace) -> int:
 
 def add_convert(commands: Commands) -> None:
     """Add `convert`."""
-    parser = commands.add_parser("convert", help="turn a published checkpoint (.pt) into a weights folder")
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT.pt", help="checkpoint with both networks")
+    parser = commands.add_parser(
+        "convert", help="turn a published checkpoint (.pt), or a model of nnU-Net v2, into a weights folder"
+    )
+    parser.add_argument(
+        "checkpoint", type=Path, nargs="?", metavar="CHECKPOINT.pt", help="checkpoint with both networks"
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="weights folder to write")
     parser.add_argument(
         "--patch-merging",
@@ -47,10 +52,16 @@ def add_convert(commands: Commands) -> None:
         help="legacy: trained before MONAI 1.5, as every published checkpoint (default)",
     )
     parser.add_argument("--precision", choices=("keep", "float16", "float32"), default="keep", help="default: keep")
+    add_nnunet_options(parser)
     parser.set_defaults(run=_convert)
 
 
 def _convert(args: argparse.Namespace) -> int:
+    if args.nnunet is not None:
+        return convert_nnunet_model(args)
+    if args.checkpoint is None:
+        raise UsageError("convert: nothing to convert; name a CHECKPOINT.pt, or a model of nnU-Net v2 with --nnunet")
+    refuse_nnunet_options(args)
     from gfscreen.networks.models.published import convert_checkpoint
 
     manifest = convert_checkpoint(args.checkpoint, args.output, merging=args.patch_merging, precision=args.precision)

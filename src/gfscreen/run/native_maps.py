@@ -90,7 +90,9 @@ class NativeMaps:
             try:
                 if outputs is None or outputs.focus_unfiltered is None:
                     raise OutputError(f"{self.probabilities / name}: Focus's probabilities were not kept")
-                scaled = to_native_probability(outputs.focus_unfiltered, outputs.grid, volume)
+                scaled = outputs.native_probability
+                if scaled is None:
+                    scaled = to_native_probability(outputs.focus_unfiltered, outputs.grid, volume)
                 _write(self.probabilities / name, scaled, volume.geometry, PROBABILITY_STEP)
             except OutputError as error:
                 problems.append(str(error))

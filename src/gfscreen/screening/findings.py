@@ -3,7 +3,7 @@
 Three rules, all about whole findings, so that no outline is ever cut:
 
 - most of a finding lies in the body, which takes away tables, cushions and what lies on the skin;
-- somewhere Focus is surer of it than the plan's `finding_peak`;
+- somewhere Focus is surer of it than the plan's `finding_peak` (or, if the plan says so, in more than a share of it);
 - it is at least as large as the plan's `min_finding_ml`.
 
 On the way to the native grid findings break up: what hung together by a corner of the model grid may not do so there.
@@ -28,7 +28,7 @@ from gfscreen.scan.volume.ras import ras_view
 # Voxels of one finding touch by face, edge or corner.
 TOUCHING = np.ones((3, 3, 3), bool)
 # Positions on the model grid are known to this part of a voxel, volumes to this part of themselves.
-_ROUNDING = 1e-6
+ROUNDING = 1e-6
 
 # So many voxels are looked up at once.
 _AT_ONCE = 1 << 20
@@ -37,13 +37,19 @@ Places = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]
 
 
 def drop_unlikely(
-    lesion_probability: NDArray[np.float32], body: NDArray[np.bool_] | None, *, threshold: float, peak: float
+    lesion_probability: NDArray[np.float32],
+    body: NDArray[np.bool_] | None,
+    *,
+    threshold: float,
+    peak: float,
+    percentile: float = 100.0,
 ) -> int:
     """Set the probability of findings that do not stand to 0, in place; returns how many there were.
 
     lesion_probability: float32 (x, y, z). body: bool, same shape, in which more than half of a finding's voxels must
     lie; None or without a voxel: the body is not known, and only the peak counts. threshold: findings are above it.
-    peak: a finding's highest probability must lie above it; at `threshold` all do. Without a finding nothing is done.
+    peak: a finding's highest probability must lie above it; at `threshold` all do. percentile: which of a finding's
+    probabilities is asked, 100 the highest. Without a finding nothing is done.
     """
     lesion = lesion_probability > threshold
     inside = body if body is not None and body.any() else None
@@ -54,7 +60,7 @@ def drop_unlikely(
     labels, count = ndimage.label(lesion[box], TOUCHING)
     marked = labels > 0
     numbers = labels[marked]
-    stands = _highest(probability[marked], numbers, count) > peak
+    stands = height(probability[marked], numbers, count, percentile) > peak
     if inside is not None:
         voxels, in_body = np.bincount(numbers), np.bincount(numbers[inside[box][marked]], minlength=count + 1)
         stands &= 2 * in_body[1:] > voxels[1:]
@@ -93,21 +99,50 @@ def drop_unlikely_parts(
         labels, count = ndimage.label(marked, TOUCHING)
         z, y, x = np.nonzero(labels)
         numbers = labels[z, y, x]
-        stands = np.bincount(numbers, minlength=count + 1)[1:] * voxel_ml >= plan.min_finding_ml * (1.0 - _ROUNDING)
+        stands = np.bincount(numbers, minlength=count + 1)[1:] * voxel_ml >= plan.min_finding_ml * (1.0 - ROUNDING)
         if peak > threshold:
             places = (x + box[0].start, y + box[1].start, z + box[2].start)
-            stands &= _highest(_surest_around(lesion_probability, grid, places), numbers, count) > peak
+            surest = _surest_around(lesion_probability, grid, places)
+            stands &= height(surest, numbers, count, plan.finding_percentile) > peak
         gone = ~stands[numbers - 1]
         marked[z[gone], y[gone], x[gone]] = 0
         dropped += int(count - stands.sum())
     return dropped
 
 
-def _highest(values: NDArray[np.float32], numbers: NDArray[np.int32], count: int) -> NDArray[np.float32]:
-    """The highest of the values (n,) that belong to each number from 1 to `count` (count,)."""
-    highest = np.zeros(count + 1, np.float32)
+def height(
+    values: NDArray[np.float32], numbers: NDArray[np.int32], count: int, percentile: float = 100.0
+) -> NDArray[np.float32]:
+    """A percentile of the values (n,) that belong to each number from 1 to `count`, (count,); 100: the highest."""
+    highest = np.full(count + 1, -np.inf, np.float32)
     np.maximum.at(highest, numbers, values)
+    if percentile < 100.0:
+        order = np.argsort(numbers, kind="stable")
+        parts = np.split(values[order], np.cumsum(np.bincount(numbers, minlength=count + 1))[:-1])
+        for number, own in enumerate(parts):
+            if own.size:
+                highest[number] = np.percentile(own, percentile)
     return highest[1:]
+
+
+def empty_if_slight(mask: NDArray[np.uint8], volume: Volume, plan: Plan) -> int:
+    """Take everything out of a native mask that holds too little in all, in place; returns how many parts that were.
+
+    Too little: less than the plan's `empty_below_ml`, in no more than `empty_up_to` connected parts, if it names a
+    number. At 0 ml, as published, nothing is looked at.
+    """
+    if plan.empty_below_ml <= 0.0:
+        return 0
+    voxels = int(np.count_nonzero(mask))
+    voxel_ml = abs(float(np.linalg.det(volume.geometry.affine_ras_mm[:3, :3]))) / 1000.0
+    if not voxels or voxels * voxel_ml >= plan.empty_below_ml * (1.0 - ROUNDING):
+        return 0
+    box = ndimage.find_objects(mask)[0]
+    count = int(ndimage.label(mask[box], TOUCHING)[1])
+    if plan.empty_up_to and count > plan.empty_up_to:
+        return 0
+    mask[box] = 0
+    return count
 
 
 def _surest_around(probability: NDArray[np.float32], grid: ModelGrid, places: Places) -> NDArray[np.float32]:
@@ -133,6 +168,6 @@ def _model_voxels_around(
     """First and last model voxel around native positions (n,) along one axis, within the grid."""
     ratio = grid.native_mm[axis] / grid.spacing_mm[axis]
     position = places * ratio - grid.box[axis][0]
-    reach, last = max(1.0 - _ROUNDING, ratio / 2), grid.shape[axis] - 1
+    reach, last = max(1.0 - ROUNDING, ratio / 2), grid.shape[axis] - 1
     low = np.clip(np.ceil(position - reach), 0, last).astype(np.intp)
     return low, np.maximum(low, np.clip(np.floor(position + reach), 0, last).astype(np.intp))

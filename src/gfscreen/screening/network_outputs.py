@@ -27,7 +27,9 @@ class NetworkOutputs:
     not allow a glance; None if Glance was not asked (gate 0). kept, read: bool (n,), above the gate; and read by Focus.
     focus_probability: float32 (x, y, z), 0 where Focus read nothing or a finding was dropped; the screening's own
     array, not a copy. focus_unfiltered: the same before findings were dropped; None unless it was asked for. cells:
-    what Glance said of cells, where it judges those; None elsewhere.
+    what Glance said of cells, where it judges those; None elsewhere. native_probability: with `focus_unfiltered` of a
+    Focus that has a grid of its own, the same on the scan's grid, uint8 (i, j, k) in steps of 1/255; None elsewhere.
+    Such a Focus's patches are shown as sub-volumes of the model grid, its findings as they were before any was dropped.
     """
 
     grid: ModelGrid
@@ -41,6 +43,7 @@ class NetworkOutputs:
     focus_probability: NDArray[np.float32]
     focus_unfiltered: NDArray[np.float32] | None = None
     cells: CellMap | None = None
+    native_probability: NDArray[np.uint8] | None = None
 
     @property
     def starts(self) -> NDArray[np.intp]:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from gfscreen.config import FocusConfig, GlanceConfig, Plan, from_json, preset_plan
+from gfscreen.config import PLAN_FILE, FocusConfig, GlanceConfig, Plan, from_json, preset_plan, read_plan
 from gfscreen.errors import UsageError
+from gfscreen.nnunet_plan import NnunetConfig
 
 Stage = Literal["focus", "glance", "joint"]
 Gate = Literal["none", "ce", "grpo_detection", "grpo_dice", "ppo_detection", "ppo_dice"]
@@ -64,7 +65,8 @@ class TrainingSettings:
     threads: 0 follows how busy the machine is. draw_workers: processes that draw the sub-volumes of coming steps, which
     changes no result; 0 draws within the step, as suits a CPU.
     init: folder of a run, or of weights (those that ship), to start from; init_glance: the same, whose Glance to take
-    instead.
+    instead. nnunet: a Focus that nnU-Net trained, taken over from `init`; it is not trained here, only the Glance
+    against it.
     """
 
     preset: str = "paper"
@@ -102,6 +104,7 @@ class TrainingSettings:
     mix: Mix = field(default_factory=Mix)
     glance: GlanceConfig | None = None
     focus: FocusConfig | None = None
+    nnunet: NnunetConfig | None = None
     init: str | None = None
     init_glance: str | None = None
     log_every: int = 10
@@ -141,11 +144,18 @@ class TrainingSettings:
             raise ValueError("batch_dice is one Dice for all: leave dice_kinds out or set batch_dice to false")
         if not 0.0 < self.lesion_prior <= 0.5:
             raise ValueError(f"lesion_prior must be in (0, 0.5], got {self.lesion_prior}")
+        if self.nnunet is not None and (self.stage != "glance" or self.augment != "published"):
+            raise ValueError(
+                f"a Focus of nnU-Net's is for stage glance and augment published, got stage {self.stage} and augment "
+                f"{self.augment}; it is trained by nnU-Net"
+            )
 
     @property
     def plan(self) -> Plan:
         """The preset's plan with this run's networks."""
         plan = preset_plan(self.preset)
+        if self.nnunet is not None:
+            plan = dataclasses.replace(plan, nnunet=self.nnunet, second_look=0.0)
         return dataclasses.replace(
             plan, weights="trained", glance=self.glance or plan.glance, focus=self.focus or plan.focus
         )
@@ -203,6 +213,8 @@ def settings_from(preset: str | None, path: Path | None) -> TrainingSettings:
         raise UsageError(f"{path}: is for preset {values['preset']!r}, the command says {preset!r}; name one of them")
     try:
         result = from_json(TrainingSettings, {**PRESET_SETTINGS[name], **values}, "settings")
+        if result.nnunet is None and result.init and (Path(result.init) / PLAN_FILE).is_file():
+            result = dataclasses.replace(result, nnunet=read_plan(Path(result.init)).nnunet)
     except (ValueError, TypeError) as error:
         raise UsageError(f"{path or name}: {error}; correct the settings") from error
     assert isinstance(result, TrainingSettings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import re
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ import gfscreen.run.api
 from gfscreen.command.cli import build_parser
 from gfscreen.config import CellGlanceConfig, FocusConfig, GlanceConfig, HUWindow, OperatingPoint, Plan
 from gfscreen.errors import GFScreenError
+from gfscreen.nnunet_plan import InputChannel, NnunetConfig, Resampling, UNetConfig
 from gfscreen.run.report import CaseReport, run_report
 from gfscreen.version import __version__
 from tests.helpers.places import DOCS, ROOT
@@ -86,7 +88,8 @@ def test_the_report_reference_has_every_key():
 
 def test_the_plan_reference_has_every_key():
     words = named(text_of("reference/plan.md"))
-    kinds = (Plan, GlanceConfig, CellGlanceConfig, OperatingPoint, FocusConfig, HUWindow)
+    kinds: tuple[Any, ...] = (Plan, GlanceConfig, CellGlanceConfig, OperatingPoint, FocusConfig, HUWindow)
+    kinds += (NnunetConfig, UNetConfig, InputChannel, Resampling)
     keys = {field.name for kind in kinds for field in dataclasses.fields(kind)}
     assert keys <= words, keys - words
 

@@ -1,4 +1,4 @@
-"""The tutorials, followed to the letter: their commands are taken from the pages and run in a copy of the checkout.
+"""The tutorials and the page on nnU-Net, followed to the letter: their commands run in a copy of the checkout.
 
 Two things are made smaller and nothing else: the networks, by the settings file that the page writes, and the minutes,
 by the variables that the page offers. Docker is pretended (helpers/fake_docker.py); its container is `sh predict.sh`.
@@ -18,7 +18,11 @@ import pytest
 
 from eval.reliability.threshold_engine import write_threshold_weights
 from tests.helpers.fake_docker import COMMAND, calls, install
+from tests.helpers.nifti_files import write_nifti
+from tests.helpers.nnunet_models import tiny_model
 from tests.helpers.places import ROOT
+from tests.helpers.scans import PAINTED_AFFINE, PAINTED_SHAPE, paint
+from tests.helpers.training_lists import write_training_list
 
 pytestmark = pytest.mark.slow
 
@@ -36,9 +40,9 @@ TINY_SETTINGS = {
 }
 
 
-def commands_of(page: str) -> list[str]:
-    """The fenced `sh` blocks of a tutorial, in order."""
-    text = (ROOT / "docs" / "tutorial" / page).read_text(encoding="utf-8")
+def commands_of(page: str, kind: str = "tutorial") -> list[str]:
+    """The fenced `sh` blocks of a page, in order."""
+    text = (ROOT / "docs" / kind / page).read_text(encoding="utf-8")
     return re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
@@ -107,3 +111,36 @@ def test_from_clone_to_archive(checkout, tmp_path):
     words = shown.group(1).replace("\\\n", " ").replace('"sh predict.sh"', "sh+predict.sh").split()
     inputs = runs[0][9].removesuffix("/inputs/:/workspace/inputs/")
     assert [word.replace("$PWD", inputs).replace("+", " ") for word in words] == ["docker", *runs[0]]
+
+
+def test_bring_your_own_nnunet(checkout, tmp_path):
+    """The model is a tiny one; the networks of the gate are made smaller as in the other pages, and so is its pool."""
+    pytest.importorskip("torch")
+    pytest.importorskip("openvino")
+    tiny_model(tmp_path / "model", folds=2)
+    write_training_list(tmp_path / "data")
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    write_nifti(scans / "x_0000.nii.gz", paint(PAINTED_SHAPE, PAINTED_AFFINE)[0], PAINTED_AFFINE)
+    settings = '  "schedule": "clock",\n  "crop_voxels": null\n'
+    small = {key: value for key, value in TINY_SETTINGS.items() if key in ("group", "evaluation_crops", "glance")}
+    values = {"schedule": "clock", "crop_voxels": [64, 32, 32], **small}
+    blocks = commands_of("nnunet.md", "how-to")
+    assert sum(settings in block for block in blocks) == 1
+    blocks = [
+        block.replace(settings, json.dumps(values)[1:-1] + "\n").replace('"pool": 64', '"pool": 3') for block in blocks
+    ]
+    environment = {
+        **install(tmp_path / "docker"),
+        "MODEL": str(tmp_path / "model"), "SCANS": str(scans), "LIST": str(tmp_path / "data" / "list.json"),
+        "MINUTES": "0.02", "GATE": "1e-6",
+        COMMAND: f'GFSCREEN_WEIGHTS={checkout}/weights sh {checkout}/predict.sh "$INPUTS" "$OUTPUTS"',
+    }  # fmt: skip
+    said = follow(blocks, checkout, environment)
+    assert "3 cases passed, 0 failed" in said
+    assert (checkout / "myteam.tar.gz").is_file()
+    byo = checkout / "byo"
+    (case,) = json.loads((byo / "report.json").read_text())["cases"]
+    assert (case["status"], (byo / "masks" / "x.nii.gz").is_file()) == ("ok", True)
+    plan = json.loads((checkout / "weights" / "plan.json").read_text())
+    assert (plan["nnunet"]["folds"], plan["gate"], plan["without_glance"]) == (2, 1e-6, False)

@@ -51,6 +51,8 @@ class EngineInfo:
 class Engine(Protocol):
     """Runs both networks on batches of sub-volumes, float32 (n, x, y, z) with the HU window applied, in [0, 1].
 
+    Weights whose plan says `without_glance` can only be asked for `focus`.
+
     Raises InputError for a batch that is not finite (`require_finite`).
     """
 
@@ -71,7 +73,11 @@ class Engine(Protocol):
         ...
 
     def focus(self, batch: FloatArray) -> FloatArray:
-        """Lesion probability per voxel, float32 (n, x, y, z)."""
+        """Lesion probability per voxel, float32 (n, x, y, z).
+
+        Of weights whose plan has `nnunet`: its patches, float32 (n, channels, z, y, x), normalised, axes as nnU-Net's
+        -> scores, float32 (n, scores, z, y, x), see `NnunetFocus` (networks/models/nnunet.py).
+        """
         ...
 
     def release(self) -> None:

@@ -52,12 +52,14 @@ def export_openvino(weights: Path, target: Path) -> Path:
 
     A Glance on the pretrained trunk takes it along, and with it its NOTICE.
 
-    Files appear under their final names only when all of them are complete. Raises WeightsError, EngineError.
+    Without a Glance there is none in the export. Files appear under their final names only when all of them are
+    complete. Raises WeightsError, EngineError.
     """
     try:
         openvino = import_openvino()
         import torch
         from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+        from torch import Tensor, nn
 
         from gfscreen.networks.engines.instance_norm import steady_sums
         from gfscreen.networks.models.cell_glance import CellGlance, trunk_notice
@@ -74,15 +76,20 @@ def export_openvino(weights: Path, target: Path) -> Path:
     any_size = torch.rand(1, 1, 16, 32, 32), [1, 1, -1, -1, -1]
     one_size = sub_volume, list(sub_volume.shape)
     on_trunk = isinstance(glance, CellGlance)
-    judge = glance if isinstance(glance, CellGlance) else GlanceProbability(glance)
+    networks: list[tuple[nn.Module, str, str, tuple[Tensor, list[int]]]] = []
+    if glance is not None:
+        judge = glance if isinstance(glance, CellGlance) else GlanceProbability(glance)
+        networks.append((judge, GLANCE_FILE, GLANCE_MODEL, any_size if on_trunk else one_size))
+    if plan.nnunet is None:
+        networks.append((FocusProbability(focus), FOCUS_FILE, FOCUS_MODEL, one_size))
+    else:
+        patch = torch.rand(1, len(plan.nnunet.channels), *plan.nnunet.patch_voxels)
+        networks.append((focus, FOCUS_FILE, FOCUS_MODEL, (patch, list(patch.shape))))
     target.parent.mkdir(parents=True, exist_ok=True)
     logger.info("exporting %s to OpenVINO in %s, once", weights, target)
     remove_leftovers(target.parent)
     with scratch_folder(target.parent, "export") as folder:
-        for network, stored, name, (example, sizes) in (
-            (judge, GLANCE_FILE, GLANCE_MODEL, any_size if on_trunk else one_size),
-            (FocusProbability(focus), FOCUS_FILE, FOCUS_MODEL, one_size),
-        ):
+        for network, stored, name, (example, sizes) in networks:
             network.eval()
             steady_sums(network)
             with torch.inference_mode(), warnings.catch_warnings():
@@ -114,7 +121,7 @@ def export_openvino(weights: Path, target: Path) -> Path:
         "weights_digest": read_manifest(weights).digest,
         "openvino": openvino.__version__.split("-")[0],
         "format": EXPORT_FORMAT,
-        SECONDS_KEY: {name: _time_s(target / f"{name}.xml") for name in ("glance", "focus")},
+        SECONDS_KEY: {Path(name).stem: _time_s(target / name) for _, _, name, _ in networks},
     }
     write_manifest(target, names, info)
     return target

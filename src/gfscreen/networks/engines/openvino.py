@@ -114,15 +114,17 @@ class OpenVINOEngine:
             "INFERENCE_NUM_THREADS": str(usable_cpus()),
             "ENABLE_CPU_PINNING": "NO",
         }
-        compiled = self._compile(GLANCE_MODEL)
-        self._glance = compiled.create_infer_request()
+        # Weights with an nnU-Net may have no Glance.
+        compiled = self._compile(GLANCE_MODEL) if GLANCE_MODEL in manifest.sha256 else None
+        self._glance: Any = None if compiled is None else compiled.create_infer_request()
         background = ThreadPoolExecutor(1, thread_name_prefix="compile-focus")
         self._focus: Future[Any] = background.submit(lambda: self._compile(FOCUS_MODEL).create_infer_request())
         background.shutdown(wait=False)
         # Asked of the compiled network: what it computes in, not what was wished for.
-        used = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        asked = self._focus.result().get_compiled_model() if compiled is None else compiled
+        used = asked.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         seconds = manifest.info.get(SECONDS_KEY)
-        if compiled.input(0).partial_shape.is_dynamic:
+        if compiled is None or compiled.input(0).partial_shape.is_dynamic:
             # A Glance for pieces of any size: a first one on nothing would cost as much as it saves.
             glance_s, focus_s = _measured_s(seconds, "glance"), _measured_s(seconds, "focus")
         else:
@@ -148,7 +150,8 @@ class OpenVINOEngine:
     def _run(request: Any, batch: FloatArray) -> FloatArray:
         require_finite(batch)
         # Exports have a fixed batch of one: larger ones gain nothing on a CPU and would double the activations.
-        results = [np.array(request.infer([patch[None, None]])[0], np.float32) for patch in batch]
+        inputs = (patch[None] if batch.ndim == 5 else patch[None, None] for patch in batch)
+        results = [np.array(request.infer([given])[0], np.float32) for given in inputs]
         return np.concatenate(results)
 
     def glance(self, batch: FloatArray) -> FloatArray:
@@ -161,7 +164,10 @@ class OpenVINOEngine:
         return logits
 
     def focus(self, batch: FloatArray) -> FloatArray:
-        """Lesion probability per voxel, (n, x, y, z). Waits until Focus is compiled; raises EngineError if it fails."""
+        """Lesion probability per voxel, (n, x, y, z); of nnU-Net's channels the scores, as the protocol says.
+
+        Waits until Focus is compiled; raises EngineError if it fails.
+        """
         return self._run(self._focus.result(), batch)
 
     def release(self) -> None:

@@ -82,7 +82,8 @@ def find_export(weights: Path) -> Path:
         return cached
     target = beside if os.access(weights, os.W_OK) else cached
     logger.warning("no OpenVINO export of these weights yet: making one in %s (once, about a minute)", target)
-    verify(weights, [GLANCE_FILE, FOCUS_FILE])
+    # Weights with an nnU-Net may have no Glance.
+    verify(weights, [name for name in (GLANCE_FILE, FOCUS_FILE) if name in read_manifest(weights).sha256])
     return export_openvino(weights, target)
 
 

@@ -61,15 +61,16 @@ class TorchEngine:
 
     def _load(self) -> dict[str, nn.Module]:
         """Both networks on the CPU, in the precision that they will run in."""
-        _, glance, focus = load_networks(self._weights)
+        plan, glance, focus = load_networks(self._weights)
         if self._memory is not None:
             fuse_attention(focus)
-        judge: nn.Module = glance
+        # What an nnU-Net says stays what it is until all patches are averaged.
+        networks: dict[str, nn.Module] = {FOCUS: focus if plan.nnunet is not None else FocusProbability(focus)}
         if isinstance(glance, CellGlance):
             self._fits[GLANCE] = 1  # pieces of a scan come one by one
-        else:
-            judge = GlanceProbability(glance)
-        networks = {GLANCE: judge, FOCUS: FocusProbability(focus)}
+            networks[GLANCE] = glance
+        elif glance is not None:
+            networks[GLANCE] = GlanceProbability(glance)
         for network in networks.values():
             network.eval()
             if self._half:
@@ -89,7 +90,8 @@ class TorchEngine:
             self._memory.open()
             self._opened = True
         network = self._networks[name].to(self._device)
-        x = torch.from_numpy(np.ascontiguousarray(batch))[:, None].to(self._device)
+        x = torch.from_numpy(np.ascontiguousarray(batch)).to(self._device)
+        x = x if x.ndim == 5 else x[:, None]
         with torch.inference_mode(), torch.autocast(self._device.type, torch.float16, enabled=self._half):
             result: Tensor = network(x)
         array: FloatArray = result.float().cpu().numpy()
@@ -161,7 +163,7 @@ class TorchEngine:
         return logits
 
     def focus(self, batch: FloatArray) -> FloatArray:
-        """Lesion probability per voxel, (n, x, y, z)."""
+        """Lesion probability per voxel, (n, x, y, z); of nnU-Net's channels the scores, as the protocol says."""
         return self._run(FOCUS, batch)
 
     def release(self) -> None:

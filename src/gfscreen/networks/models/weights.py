@@ -7,6 +7,7 @@ batch-norm counters) are left out.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ from gfscreen.networks.models.cell_glance import CellGlance, CellHead, load_trun
 from gfscreen.networks.models.focus import build_focus
 from gfscreen.networks.models.glance import Glance
 from gfscreen.networks.models.manifest import FOCUS_FILE, GLANCE_FILE, Manifest, verify, write_manifest
+from gfscreen.networks.models.nnunet import build_nnunet_focus
 from gfscreen.version import __version__
 
 _DERIVED_SUFFIXES = ("num_batches_tracked", "relative_position_index")
@@ -29,7 +31,8 @@ _DERIVED_SUFFIXES = ("num_batches_tracked", "relative_position_index")
 
 def build_networks(plan: Plan) -> tuple[Glance | CellHead, nn.Module]:
     """What is stored of both networks of a plan, with fresh weights, in training mode: not the trunk below a head."""
-    return CellHead() if plan.cells else Glance(plan.glance), build_focus(plan.focus)
+    focus = build_focus(plan.focus) if plan.nnunet is None else build_nnunet_focus(plan.nnunet)
+    return CellHead() if plan.cells else Glance(plan.glance), focus
 
 
 def stored_state(state: dict[str, Tensor], dtype: torch.dtype | None = None) -> dict[str, Tensor]:
@@ -75,24 +78,31 @@ def load_state(network: nn.Module, state: dict[str, Tensor], source: str) -> Non
 def save_weights(
     folder: Path,
     plan: Plan,
-    glance_state: dict[str, Tensor],
+    glance_state: dict[str, Tensor] | None,
     focus_state: dict[str, Tensor],
     *,
     precision: Literal["keep", "float16", "float32"] = "float16",
     info: dict[str, Any] | None = None,
 ) -> Manifest:
-    """Write a weights folder; each file appears whole, the manifest last."""
+    """Write a weights folder; each file appears whole, the manifest last.
+
+    glance_state: None writes none, and the plan says so (`without_glance`).
+    """
+    plan = replace(plan, without_glance=glance_state is None)
     dtype = {"keep": None, "float16": torch.float16, "float32": torch.float32}[precision]
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / PLAN_FILE, (json.dumps(plan_to_json(plan), indent=2) + "\n").encode())
-    for name, state in ((GLANCE_FILE, glance_state), (FOCUS_FILE, focus_state)):
+    states = {FOCUS_FILE: focus_state} if glance_state is None else {GLANCE_FILE: glance_state, FOCUS_FILE: focus_state}
+    for name, state in states.items():
         write_atomically(folder / name, safetensors.torch.save(stored_state(state, dtype)))
     origin = {"preset": plan.preset, "weights": plan.weights, "gfscreen": __version__, **(info or {})}
-    return write_manifest(folder, [PLAN_FILE, GLANCE_FILE, FOCUS_FILE], origin)
+    return write_manifest(folder, [PLAN_FILE, *states], origin)
 
 
-def load_networks(folder: Path) -> tuple[Plan, Glance | CellGlance, nn.Module]:
+def load_networks(folder: Path) -> tuple[Plan, Glance | CellGlance | None, nn.Module]:
     """Verify a weights folder and build both networks from it, in evaluation mode, float32, on the CPU.
+
+    No Glance where the plan says that there is none.
 
     Raises WeightsError, also where the plan needs the pretrained trunk and it is not in the folder.
     """
@@ -103,15 +113,18 @@ def load_networks(folder: Path) -> tuple[Plan, Glance | CellGlance, nn.Module]:
     return plan, glance, focus
 
 
-def load_stored(folder: Path) -> tuple[Plan, Glance | CellHead, nn.Module]:
+def load_stored(folder: Path) -> tuple[Plan, Glance | CellHead | None, nn.Module]:
     """The same without the pretrained trunk: of a Glance on it the head alone. Raises WeightsError."""
     verify(folder)
     plan = read_plan(folder)
     glance, focus = build_networks(plan)
-    for network, name in ((glance, GLANCE_FILE), (focus, FOCUS_FILE)):
+    stored: dict[str, nn.Module] = (
+        {FOCUS_FILE: focus} if plan.without_glance else {GLANCE_FILE: glance, FOCUS_FILE: focus}
+    )
+    for name, network in stored.items():
         load_state(network, safetensors.torch.load_file(folder / name), str(folder / name))
         network.eval()
-    return plan, glance, focus
+    return plan, None if plan.without_glance else glance, focus
 
 
 def stored_precision(path: Path) -> str:

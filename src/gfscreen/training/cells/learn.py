@@ -178,6 +178,10 @@ def _base_head(job: CellJob, plan: Plan, region: str, channel: int) -> Regressio
 
 def _pool(job: CellJob, material: Material, versions: int, gathered: Gathered, until: float | None) -> list[SubVolume]:
     """Sub-volumes of all scans, read by the base's Focus."""
+    if material.plan.nnunet is not None:
+        raise UsageError(
+            "the reward of a Focus of nnU-Net's is not known here; train the Glance of the preset: stage glance"
+        )
     focus = build_focus(material.plan.focus)
     source = job.weights / FOCUS_FILE
     load_state(focus, safetensors.torch.load_file(source), str(source))

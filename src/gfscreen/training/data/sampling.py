@@ -51,7 +51,8 @@ class Sample:
 
     loose: bool, the wider outlines of inserted nodules; own: bool, the lesions that the host had before others were
     inserted. Both None once the sub-volume is augmented, own also where nothing was inserted. weight: float16, how
-    often a voxel counts in the loss of the Focus (learning/lesion_weights.py); None for once.
+    often a voxel counts in the loss of the Focus (learning/lesion_weights.py); None for once. hu: int16, what the image
+    was made of, where a Focus of nnU-Net's is to read it; None elsewhere and once the sub-volume is augmented.
     """
 
     image: FloatArray
@@ -61,6 +62,7 @@ class Sample:
     loose: NDArray[np.bool_] | None = None
     own: NDArray[np.bool_] | None = None
     weight: NDArray[np.float16] | None = None
+    hu: NDArray[np.int16] | None = None
 
 
 @dataclass(frozen=True)
@@ -173,8 +175,9 @@ class PatchSampler:
                 break
         window = self.plan.hu_windows.of(region_of(scan.chest, start[2], size[2]))
         sample = Sample(
-            gather(crop.hu, (0, 0, 0), size, window), crop.label, kind, inserted, crop.loose, own if inserted else None
-        )
+            gather(crop.hu, (0, 0, 0), size, window), crop.label, kind, inserted, crop.loose, own if inserted else None,
+            hu=crop.hu if self.plan.nnunet is not None else None,
+        )  # fmt: skip
         if not (inserted and lesion_free):
             return sample, None
         return sample, Sample(gather(before, (0, 0, 0), size, window), np.zeros_like(crop.label), "background", 0)

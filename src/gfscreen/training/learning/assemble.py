@@ -37,17 +37,23 @@ def assemble(focus: Sequence[Path], glance: Sequence[Path], target: Path, gate: 
                 "they must agree"
             )
     for other in readers[1:]:
-        if other.plan.focus != first.plan.focus:
+        if (other.plan.focus, other.plan.nnunet) != (first.plan.focus, first.plan.nnunet):
             raise UsageError(f"{first.folder} and {other.folder} hold different Focus networks; they have no mean")
     for other in judges[1:]:
         if (other.plan.glance, other.plan.cells) != (judges[0].plan.glance, judges[0].plan.cells):
             raise UsageError(f"{judges[0].folder} and {other.folder} hold different Glance networks; they have no mean")
     preset = preset_plan(first.plan.preset)
     plan = replace(preset, weights="trained", focus=first.plan.focus, glance=judges[0].plan.glance)
+    if first.plan.nnunet is not None:
+        plan = replace(plan, nnunet=first.plan.nnunet, second_look=0.0)
+    for judge in judges:
+        if not judge.glance:
+            raise UsageError(f"{judge.folder} has no Glance; name a run, or weights, that have one")
     if judges[0].plan.cells is not None:
         # A gate on cells means nothing to another Glance, and the preset's nothing to them.
         own = judges[0].plan
-        plan = replace(plan, cells=own.cells, gate=own.gate, mark_from=own.mark_from)
+        mark_from = own.mark_from if first.plan.nnunet is None else 0.0
+        plan = replace(plan, cells=own.cells, gate=own.gate, mark_from=mark_from)
     if gate is not None:
         plan = replace(plan, gate=gate)
     info = {

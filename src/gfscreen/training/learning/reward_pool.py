@@ -20,9 +20,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from gfscreen.networks.models.nnunet import NnunetFocus
 from gfscreen.training.data.prefetch import Draws
 from gfscreen.training.data.sampling import PatchSampler, Sample
 from gfscreen.training.learning.distributed import World
+from gfscreen.training.learning.nnunet_reader import SubVolumeReader
 from gfscreen.training.settings import TrainingSettings
 
 log = logging.getLogger(__name__)
@@ -66,6 +68,9 @@ class Pool:
             pair = sampler.draw_changed_twins(rng, settings.voxels)
             return [replace(s, loose=None, own=None) for s in pair if s is not None]
 
+        self._patch_reader: SubVolumeReader | None = None
+        if isinstance(focus, NnunetFocus):
+            self._patch_reader = SubVolumeReader(focus, settings.plan.spacing_mm, world.device)
         self._draws = Draws(draw_pair, last=NO_LAST_PAIR, workers=settings.draw_workers)
 
     def _pair(self, number: int) -> list[Judged]:
@@ -94,7 +99,11 @@ class Pool:
         if self._settings.gate == "ce" or not has_lesion:
             return float(has_lesion)
         with torch.no_grad(), self._autocast():
-            logits = self._focus(torch.from_numpy(sample.image)[None, None].to(self._world.device))
+            if self._patch_reader is not None:
+                assert sample.hu is not None
+                logits = self._patch_reader(sample.hu)
+            else:
+                logits = self._focus(torch.from_numpy(sample.image)[None, None].to(self._world.device))
         return float(self._reward_of(logits, torch.from_numpy(sample.label)[None].to(self._world.device)))
 
     def group(self, rng: np.random.Generator, step: int) -> tuple[Tensor, Tensor, Tensor]:
