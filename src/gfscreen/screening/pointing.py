@@ -58,7 +58,9 @@ def _worth_a_read(cells: CellMap, scan: ModelScan, plan: Plan) -> tuple[NDArray[
         air = body_share((scan.hu < AERATED_HU) & scan.body, cells)
         worth |= nearly & (air >= LEAST_AIR)
     index = np.argwhere(worth)
-    centres = [np.rint(cells.centres(axis))[index[:, axis]] for axis in range(3)]
+    # The last cell along an axis may be centred beyond the scan.
+    last = [size - 1 for size in scan.grid.shape]
+    centres = [np.rint(cells.centres(axis)).clip(0, last[axis])[index[:, axis]] for axis in range(3)]
     return np.stack(centres, axis=1).astype(np.int32), cells.logit[tuple(index.T)]
 
 

@@ -69,6 +69,14 @@ class TestWhere:
         found = point(cells_of(((4, 4, 4), 30.0), ((20, 8, 8), 31.0), ((12, 12, 12), 29.0)))
         assert [window.start[0] for window, _ in found] == [64, 0, 32]
 
+    def test_a_last_cell_that_is_centred_beyond_the_scan(self):
+        # 67 voxels have cells about 0, 12, ..., 60 and 72, which lies 6 behind the last voxel.
+        shape = (67, 64, 64)
+        cells = CellMap(np.full((7, 16, 16), -5.0, np.float32), (12.0, CELL, CELL))
+        cells.logit[6, 8, 8] = 1.0
+        ((window, _),) = point(cells, shape=shape)
+        assert window.start == (67 - 32, 16, 16)
+
     def test_nothing_suspicious_nothing_read(self):
         assert point(cells_of()) == []
         assert point(cells_of(((4, 4, 4), 0.0))) == []  # the gate is what has to be passed
