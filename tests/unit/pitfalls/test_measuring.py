@@ -72,7 +72,7 @@ class TestNumbersBySize:
 
 
 def test_a_finding_of_exactly_the_least_volume_stands(run):
-    """ "At least" is at least. scikit-image 0.26: remove_small_objects(max_size=) takes objects of exactly that size."""
+    """A finding of exactly the least volume stands. scikit-image 0.26: remove_small_objects(max_size=) takes such."""
     write_painted(run.inputs / "a_0000.nii.gz")
     exact_ml = run().only["lesion_volume_ml"]
     assert exact_ml > 1
