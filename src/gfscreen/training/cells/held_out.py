@@ -1,4 +1,4 @@
-"""How suspicious lesions are to heads that have not learnt from their scan: what a head's bias and gate are taken from.
+"""How suspicious cells are to heads that have not learnt from their scan: what bias, gate and `mark_from` come from.
 
 Heads know the lesions that they were fitted to too well, and how much too well differs from region to region: nothing
 but other scans tells where a lesion that is new to them comes out.
@@ -6,7 +6,6 @@ but other scans tells where a lesion that is new to them comes out.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -19,11 +18,13 @@ from gfscreen.training.cells.head import Regression
 from gfscreen.training.cells.inserted import REAL
 
 FOLDS = 4
-# A region's bias is raised, never lowered, until so many of its real lesions of at least so many ml are more likely
-# lesion than not, or so many of its other cells are. Smaller lesions the trunk hardly sees.
-LIKELY_SHARE = 0.8
+# A region's bias is moved until one in so many of its cells without lesion is more likely lesion than not: a logit then
+# means the same in both regions.
+OTHERS_LIKELY = 0.02
+# Focus may mark in cells as suspicious as the best cell of so many of the scans' own lesions, of those of at least so
+# many ml. Smaller ones the trunk hardly sees.
+MARKED_SHARE = 0.8
 LEAST_ML = 0.5
-MOST_OTHERS_SHARE = 0.02
 
 Fit = Callable[[Sequence[ScanCells], int], Regression | None]
 
@@ -101,15 +102,18 @@ def joined(parts: Sequence[HeldOutLesions]) -> HeldOutLesions:
     )
 
 
-def raise_by(lesions: HeldOutLesions, others: NDArray[np.float32], channel: int) -> float:
-    """What is to be added to a region's bias, at least 0; 0 without real lesions there to judge by.
+def bias_move(others: NDArray[np.float32]) -> float:
+    """What is to be added to a region's bias; 0 without cells to judge by.
 
-    others: logits (n,) of the region's cells that are no example of lesion.
+    others: logits (n,) of the region's cells that are no example of lesion, by heads that have not learnt from them.
     """
-    judged = lesions.logit[(lesions.region == channel) & lesions.real & (lesions.ml >= LEAST_ML)]
-    if not judged.size:
-        return 0.0
-    may_be_lost = int((1.0 - LIKELY_SHARE) * judged.size + 1e-9)
-    wanted = -float(np.sort(judged)[may_be_lost])
-    allowed = -float(np.quantile(others, 1.0 - MOST_OTHERS_SHARE)) if others.size else math.inf
-    return max(0.0, min(wanted, allowed))
+    return -float(np.quantile(others, 1.0 - OTHERS_LIKELY)) if others.size else 0.0
+
+
+def mark_logit(logit: NDArray[np.float32], lesions: HeldOutLesions) -> float | None:
+    """The logit that MARKED_SHARE of the real lesions reach; None without any of LEAST_ML to judge by.
+
+    logit: (n,) of those lesions, with the biases moved.
+    """
+    judged = np.sort(logit[lesions.real & (lesions.ml >= LEAST_ML)])
+    return float(judged[int((1.0 - MARKED_SHARE) * judged.size + 1e-9)]) if judged.size else None

@@ -32,7 +32,7 @@ from gfscreen.screening.cells import REGION_CHANNEL, probability
 from gfscreen.training.cells.examples import POSITIVE
 from gfscreen.training.cells.gathering import Gathered, Material, ScanCells, example_cells, gather
 from gfscreen.training.cells.head import Regression, cell_weights, fit
-from gfscreen.training.cells.held_out import best_cells, held_out, joined, raise_by
+from gfscreen.training.cells.held_out import best_cells, bias_move, held_out, joined, mark_logit
 from gfscreen.training.cells.inserted import REAL, Bank
 from gfscreen.training.cells.reinforcement import Objective, reinforce
 from gfscreen.training.cells.sub_volumes import SubVolume, read_sub_volumes, sub_volumes_of
@@ -99,20 +99,19 @@ def learn(job: CellJob) -> list[str]:
         count = len(pool)
         regressions = reinforce(regressions, pool, job.objective, job.seed)
     lesions, others = held_out(named, tuple(REGION_CHANNEL.values()), partial(_fit_region, penalty=job.penalty))
-    rises = {
-        region: round(raise_by(lesions, others[channel], channel), 3) for region, channel in REGION_CHANNEL.items()
-    }
-    log.info("bias raised for lesions of scans that were not learnt from: %s", rises)
-    regressions = [replace(r, bias=r.bias + rise) for r, rise in zip(regressions, rises.values(), strict=True)]
+    moves = {region: round(bias_move(others[channel]), 3) for region, channel in REGION_CHANNEL.items()}
+    log.info("bias moved by what cells of scans that were not learnt from say: %s", moves)
+    regressions = [replace(r, bias=r.bias + move) for r, move in zip(regressions, moves.values(), strict=True)]
     if gathered.missing:
         log.warning(
             "%d versions of scans were left out for lack of time; the same command goes on from here", gathered.missing
         )
-    if not lesions.logit.size:  # a single scan: nothing is held out, and no bias was raised
-        lesions = joined([best_cells(scan, dict(enumerate(regressions))) for scan in scans])
-    best = lesions.logit + np.array(list(rises.values()), np.float32)[lesions.region]
-    told = {"versions": versions, "sub_volumes": count, "bias_raised_by": rises, **_told(scans, gathered)}
-    _save(job, material, regressions, best, told)
+    best = lesions.logit + np.array(list(moves.values()), np.float32)[lesions.region]
+    marked = mark_logit(best, lesions)
+    if not best.size:  # a single scan: nothing is held out, no bias was moved, and Focus may mark everywhere
+        best = joined([best_cells(scan, dict(enumerate(regressions))) for scan in scans]).logit
+    told = {"versions": versions, "sub_volumes": count, "bias_moved_by": moves, **_told(scans, gathered)}
+    _save(job, material, regressions, gate_of(best), 0.0 if marked is None else below(marked), told)
     return gathered.left_out
 
 
@@ -193,8 +192,12 @@ def _pool(job: CellJob, material: Material, versions: int, gathered: Gathered, u
 
 def gate_of(best: NDArray[np.float32]) -> float:
     """The probability that at least GATE_SHARE of these lesions (n,), logits, are above; rounded down to six digits."""
-    lowest = float(np.quantile(best, 1.0 - GATE_SHARE, method="lower"))
-    return math.floor(1e6 * probability(lowest)) / 1e6
+    return below(float(np.quantile(best, 1.0 - GATE_SHARE, method="lower")))
+
+
+def below(logit: float) -> float:
+    """A logit's probability, rounded down to six digits."""
+    return math.floor(1e6 * probability(logit)) / 1e6
 
 
 def _told(scans: Sequence[ScanCells], gathered: Gathered) -> dict[str, Any]:
@@ -215,11 +218,11 @@ def _save(
     job: CellJob,
     material: Material,
     regressions: Sequence[Regression],
-    best: NDArray[np.float32],
+    gate: float,
+    mark_from: float,
     told: Mapping[str, Any],
 ) -> None:
-    gate = gate_of(best)
-    plan = replace(material.plan, cells=material.config, gate=gate, mark_from=0.0)
+    plan = replace(material.plan, cells=material.config, gate=gate, mark_from=mark_from, operating_points=())
     if plan.weights != "trained":
         log.warning("%s: its Focus is untrained, so the new weights are marked as untrained", job.weights)
     folded = {region: regressions[channel].folded() for region, channel in REGION_CHANNEL.items()}
@@ -237,7 +240,7 @@ def _save(
     focus = safetensors.torch.load_file(job.weights / FOCUS_FILE)
     save_weights(job.output, plan, head.state_dict(), focus, precision="keep", info=info)
     log.info(
-        "gate %.6f: %g %% of %d training lesions, held out, have a cell above it; choose it anew with "
-        "python -m eval gates, on scans that were not trained on", gate, 100 * GATE_SHARE, len(best),
+        "gate %.6f and mark_from %.6f are from training lesions, held out; choose the gate anew with "
+        "python -m eval gates, on scans that were not trained on", gate, mark_from,
     )  # fmt: skip
-    log.info("mark_from is 0 and case_calibration none: those of another head do not fit this one")
+    log.info("case_calibration is none: that of another head does not fit this one")

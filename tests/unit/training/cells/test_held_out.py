@@ -1,10 +1,9 @@
-"""Lesions judged by heads that have not seen their scan, and what becomes of a region's bias."""
+"""Lesions judged by heads that have not seen their scan, and what bias and marks become by them."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 torch = pytest.importorskip("torch")
 
@@ -14,9 +13,10 @@ from gfscreen.training.cells.head import Regression  # noqa: E402
 from gfscreen.training.cells.held_out import (  # noqa: E402
     HeldOutLesions,
     best_cells,
+    bias_move,
     held_out,
     joined,
-    raise_by,
+    mark_logit,
 )
 
 
@@ -96,31 +96,24 @@ def lesions(*logits: float, ml: float = 1.0, real: bool = True, channel: int = 1
     )
 
 
-def others(share_above: float, logit: float, n: int = 1000) -> NDArray[np.float32]:
-    """Of n cells this share at that logit, the others far below."""
-    return np.where(np.arange(n) < share_above * n, logit, -20.0).astype(np.float32)
+def test_one_other_cell_of_fifty_is_likely_after_the_move():
+    logits = np.linspace(-9.0, 1.0, 1001).astype(np.float32)
+    move = bias_move(logits)
+    assert move == pytest.approx(-0.8, abs=0.011)
+    assert np.mean(logits + move > 0) == pytest.approx(0.02, abs=0.001)
+    assert bias_move(logits - 20.0) == pytest.approx(move + 20.0, abs=1e-4)
+    assert bias_move(np.zeros(0, np.float32)) == 0.0
 
 
-class TestRaise:
-    FEW = others(0.001, 5.0)
+class TestMarkLogit:
+    def test_four_of_five_real_lesions_reach_it(self):
+        found = lesions(2.0, 1.0, -0.5, -1.5, -4.0)
+        assert mark_logit(found.logit, found) == -1.5
+        assert mark_logit(found.logit + 1.0, found) == -0.5
 
-    def test_four_of_five_are_then_more_likely_lesion_than_not(self):
-        assert raise_by(lesions(2.0, 1.0, -0.5, -1.5, -4.0), self.FEW, 1) == 1.5
-
-    def test_a_bias_is_never_lowered(self):
-        assert raise_by(lesions(2.0, 1.0, 3.0, 4.0, -4.0), self.FEW, 1) == 0.0
-
-    def test_it_stops_where_one_other_cell_of_fifty_would_be_likely(self):
-        below = lesions(-3.0, -3.0)
-        assert raise_by(below, others(0.05, -1.0), 1) == 1.0
-        assert raise_by(below, others(0.015, -1.0), 1) == 3.0
-        assert raise_by(below, others(0.05, 2.0), 1) == 0.0
-        assert raise_by(below, others(0.0, 0.0, n=0), 1) == 3.0
-
-    def test_small_inserted_and_other_regions_do_not_count(self):
-        found = joined([lesions(1.0), lesions(-3.0, ml=0.4), lesions(-3.0, real=False), lesions(-3.0, channel=0)])
-        assert raise_by(found, self.FEW, 1) == 0.0
-        assert raise_by(found, self.FEW, 0) == 3.0
+    def test_small_and_inserted_ones_do_not_count(self):
+        found = joined([lesions(1.0), lesions(-3.0, ml=0.4), lesions(-3.0, real=False)])
+        assert mark_logit(found.logit, found) == 1.0
 
     def test_none(self):
-        assert raise_by(joined([]), self.FEW, 0) == 0.0
+        assert mark_logit(np.zeros(0, np.float32), joined([])) is None

@@ -130,7 +130,8 @@ def test_learns_what_was_planted_and_writes_weights_that_load(tmp_path, base, da
     plan = read_plan(out)
     assert plan.weights == "trained"
     assert plan.cells == replace(CONFIG, case_calibration=(1.0, 0.0))
-    assert plan.mark_from == 0
+    assert plan.mark_from == 0  # of a single scan nothing is held out
+    assert plan.operating_points == ()
     assert 0 < plan.gate < 1
     told = read_manifest(out).info["glance_cells"]
     assert told["lesions"] == {"real": 1}
