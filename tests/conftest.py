@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from tests.helpers.places import SHARED, TRUNK
@@ -17,6 +18,10 @@ from tests.helpers.runs import Runner
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Before torch is imported, here or in what tests start: the other processes have the other CPUs.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# An example takes longer whenever the other processes need the CPUs; what one may take is asked where it matters.
+hypothesis.settings.register_profile("gfscreen", deadline=None)
+hypothesis.settings.load_profile("gfscreen")
 
 REQUIRE_SHARED = os.environ.get("GFSCREEN_REQUIRE_SHARED") == "1"
 REQUIRE_TRUNK = os.environ.get("GFSCREEN_REQUIRE_TRUNK") == "1"

@@ -19,6 +19,7 @@ from gfscreen.scan.volume import Geometry
 from tests.helpers.nifti_files import write_painted
 
 MM = (1.0, 1.0, 1.0)
+pytestmark = pytest.mark.filterwarnings("ignore")  # what MONAI and surface-distance call is deprecated
 
 
 def cube(value: int = 1) -> np.ndarray:
@@ -72,7 +73,7 @@ class TestNumbersBySize:
 
 
 def test_a_finding_of_exactly_the_least_volume_stands(run):
-    """A finding of exactly the least volume stands. scikit-image 0.26: remove_small_objects(max_size=) takes such."""
+    """Not so in scikit-image 0.26.0: its remove_small_objects(min_size=3) takes an object of 3 pixels away."""
     write_painted(run.inputs / "a_0000.nii.gz")
     exact_ml = run().only["lesion_volume_ml"]
     assert exact_ml > 1
@@ -112,9 +113,12 @@ class TestBlur:
         tissue = np.full(host.shape, SOFT, np.uint8)
         crop = insertion.Crop(host, np.zeros(host.shape, np.uint8), tissue, (1.0, 1.0, 3.0))
         assert insertion.insert_soft_lesion(rng, crop, patch) is not None
-        assert len(kinds) >= 4
+        label = np.zeros(host.shape, np.uint8)
+        before = len(kinds)
+        for _ in range(40):  # one in six is blurred
+            augmentation.distort(rng, rng.random((16, 16, 8), dtype=np.float32), label[:16, :16, :8])
+        assert len(kinds) > before >= 4
         assert set(kinds) == {"f"}
-        assert augmentation.__doc__
 
 
 class TestNoHausdorff:
