@@ -17,12 +17,9 @@ import pytest
 
 from gfscreen.cohort.records import Layout, Record, write_record
 from gfscreen.cohort.sources.items import Item
-from tests.helpers.orthanc import free_port
 from tests.helpers.places import ROOT
 
-AGENTS = ("dashboard-agent-grpc", "dashboard-agent-listen", "runtime-env-agent", "metrics-export")
-
-_STARTS, _START_S = 3, 90.0
+_STARTS = 3
 
 
 def need_ray() -> None:
@@ -36,50 +33,53 @@ def need_ray() -> None:
 
 def environment() -> dict[str, str]:
     """Of Ray's processes and drivers: the checkout is found, nothing is sent to anybody."""
-    path = os.pathsep.join(filter(None, [str(ROOT / "src"), str(ROOT), os.environ.get("PYTHONPATH")]))
+    hidden = Path(__file__).with_name("hidden")
+    path = os.pathsep.join(filter(None, map(str, [hidden, ROOT / "src", ROOT, os.environ.get("PYTHONPATH", "")])))
     patient = {"RAY_raylet_start_wait_time_s": "80", "RAY_agent_register_timeout_ms": "80000"}
+    # Ray asks every node and driver for it.
+    patient |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "b7" * 32}
     return {**os.environ, **patient, "PYTHONPATH": path, "RAY_USAGE_STATS_ENABLED": "0"}
+
+
+# Holds a node until its input ends: CPUS FOLDER. `ray start` would start more beside it than these tests need.
+_NODE = """
+import sys
+import ray
+ray.init(
+    num_cpus=int(sys.argv[1]), _temp_dir=sys.argv[2], object_store_memory=100 * 2**20,
+    include_dashboard=False, log_to_driver=False,
+)
+print("address", ray.get_runtime_context().gcs_address, flush=True)
+sys.stdin.read()
+"""
 
 
 @contextmanager
 def cluster(cpus: int) -> Iterator[str]:
-    """A node with so many CPUs; the address of its head. Tried again: a busy machine is too slow for a node at times."""
+    """A node with so many CPUs; the address of its head. Tried again: a busy machine is too slow at times."""
     with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as folder:  # sockets have paths of at most 107 bytes
         for attempt in range(_STARTS):
-            port, log = free_port(), Path(folder) / f"start-{attempt}.log"
-            command = [
-                *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--head", f"--num-cpus={cpus}"),
-                *(f"--port={port}", f"--temp-dir={folder}/{attempt}", "--include-dashboard=false"),
-                *("--object-store-memory=100000000", "--disable-usage-stats"),
-                # For ports that its agents choose a node waits 15 s, too little on a busy machine.
-                *(f"--{agent}-port={free_port()}" for agent in AGENTS),
-            ]
+            log = Path(folder) / f"{attempt}.log"
+            command = [sys.executable, "-c", _NODE, str(cpus), f"{folder}/{attempt}"]
             with log.open("wb") as stream:
                 process = subprocess.Popen(
-                    command, env=environment(), stdout=stream, stderr=stream, start_new_session=True, cwd=ROOT
+                    command, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stream, cwd=ROOT
                 )
             try:
-                if not _runs(process, log) and attempt + 1 < _STARTS:
+                assert process.stdout is not None
+                line = next((line for line in process.stdout if line.startswith(b"address ")), None)
+                if line is None and attempt + 1 < _STARTS:
                     continue
-                assert process.poll() is None, log.read_text()
-                yield f"127.0.0.1:{port}"
+                assert line is not None, log.read_text(errors="replace")
+                yield line.decode().split()[1]
                 return
             finally:
                 process.terminate()
                 try:
-                    process.wait(30)
+                    process.communicate(timeout=30)
                 except subprocess.TimeoutExpired:
-                    os.killpg(process.pid, signal.SIGKILL)
-
-
-def _runs(process: subprocess.Popen[bytes], log: Path) -> bool:
-    """Wait until a node is up; False if it ends before, or takes too long."""
-    end = time.monotonic() + _START_S
-    while "Ray runtime started" not in log.read_text(errors="replace"):
-        if process.poll() is not None or time.monotonic() > end:
-            return False
-        time.sleep(0.2)
-    return True
+                    process.kill()
+                    process.communicate()
 
 
 class StubWorker:

@@ -101,7 +101,7 @@ def test_masks_are_those_of_predict_and_the_table_is_read_by_others(address, tmp
     ).fetchall()
     assert [(row[0], row[1]) for row in rows] == [("a", "ok"), ("b", "ok"), ("bad", "failed"), ("c", "ok")]
     assert rows[0][2] > 0
-    assert duckdb.sql(f"select count(*) from '{table}' where suspicion is null").fetchone() == (4,)
+    assert duckdb.sql(f"select count(*) from '{table}' where suspicion is null").fetchall() == [(4,)]
     frame = pandas.read_parquet(table).set_index("name")
     assert frame.loc["b", "lesion_volume_ml"] == rows[1][2]
     assert frame.loc["bad", "error"] == rows[2][4]
@@ -144,7 +144,7 @@ def test_the_driver_killed_and_told_to_stop(address, tmp_path):
     process = stubs.start()
     stubs.wait_for(8, process)
     process.kill()
-    process.wait()
+    process.communicate()
     time.sleep(1.0)  # Ray ends its workers
     done = set(stubs.records)
     assert 4 <= len(done) < 40

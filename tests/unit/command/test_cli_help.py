@@ -18,7 +18,6 @@ COMMANDS = (
     "series",
     "seg",
     "stats",
-    "cohort",
     "pacs",
     "info",
     "train",
@@ -170,3 +169,12 @@ def test_every_option_has_help():
     for command in leaves(build_parser()):
         for action in command._actions:
             assert action.help, f"{command.prog} {action.option_strings or action.dest}"
+
+
+@pytest.mark.parametrize("command", ["run", "report"])
+def test_commands_of_a_command(command, capsys):
+    assert code_of(["cohort", command, "--help"]) == 0
+    assert "messages:" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["cohort", command, "--outptu"])
+    assert f"see gfscreen cohort {command} --help" in capsys.readouterr().err

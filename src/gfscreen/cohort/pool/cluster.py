@@ -46,11 +46,15 @@ def connect(address: str) -> Any:
             ray.init(num_cpus=usable_cpus(), object_store_memory=_OBJECT_STORE_BYTES, **common)
         return ray
     _ask(address)
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # one line says what is wrong
     try:
         ray.init(address=address, **common)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         first = str(error).strip().split("\n")[0]
-        raise UsageError(f"--ray {address}: no Ray cluster can be joined there ({first}); start it first") from error
+        raise UsageError(
+            f"--ray {address}: no Ray cluster can be joined there ({first}); start it, give its token "
+            "(RAY_AUTH_TOKEN), and have the same version of Ray"
+        ) from error
     return ray
 
 
