@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 import pytest
 
 from eval.reliability.threshold_engine import write_threshold_weights
@@ -71,3 +74,29 @@ def test_two_parts_and_other_weights(tmp_path, capsys):
     assert "was begun with region 'auto', now 'chest'; name another output folder" in capsys.readouterr().err
     assert main(["cohort", "run", "-i", str(tmp_path / "in" / "a_0000.nii.gz"), "-o", str(out), "--ray", "none"]) == 2
     assert "expected a folder, a CSV manifest" in capsys.readouterr().err
+
+
+def test_a_disk_that_is_full_is_one_line_each_and_what_is_done_stays_done(tmp_path, monkeypatch, capsys):
+    weights, out = write_threshold_weights(tmp_path / "weights"), tmp_path / "out"
+    (tmp_path / "in").mkdir()
+    common = ["cohort", "run", "-i", str(tmp_path / "in"), "-o", str(out), "--ray", "none", "--weights", str(weights)]
+    write_painted(tmp_path / "in" / "a_0000.nii.gz")
+    assert main([*common, "--shard", "1/1"]) == 0
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    write_painted(tmp_path / "in" / "b_0000.nii.gz")
+
+    def full(path, data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for module in ("cohort.records", "cohort.case_worker", "scan.volume.files"):
+        monkeypatch.setattr(f"gfscreen.{module}.write_atomically", full)
+    capsys.readouterr()
+    assert main([*common, "--shard", "1/1"]) == 1
+    log = capsys.readouterr().err
+    told = f"ERROR: b: {out / 'cases' / 'b.json'}: cannot be written (No space left on device); check the folder"
+    assert log.count(told) == 1
+    assert "Traceback" not in log
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    monkeypatch.undo()
+    assert main([*common, "--shard", "1/1"]) == 0
+    assert {record.name for record in read_records(Layout(out))} == {"a", "b"}
