@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import signal
@@ -80,6 +81,39 @@ def cluster(cpus: int) -> Iterator[str]:
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.communicate()
+
+
+@contextmanager
+def another_node(address: str, cpus: int) -> Iterator[subprocess.Popen[bytes]]:
+    """One more node of a cluster, in a process group of its own."""
+    command = [
+        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block", f"--address={address}"),
+        *(f"--num-cpus={cpus}", "--object-store-memory=100000000", "--include-log-monitor=false"),
+    ]
+    with tempfile.TemporaryFile() as log:
+        node = subprocess.Popen(
+            command,
+            env=environment(),
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            cwd=ROOT,
+        )
+        try:
+            end, said = time.monotonic() + 120, b""
+            while b"Ray runtime started" not in said:
+                assert node.poll() is None, said.decode()
+                assert time.monotonic() < end, said.decode()
+                time.sleep(0.2)
+                said = os.pread(log.fileno(), 1 << 16, 0)
+            yield node
+        finally:
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(node.pid, number)
+                    time.sleep(0.5)
+            node.wait()
 
 
 class StubWorker:

@@ -52,7 +52,6 @@ def connect(address: str) -> Any:
             ) from error
         return ray
     _ask(address)
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # one line says what is wrong
     try:
         ray.init(address=address, **common)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
