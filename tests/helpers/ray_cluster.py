@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import signal
@@ -17,10 +18,9 @@ import pytest
 
 from gfscreen.cohort.records import Layout, Record, write_record
 from gfscreen.cohort.sources.items import Item
-from tests.helpers.orthanc import free_port
 from tests.helpers.places import ROOT
 
-AGENTS = ("dashboard-agent-grpc", "dashboard-agent-listen", "runtime-env-agent", "metrics-export")
+_STARTS = 3
 
 
 def need_ray() -> None:
@@ -34,54 +34,86 @@ def need_ray() -> None:
 
 def environment() -> dict[str, str]:
     """Of Ray's processes and drivers: the checkout is found, nothing is sent to anybody."""
-    path = os.pathsep.join(filter(None, [str(ROOT / "src"), str(ROOT), os.environ.get("PYTHONPATH")]))
-    patient = {"RAY_raylet_start_wait_time_s": "180", "RAY_agent_register_timeout_ms": "180000"}
+    hidden = Path(__file__).with_name("hidden")
+    path = os.pathsep.join(filter(None, map(str, [hidden, ROOT / "src", ROOT, os.environ.get("PYTHONPATH", "")])))
+    patient = {"RAY_raylet_start_wait_time_s": "80", "RAY_agent_register_timeout_ms": "80000"}
+    # Ray asks every node and driver for it.
+    patient |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "b7" * 32}
     return {**os.environ, **patient, "PYTHONPATH": path, "RAY_USAGE_STATS_ENABLED": "0"}
 
 
+# Holds a node until its input ends: CPUS FOLDER. `ray start` would start more beside it than these tests need.
+_NODE = """
+import sys
+import ray
+ray.init(
+    num_cpus=int(sys.argv[1]), _temp_dir=sys.argv[2], object_store_memory=100 * 2**20,
+    include_dashboard=False, log_to_driver=False,
+)
+print("address", ray.get_runtime_context().gcs_address, flush=True)
+sys.stdin.read()
+"""
+
+
 @contextmanager
-def cluster(cpus: int, head_port: int | None = None) -> Iterator[str]:
-    """A node with so many CPUs; the address of its head. Joins a cluster whose head's port is given."""
-    address = f"127.0.0.1:{head_port or free_port()}"
-    # Sockets have paths of at most 107 bytes.
-    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as folder:
-        command = [
-            *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block", f"--num-cpus={cpus}"),
-            *("--object-store-memory=100000000", "--disable-usage-stats"),
-            # For ports that its agents choose a node waits 15 s, too little on a busy machine.
-            *(f"--{agent}-port={free_port()}" for agent in AGENTS),
-            *(
-                [f"--address={address}"]
-                if head_port
-                else [
-                    "--head",
-                    f"--port={address.rpartition(':')[2]}",
-                    "--include-dashboard=false",
-                    f"--temp-dir={folder}",
-                ]
-            ),
-        ]
-        with (Path(folder) / "start.log").open("wb") as log:
-            process = subprocess.Popen(
-                command, env=environment(), stdout=log, stderr=log, start_new_session=True, cwd=ROOT
-            )
-        try:
-            _wait_until_it_runs(process, Path(folder) / "start.log")
-            yield address
-        finally:
-            process.terminate()
+def cluster(cpus: int) -> Iterator[str]:
+    """A node with so many CPUs; the address of its head. Tried again: a busy machine is too slow at times."""
+    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as folder:  # sockets have paths of at most 107 bytes
+        for attempt in range(_STARTS):
+            log = Path(folder) / f"{attempt}.log"
+            command = [sys.executable, "-c", _NODE, str(cpus), f"{folder}/{attempt}"]
+            with log.open("wb") as stream:
+                process = subprocess.Popen(
+                    command, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stream, cwd=ROOT
+                )
             try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
+                assert process.stdout is not None
+                line = next((line for line in process.stdout if line.startswith(b"address ")), None)
+                if line is None and attempt + 1 < _STARTS:
+                    continue
+                assert line is not None, log.read_text(errors="replace")
+                yield line.decode().split()[1]
+                return
+            finally:
+                process.terminate()
+                try:
+                    process.communicate(timeout=30)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.communicate()
 
 
-def _wait_until_it_runs(process: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + 240
-    while "Ray runtime started" not in log.read_text(errors="replace"):
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < end, log.read_text()
-        time.sleep(0.2)
+@contextmanager
+def another_node(address: str, cpus: int) -> Iterator[subprocess.Popen[bytes]]:
+    """One more node of a cluster, in a process group of its own."""
+    command = [
+        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block", f"--address={address}"),
+        *(f"--num-cpus={cpus}", "--object-store-memory=100000000", "--include-log-monitor=false"),
+    ]
+    with tempfile.TemporaryFile() as log:
+        node = subprocess.Popen(
+            command,
+            env=environment(),
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            cwd=ROOT,
+        )
+        try:
+            end, said = time.monotonic() + 120, b""
+            while b"Ray runtime started" not in said:
+                assert node.poll() is None, said.decode()
+                assert time.monotonic() < end, said.decode()
+                time.sleep(0.2)
+                said = os.pread(log.fileno(), 1 << 16, 0)
+            yield node
+        finally:
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(node.pid, number)
+                    time.sleep(0.5)
+            node.wait()
 
 
 class StubWorker:

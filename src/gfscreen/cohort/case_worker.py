@@ -157,6 +157,8 @@ class CaseWorker:
                 voxel = (x, y, z)
             chest = record.region == "chest"
             write_atomically(self._layout.thumbnail(record.name), thumbnail(volume, result.mask, voxel, chest=chest))
+        except OSError as error:
+            record.warnings.append(f"no thumbnail: {error.strerror or error}")
         except Exception as error:
             record.warnings.append(f"not measured in full, {type(error).__name__}: {error}")
             logger.exception("%s: not measured in full", record.name)

@@ -153,7 +153,8 @@ def _end(record: Record, layout: Layout, counts: Counts, *, written: bool | None
     try:
         write_record(layout, record)
     except OutputError as error:
-        logger.error("%s", error)
+        if str(error) != record.error:
+            logger.error("%s", error)
 
 
 def _summary(counts: Counts, layout: Layout, *, stopped: bool) -> str:

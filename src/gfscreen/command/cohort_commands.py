@@ -23,7 +23,9 @@ exit codes: 0 every series has a mask, 1 some failed (the others are written), 2
 def add_cohort(commands: Commands) -> None:
     """Add `cohort` with its two commands."""
     parser = commands.add_parser("cohort", help="screen very many series on Ray, and list them by suspicion")
-    actions = parser.add_subparsers(required=True, metavar="COMMAND", dest="action", title="commands")
+    actions = parser.add_subparsers(
+        required=True, metavar="COMMAND", dest="action", title="commands", help="`run` screens, `report` lists"
+    )
     _add_run(actions)
     _add_report(actions)
 

@@ -1,4 +1,4 @@
-"""The files for clusters: both sbatch scripts on a real SLURM of this machine, the KubeRay manifest by its schema.
+"""The files for clusters: both sbatch scripts on a real SLURM of this machine, the KubeRay manifest's fields.
 
 Skipped where SLURM or Ray is not installed, unless GFSCREEN_REQUIRE_SLURM=1 and GFSCREEN_REQUIRE_RAY=1.
 """
@@ -13,6 +13,7 @@ import pytest
 
 from eval.reliability.threshold_engine import write_threshold_weights
 from gfscreen.cohort.records import Layout, read_records
+from gfscreen.command.cli import build_parser
 from tests.helpers.nifti_files import write_painted
 from tests.helpers.orthanc import free_port
 from tests.helpers.places import ROOT
@@ -91,3 +92,118 @@ def test_the_scripts_are_sound():
     command = [program, "-s", "bash", *sorted(FILES.glob("*.sbatch"))]
     checked = subprocess.run(command, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout
+
+
+QUANTITIES = {"additionalProperties": {"type": "string", "pattern": "^[0-9.]+(m|Ki|Mi|Gi|Ti)?$"}}
+
+
+def group(**own):
+    """Schema of a group of pods: its own fields, parameters of `ray start` as text, a pod template."""
+    container = {
+        "type": "object",
+        "required": ["name", "image"],
+        "properties": {
+            "name": {"type": "string", "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"},
+            "image": {"type": "string"},
+            "env": {
+                "type": "array",
+                "items": {
+                    "required": ["name", "value"],
+                    "properties": {"name": {"type": "string"}, "value": {"type": "string"}},
+                    "additionalProperties": False,
+                },
+            },
+            "resources": {
+                "properties": {"limits": QUANTITIES, "requests": QUANTITIES},
+                "additionalProperties": False,
+            },
+            "volumeMounts": {"type": "array", "items": {"required": ["name", "mountPath"]}},
+        },
+        "additionalProperties": False,
+    }
+    pod = {
+        "type": "object",
+        "required": ["containers"],
+        "properties": {
+            "containers": {"type": "array", "minItems": 1, "items": container},
+            "volumes": {"type": "array", "items": {"required": ["name"]}},
+            "terminationGracePeriodSeconds": {"type": "integer"},
+        },
+        "additionalProperties": False,
+    }
+    return {
+        "type": "object",
+        "required": ["rayStartParams", "template", *own],
+        "properties": {
+            **own,
+            "rayStartParams": {"type": "object", "additionalProperties": {"type": "string"}},
+            "template": {"required": ["spec"], "properties": {"spec": pod}, "additionalProperties": False},
+        },
+        "additionalProperties": False,
+    }
+
+
+WHOLE = {"type": "integer", "minimum": 0}
+# The fields that the manifest uses, by KubeRay's types of ray.io/v1; a field that is not here is misspelt, or new.
+RAY_JOB = {
+    "type": "object",
+    "required": ["apiVersion", "kind", "metadata", "spec"],
+    "properties": {
+        "apiVersion": {"const": "ray.io/v1"},
+        "kind": {"const": "RayJob"},
+        "metadata": {"required": ["name"]},
+        "spec": {
+            "type": "object",
+            "properties": {
+                "entrypoint": {"type": "string"},
+                "shutdownAfterJobFinishes": {"type": "boolean"},
+                "submissionMode": {"enum": ["K8sJobMode", "HTTPMode", "InteractiveMode"]},
+                "backoffLimit": WHOLE,
+                "rayClusterSpec": {
+                    "type": "object",
+                    "required": ["headGroupSpec"],
+                    "properties": {
+                        "rayVersion": {"type": "string"},
+                        "enableInTreeAutoscaling": {"type": "boolean"},
+                        "autoscalerOptions": {
+                            "properties": {"idleTimeoutSeconds": WHOLE},
+                            "additionalProperties": False,
+                        },
+                        "headGroupSpec": group(),
+                        "workerGroupSpecs": {
+                            "type": "array",
+                            "items": group(
+                                groupName={"type": "string"}, replicas=WHOLE, minReplicas=WHOLE, maxReplicas=WHOLE
+                            ),
+                        },
+                    },
+                    "additionalProperties": False,
+                },
+            },
+            "additionalProperties": False,
+        },
+    },
+    "additionalProperties": False,
+}
+
+
+def test_the_kuberay_manifest_has_the_fields_of_a_ray_job():
+    yaml, jsonschema = pytest.importorskip("yaml"), pytest.importorskip("jsonschema")
+    manifest = yaml.safe_load((FILES / "kuberay.yaml").read_text())
+    jsonschema.Draft202012Validator.check_schema(RAY_JOB)
+    jsonschema.validate(manifest, RAY_JOB)
+    # What it starts is a command that there is.
+    words = manifest["spec"]["entrypoint"].split()
+    assert words[:3] == ["gfscreen", "cohort", "run"]
+    arguments = build_parser().parse_args(words[1:])
+    assert arguments.ray == "auto"
+    # Volumes that are mounted are there.
+    groups = [
+        manifest["spec"]["rayClusterSpec"]["headGroupSpec"],
+        *manifest["spec"]["rayClusterSpec"]["workerGroupSpecs"],
+    ]
+    for one in groups:
+        spec = one["template"]["spec"]
+        mounted = {mount["name"] for container in spec["containers"] for mount in container["volumeMounts"]}
+        assert mounted == {volume["name"] for volume in spec["volumes"]}
+    assert manifest["spec"]["rayClusterSpec"]["rayVersion"] == "2.60.0"

@@ -5,6 +5,7 @@ Skipped where Ray is not installed, unless GFSCREEN_REQUIRE_RAY=1.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import psutil
 import pytest
 
 from eval.reliability.threshold_engine import write_threshold_plan, write_threshold_weights
@@ -21,7 +23,7 @@ from gfscreen.cohort.records import Layout, read_records
 from gfscreen.command.cli import main
 from tests.helpers.nifti_files import write_painted
 from tests.helpers.places import ROOT
-from tests.helpers.ray_cluster import STUB_DRIVER, cluster, environment, need_ray
+from tests.helpers.ray_cluster import STUB_DRIVER, another_node, cluster, environment, need_ray
 
 pytestmark = pytest.mark.slow
 
@@ -101,7 +103,7 @@ def test_masks_are_those_of_predict_and_the_table_is_read_by_others(address, tmp
     ).fetchall()
     assert [(row[0], row[1]) for row in rows] == [("a", "ok"), ("b", "ok"), ("bad", "failed"), ("c", "ok")]
     assert rows[0][2] > 0
-    assert duckdb.sql(f"select count(*) from '{table}' where suspicion is null").fetchone() == (4,)
+    assert duckdb.sql(f"select count(*) from '{table}' where suspicion is null").fetchall() == [(4,)]
     frame = pandas.read_parquet(table).set_index("name")
     assert frame.loc["b", "lesion_volume_ml"] == rows[1][2]
     assert frame.loc["bad", "error"] == rows[2][4]
@@ -139,12 +141,36 @@ def test_workers_killed_and_one_that_kills(address, tmp_path):
     assert sum(count - 1 for name, count in stubs.seen.items() if name != "killer") <= 2 * 4
 
 
+def test_a_node_killed(address, tmp_path):
+    """What was being read there is read elsewhere, and is not held against it."""
+    names = [f"i{n:02d}" for n in range(160)]
+    stubs = Stubs(tmp_path, address, names, sleep_s=0.5)
+    with another_node(address, cpus=2) as node:
+        process = stubs.start(workers=6)
+        there = psutil.Process(node.pid)
+        end = time.monotonic() + 120
+        while not stubs.seen or not {p.pid for p in there.children(recursive=True)} & set(stubs.worker_pids()):
+            assert process.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        for one in [there, *there.children(recursive=True)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
+        log = process.communicate()[1]
+    assert process.returncode == 0, log
+    records = stubs.records
+    assert set(records) == set(names)
+    assert {record.status for record in records.values()} == {"ok"}, log
+    assert "its worker ended under it; tried again" in log
+    assert sum(count - 1 for count in stubs.seen.values()) <= 2 * 2
+
+
 def test_the_driver_killed_and_told_to_stop(address, tmp_path):
     stubs = Stubs(tmp_path, address, [f"i{n:02d}" for n in range(40)], sleep_s=0.3)
     process = stubs.start()
     stubs.wait_for(8, process)
     process.kill()
-    process.wait()
+    process.communicate()
     time.sleep(1.0)  # Ray ends its workers
     done = set(stubs.records)
     assert 4 <= len(done) < 40

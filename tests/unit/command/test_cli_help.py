@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import builtins
 import logging
 import shlex
@@ -10,7 +9,7 @@ import subprocess
 
 import pytest
 
-from gfscreen.command.arguments import MAIN_EXAMPLES, PREDICT_EXAMPLES
+from gfscreen.command.arguments import MAIN_EXAMPLES, PREDICT_EXAMPLES, leaves
 from gfscreen.command.cli import build_parser, main
 from gfscreen.command.progress import CLEAR_LINE, TerminalHandler
 
@@ -19,6 +18,7 @@ COMMANDS = (
     "series",
     "seg",
     "stats",
+    "pacs",
     "info",
     "train",
     "train-cells",
@@ -166,8 +166,15 @@ class TestCompletion:
 
 
 def test_every_option_has_help():
-    parser = build_parser()
-    commands = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
-    for name, command in commands.choices.items():
+    for command in leaves(build_parser()):
         for action in command._actions:
-            assert action.help, f"{name} {action.option_strings or action.dest}"
+            assert action.help, f"{command.prog} {action.option_strings or action.dest}"
+
+
+@pytest.mark.parametrize("command", ["run", "report"])
+def test_commands_of_a_command(command, capsys):
+    assert code_of(["cohort", command, "--help"]) == 0
+    assert "messages:" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["cohort", command, "--outptu"])
+    assert f"see gfscreen cohort {command} --help" in capsys.readouterr().err

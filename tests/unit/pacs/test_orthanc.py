@@ -282,6 +282,24 @@ def test_a_full_disk_fails_and_is_tried_again(setting, monkeypatch):
     assert setting.run() == 0
 
 
+def test_a_cohort_of_an_archive(setting, monkeypatch, capsys):
+    """`cohort run` fetches what QIDO tells of; nothing is stored, and the log names nobody."""
+    pytest.importorskip("pyarrow")
+    monkeypatch.setattr("gfscreen.cohort.run._prepare_engine", lambda _: 0)
+    monkeypatch.setattr("gfscreen.cohort.case_worker.load_engine", lambda *_, **__: ThresholdEngine())
+    names = {setting.put(painted(study)) for study in "12"}
+    before = setting.server.instances
+    source = f"dicomweb+{setting.server.url}"
+    arguments = ["cohort", "run", "-i", source, "-o", str(setting.output), "--user", USER, "--ray", "none"]
+    assert main([*arguments, "--weights", str(setting.weights)]) == 0
+    assert {path.name for path in (setting.output / "masks").iterdir()} == {f"{name}.nii.gz" for name in names}
+    assert all(setting.record(name)["lesion_count"] == 1 for name in names)
+    assert setting.server.instances == before
+    log = capsys.readouterr().err
+    assert "INFO: 2 series: 2 done, 0 failed" in log
+    assert not any(secret in log for secret in ("MILLER", PASSWORD, Series(np.zeros((1, 1, 1), np.int16)).uid))
+
+
 def test_series_of_an_archive_are_found_page_by_page(setting, monkeypatch):
     monkeypatch.setattr("gfscreen.pacs.archive._PAGE", 2)
     uids = set()

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 import gfscreen.run.api
+from gfscreen.cohort.worklist.table import COLUMNS
+from gfscreen.command.arguments import leaves
 from gfscreen.command.cli import build_parser
 from gfscreen.config import CellGlanceConfig, FocusConfig, GlanceConfig, HUWindow, OperatingPoint, Plan
 from gfscreen.errors import GFScreenError
@@ -62,7 +64,7 @@ def test_the_command_line_reference_has_every_command_and_option():
     common = {"-h", "--help", "-q", "--quiet", "-v", "--verbose"}
     for name, command in commands.choices.items():
         assert name in sections, f"no section on {name}"
-        options = {option for action in command._actions for option in action.option_strings}
+        options = {option for leaf in leaves(command) for action in leaf._actions for option in action.option_strings}
         described = {word for word in named(sections[name]) if re.fullmatch(r"--?[a-z][a-z-]*", word)}
         assert options - common == described, name
 
@@ -84,6 +86,11 @@ def test_the_report_reference_has_every_key():
     words = named(text_of("reference/report.md"))
     keys = set(run_report([], None, None, {})) | {field.name for field in dataclasses.fields(CaseReport)}
     assert keys <= words, keys - words
+
+
+def test_the_cohort_guide_has_every_column():
+    words = named(text_of("how-to/cohort.md"))
+    assert {name for name, _ in COLUMNS} <= words
 
 
 def test_the_plan_reference_has_every_key():

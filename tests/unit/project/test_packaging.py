@@ -65,7 +65,7 @@ def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_extras():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert {"cpu", "gpu", "train", "eval", "dicom", "completion", "preview", "fuzz", "dev"} == set(
+    assert {"cpu", "gpu", "train", "eval", "dicom", "cohort", "pacs", "completion", "preview", "fuzz", "dev"} == set(
         project["optional-dependencies"]
     )
     names = {requirement.split(">")[0].split("=")[0] for requirement in project["dependencies"]}

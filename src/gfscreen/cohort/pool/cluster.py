@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from gfscreen.cpus import usable_cpus
-from gfscreen.errors import UsageError
+from gfscreen.errors import EngineError, UsageError
 from gfscreen.stopping import unstoppable
 
 logger = logging.getLogger(__name__)
@@ -26,8 +26,8 @@ _OBJECT_STORE_BYTES = 128 * 2**20
 def connect(address: str) -> Any:
     """The module `ray`, connected: to a new Ray of this machine for `local`, else to `HOST:PORT`, `ray://` or `auto`.
 
-    Nothing about the usage is sent to anybody. Raises UsageError if nobody answers there, ModuleNotFoundError without
-    the extra `cohort`.
+    Nothing about the usage is sent to anybody. Raises UsageError if nobody answers there, EngineError if it cannot be
+    started here, ModuleNotFoundError without the extra `cohort`.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # A worker on the CPU must not lose its view of GPUs that it was not given.
@@ -42,15 +42,24 @@ def connect(address: str) -> Any:
     if address == LOCAL:
         # A cluster that the environment names is not this machine.
         os.environ.pop("RAY_ADDRESS", None)
-        with unstoppable():
-            ray.init(num_cpus=usable_cpus(), object_store_memory=_OBJECT_STORE_BYTES, **common)
+        try:
+            with unstoppable():
+                ray.init(num_cpus=usable_cpus(), object_store_memory=_OBJECT_STORE_BYTES, **common)
+        except Exception as error:  # of many kinds: no room for its sockets, agents that take too long, ...
+            first = str(error).strip().split("\n")[0]
+            raise EngineError(
+                f"Ray cannot be started on this machine ({first}); see its logs in /tmp/ray, or use --ray none"
+            ) from error
         return ray
     _ask(address)
     try:
         ray.init(address=address, **common)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         first = str(error).strip().split("\n")[0]
-        raise UsageError(f"--ray {address}: no Ray cluster can be joined there ({first}); start it first") from error
+        raise UsageError(
+            f"--ray {address}: no Ray cluster can be joined there ({first}); start it, give its token "
+            "(RAY_AUTH_TOKEN), and have the same version of Ray"
+        ) from error
     return ray
 
 

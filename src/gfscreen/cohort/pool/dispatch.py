@@ -1,8 +1,8 @@
 """Which item goes to which worker, and what becomes of those whose worker ends under them.
 
 Each worker is given two items: one is screened, the other read meanwhile. A worker that ends is replaced; its items are
-tried once more, each alone, so that one that ends workers is known for sure: it is set aside. Those of a node that died
-are not held to have done it.
+tried once more, each alone, so that one that ends workers is known for sure: it is set aside. Workers that went with
+their node do not count. That a node has died is known some seconds after its workers have gone, so a verdict waits.
 """
 
 from __future__ import annotations
@@ -28,13 +28,35 @@ _SIZE_EVERY_S = 5.0
 _SAY_WAITING_S = 30.0
 # Workers that end one after the other before any has screened something.
 _MOST_FALSE_STARTS = 5
+# Ray asks a node every 3 s and gives it up after five times without an answer.
+_VERDICT_S = 25.0
 
 
 @dataclass(frozen=True)
 class _Task:
+    """An item, and the nodes of the workers that have ended under it."""
+
     item: Item
-    tries: int = 0
-    alone: bool = False
+    ended_on: tuple[str | None, ...] = ()
+
+    @property
+    def tries(self) -> int:
+        """Workers that it was given to."""
+        return len(self.ended_on)
+
+    @property
+    def alone(self) -> bool:
+        """Whether it may share no worker: one has ended under it."""
+        return bool(self.ended_on)
+
+
+@dataclass(frozen=True)
+class _Suspect:
+    """A task under which workers have ended so often that it is set aside, unless their nodes turn out to be dead."""
+
+    task: _Task
+    since_s: float
+    why: str
 
 
 @dataclass
@@ -65,6 +87,7 @@ class Pool:
         self._most, self._cpus, self._gpus = workers, cpus, gpus
         self._workers: list[_Worker] = []
         self._again: deque[_Task] = deque()
+        self._suspects: deque[_Suspect] = deque()
         self._ahead: _Task | None = None
         self._false_starts = 0
         self._sized_s = -math.inf
@@ -89,13 +112,14 @@ class Pool:
                 if not self._busy() and (draining() or not (self._again or self._ahead)):
                     return
                 yield from self._collect()
+                yield from self._verdicts()
         finally:
             for worker in self._workers:
                 self._end(worker)
             self._workers.clear()
 
     def _busy(self) -> bool:
-        return any(worker.tasks for worker in self._workers)
+        return bool(self._suspects) or any(worker.tasks for worker in self._workers)
 
     def _next(self, items: Iterator[Item]) -> _Task | None:
         """The task that comes next, which stays so until it is given away; those to be tried again come first."""
@@ -205,37 +229,40 @@ class Pool:
             )
             return _failed(task, task.tries + 1, told)
         except errors.RayError as error:
-            return self._mourn(worker, reference, error)
+            self._mourn(worker, error)
+            return None
         del worker.tasks[reference]
         self._false_starts = 0
         return record
 
-    def _mourn(self, worker: _Worker, reference: Any, error: Exception) -> Record | None:
-        """A worker has ended: its tasks are tried again, alone; the record of one that has ended two of them."""
-        node_died = self._node_died(worker, error)
-        crowd = len(worker.tasks)
-        tasks = list(worker.tasks.values())
+    def _mourn(self, worker: _Worker, error: Exception) -> None:
+        """A worker has ended: its tasks are tried again, alone; one that may have ended several waits for a verdict."""
+        alone, tasks = len(worker.tasks) == 1, list(worker.tasks.values())
         self._workers.remove(worker)
         worker.tasks.clear()
         self._end(worker)
-        aside = None
         for task in tasks:
-            tries = task.tries + (0 if node_died else 1)
-            if tries >= MOST_TRIES and crowd == 1:
-                aside = _failed(task, tries, f"it ended its worker {tries} times ({_why(error)}); look at it alone")
-                aside.set_aside = True
-                continue
-            logger.warning(
-                "%s: %s ended under it; tried again", task.item.name, "a node" if node_died else "its worker"
-            )
-            self._again.append(_Task(task.item, tries, alone=not node_died))
-        return aside
+            task = _Task(task.item, (*task.ended_on, worker.node))
+            if alone and task.tries >= MOST_TRIES:
+                self._suspects.append(_Suspect(task, time.monotonic(), _why(error)))
+            else:
+                logger.warning("%s: its worker ended under it; tried again", task.item.name)
+                self._again.append(task)
 
-    def _node_died(self, worker: _Worker, error: Exception) -> bool:
-        text = str(error).lower()
-        if "node" in text and ("died" in text or "dead" in text) and "worker process has died" not in text:
-            return True
-        return any(node["NodeID"] == worker.node and not node["Alive"] for node in self._ray.nodes())
+    def _verdicts(self) -> Iterator[Record]:
+        """The records of those that are set aside, once it is known which nodes live."""
+        while self._suspects and time.monotonic() - self._suspects[0].since_s >= _VERDICT_S:
+            suspect = self._suspects.popleft()
+            dead = {node["NodeID"] for node in self._ray.nodes() if not node["Alive"]}
+            count = sum(node not in dead for node in suspect.task.ended_on)
+            if count < MOST_TRIES:
+                logger.warning("%s: its node died; tried again", suspect.task.item.name)
+                self._again.append(suspect.task)
+                continue
+            told = f"it ended its worker {count} times ({suspect.why}); look at it alone"
+            record = _failed(suspect.task, suspect.task.tries, told)
+            record.set_aside = True
+            yield record
 
     def _end(self, worker: _Worker) -> None:
         try:
