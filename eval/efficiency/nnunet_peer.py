@@ -123,7 +123,7 @@ def _segment(predictor: Any, path: Path, args: argparse.Namespace, loaded_s: flo
         mask, probability = restored if args.probabilities else (restored, None)
         seconds["restore"] = lap()
         SimpleITKIO().write_seg(mask, str(args.output / f"{name}.nii.gz"), properties)
-        if args.probabilities:
+        if probability is not None:
             # As the file's axes run, (i, j, k).
             lesion = probability[1:].sum(axis=0).transpose(2, 1, 0).astype(np.float16)
             np.savez_compressed(args.output / f"{name}.npz", lesion=lesion)
