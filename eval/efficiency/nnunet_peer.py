@@ -1,7 +1,8 @@
 """The peer of a converted model: nnU-Net's own predictor, on the CPU with its defaults and without mirroring.
 
 Needs nnU-Net (`pip install nnunetv2`), which the product does not. Where a whole scan would take too long, `--patches`
-times a number of them, and the report says how many there are: the time of the scan is then theirs in proportion.
+times a number of them, and the way back on empty logits; `total` is then what all patches would take in proportion, and
+the report says of how many it was made.
 """
 
 from __future__ import annotations
@@ -106,20 +107,29 @@ def _segment(predictor: Any, path: Path, args: argparse.Namespace, loaded_s: flo
                 predictor._internal_maybe_mirror_and_predict(patch)
         seconds["patches"] = lap()
         report |= {"patches_timed": count, "seconds_per_patch": round(seconds["patches"] / count, 3)}
+        seconds["predict"] = round(seconds.pop("patches") / count * len(slices) * report["folds"], 3)
+        empty = torch.zeros(predictor.label_manager.num_segmentation_heads, *ready.shape[1:], dtype=torch.half)
+        lap()
+        convert_predicted_logits_to_segmentation_with_correct_shape(
+            empty, plans, configuration, predictor.label_manager, properties
+        )
+        seconds["restore"] = lap()
     else:
         logits = predictor.predict_logits_from_preprocessed_data(tensor).cpu()
         seconds["predict"] = lap()
-        mask, probability = convert_predicted_logits_to_segmentation_with_correct_shape(
-            logits, plans, configuration, predictor.label_manager, properties, return_probabilities=True
+        restored = convert_predicted_logits_to_segmentation_with_correct_shape(
+            logits, plans, configuration, predictor.label_manager, properties, return_probabilities=args.probabilities
         )
+        mask, probability = restored if args.probabilities else (restored, None)
         seconds["restore"] = lap()
         SimpleITKIO().write_seg(mask, str(args.output / f"{name}.nii.gz"), properties)
-        if args.probabilities:
+        if probability is not None:
             # As the file's axes run, (i, j, k).
             lesion = probability[1:].sum(axis=0).transpose(2, 1, 0).astype(np.float16)
             np.savez_compressed(args.output / f"{name}.npz", lesion=lesion)
         seconds["write"] = lap()
         report["patches_timed"] = len(slices)
+    seconds["total"] = round(sum(seconds.values()), 3)
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {**report, "seconds": seconds, "peak_rss_mb": round(peak_mb, 1)}
 

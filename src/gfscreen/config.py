@@ -244,9 +244,11 @@ class Plan:
         """Raise ValueError for what does not go together with a Focus of nnU-Net's, or without a Glance."""
         if self.without_glance and self.nnunet is None:
             raise ValueError("without_glance is for weights with `nnunet` alone: set it to false")
-        if self.without_glance and (self.gate or self.cells is not None):
-            raise ValueError(f"without_glance leaves gate 0 and no `cells`, got gate {self.gate}")
-        if self.nnunet is not None and (self.second_look or self.mark_from):
+        gates = [self.gate, *(point.gate for point in self.operating_points)]
+        if self.without_glance and (any(gates) or self.cells is not None):
+            raise ValueError(f"without_glance leaves gate 0 and no `cells`, got gate {max(gates):g}")
+        marks = [self.mark_from, *(point.mark_from for point in self.operating_points)]
+        if self.nnunet is not None and (self.second_look or any(marks)):
             raise ValueError("a Focus of nnU-Net's takes no second_look and no mark_from: set both to 0")
 
 

@@ -26,11 +26,34 @@ from gfscreen.config import (
     read_plan,
 )
 from gfscreen.errors import UsageError, WeightsError
+from gfscreen.nnunet_plan import InputChannel, NnunetConfig, Resampling, UNetConfig
 
 
 def point(name: str = "balanced", **values: float) -> dict[str, Any]:
     """An operating point as JSON, with some values replaced."""
     return {"name": name, "gate": 0.5, "mark_from": 0.0, "lesion_threshold": 0.4, "finding_peak": 0.6, **values}
+
+
+UNET = UNetConfig("residual", (4, 8), ((1, 3, 3), (3, 3, 3)), ((1, 1, 1), (1, 2, 2)), (1, 2), (1,), stem_channels=2)
+NNUNET = NnunetConfig(
+    UNET,
+    (3.0, 2.0, 2.0),
+    (16, 24, 32),
+    (InputChannel("ct", None, (-900.0, 700.0), -40.0, 240.0), InputChannel("none", (-150.0, 250.0))),
+    ("background", "organ", "lesion"),
+    (2,),
+    folds=5,
+    transpose=(2, 0, 1),
+    orientation="ras",
+    mirror_axes=(0, 2),
+    data_resampling=Resampling(3, 1, True),
+)
+
+
+def nnunet(**values: Any) -> dict[str, Any]:
+    """The default plan as JSON with a Focus of nnU-Net's, some of whose values are replaced as in `changed`."""
+    data = changed(nnunet=json.loads(json.dumps(dataclasses.asdict(NNUNET))))
+    return changed(**{**data, **{f"nnunet__{name}": value for name, value in values.items()}})
 
 
 def changed(**values: Any) -> dict[str, Any]:
@@ -70,6 +93,8 @@ class TestRoundTrip:
                     OperatingPoint("specific", 0.5, 0.4, 0.6, 0.9),
                 ),
             ),
+            Plan(nnunet=NNUNET, finding_percentile=95.0, empty_below_ml=0.5, empty_up_to=2),
+            Plan(nnunet=NNUNET, without_glance=True, gate=0.0),
         ],
     )
     def test_through_a_file(self, plan, tmp_path):
@@ -145,6 +170,25 @@ class TestMistakes:
             ),
             (changed(operating_points=[{"name": "balanced"}]), "missing 4 required positional arguments"),
             (changed(operating_points=[point(overlap=0.5)]), "plan.operating_points: unknown key 'overlap'"),
+            (changed(finding_percentile=0.0), "finding_percentile must be above 0 and at most 100, got 0"),
+            (changed(empty_below_ml=-1.0), "empty_below_ml must be a volume from 0 to 1000 ml"),
+            (changed(without_glance=True, gate=0.0), "without_glance is for weights with `nnunet` alone"),
+            ({**nnunet(), "without_glance": True}, "without_glance leaves gate 0 and no `cells`, got gate 0.9"),
+            ({**nnunet(), "second_look": 0.5}, "a Focus of nnU-Net's takes no second_look and no mark_from"),
+            (nnunet(patch_voxels=[16, 23, 32]), r"patch_voxels must be multiples of \(1, 2, 2\)"),
+            (nnunet(spacing_mm=[3.0, 2.0]), "nnunet: spacing_mm must be three positive lengths"),
+            (nnunet(lesion=[3]), "lesion must name outputs from 1 to 2"),
+            (nnunet(lesion=[0]), "lesion must name outputs from 1 to 2"),
+            (nnunet(transpose=[0, 1, 1]), "transpose must be an order of 0, 1 and 2"),
+            (nnunet(mirror_axes=[3]), "mirror_axes must be among 0, 1 and 2"),
+            (nnunet(step=0.0), "step must be above 0 and at most 1"),
+            (nnunet(channels=[]), "expected at least one channel and fold"),
+            (nnunet(data_resampling__order=6), "resampling: orders must be from 0 to 5"),
+            (nnunet(unet__features=[4]), "unet: expected at least two stages"),
+            (nnunet(unet__strides=[[1, 1, 1]]), "unet: strides must have 2 entries, got 1"),
+            (nnunet(unet__kernels=[[1, 2, 3], [3, 3, 3]]), "unet: kernels must be odd"),
+            (nnunet(unet__encoder="conv"), "plan.nnunet.unet.encoder: expected one of plain, residual"),
+            (nnunet(unet__width=3), "plan.nnunet.unet: unknown key 'width'"),
             (changed(format=2), "format must be 1, got 2"),
             ({}, "format must be 1, got None"),
             ([], r"format must be 1, got \[\]"),

@@ -8,8 +8,7 @@
     again     read once more, centred and mirrored, what was found                              (second_look, engine)
     mask      average where sub-volumes overlap, drop what cannot be, back to the native grid  (windows, findings, grid)
 
-A Focus of nnU-Net's reads patches of a grid of its own in place of the sub-volumes; `patches` says which, `patch_mask`
-what becomes of them.
+A Focus of nnU-Net's reads patches of a grid of its own in place of the sub-volumes: `patch_screening`.
 
 The order of focus makes the deadline safe: when time runs out, what was left unread is what glance thought least of.
 How the time is shared, and what happens if not even glance can see all, is decided in `schedule`.
@@ -28,7 +27,6 @@ from gfscreen.config import Plan
 from gfscreen.errors import UsageError
 from gfscreen.networks.engines.base import Engine, FloatArray
 from gfscreen.scan.grid import ModelScan, to_model, to_native_mask
-from gfscreen.scan.nnunet_grid import scores_on_model
 from gfscreen.scan.region import RegionSplit
 from gfscreen.scan.volume import Volume
 from gfscreen.screening.budget import Allowance, Budget, write_reserve_s
@@ -37,16 +35,8 @@ from gfscreen.screening.cells import TrunkInput, blank_cells, case_suspicion
 from gfscreen.screening.findings import drop_unlikely, drop_unlikely_parts, empty_if_slight
 from gfscreen.screening.network_outputs import NetworkOutputs, gathered
 from gfscreen.screening.ordinary import clear_ordinary
-from gfscreen.screening.patch_mask import native_probability, patch_mask
-from gfscreen.screening.patches import (
-    Patches,
-    PatchStitcher,
-    PatchSuspicion,
-    lesion_probability,
-    on_model_grid,
-    plan_patches,
-    read_patches,
-)
+from gfscreen.screening.patch_screening import PatchTask, screen_patches
+from gfscreen.screening.patches import Patches, plan_patches
 from gfscreen.screening.pointing import pointed
 from gfscreen.screening.schedule import Timetable, evenly_spread
 from gfscreen.screening.screening_state import Glanced, ScreeningState
@@ -211,11 +201,12 @@ def screen(
     settings = settings or ScreeningSettings()
     plan = settings.over(plan)
     prepared = prepared or prepare(volume, plan, settings, budget)
-    if prepared.patches is not None:
-        return _screen_patches(
-            volume, plan, engine, budget, settings, progress, prepared, prepared.patches, keep_outputs, keep_unfiltered
-        )
-    scan, windows = prepared.scan, prepared.windows
+    scan, windows, patches = prepared.scan, prepared.windows, prepared.patches
+    if patches is not None:
+        task = PatchTask(volume, plan, scan, windows, patches, settings.keep_share, keep_outputs, keep_unfiltered)
+        found = screen_patches(task, engine, budget, glance, progress)
+        seconds = {"preprocess": prepared.seconds, **found.seconds}
+        return _screening(scan, found.state, found.mask, found.dropped, seconds, found.suspicion, found.outputs)
     seconds = {"preprocess": prepared.seconds}
 
     time = Timetable(budget, write_reserve_s(volume.hu.size), engine.info)
@@ -266,91 +257,34 @@ def screen(
     dropped += empty_if_slight(mask, volume, plan)
     seconds["restore"] = budget.elapsed_s() - start
 
+    suspicion = None if cells is None or plan.cells is None else case_suspicion(cells, plan.cells)
+    outputs = gathered(scan.grid, plan, state, probability, unfiltered, cells) if keep_outputs else None
+    result = _screening(scan, state, mask, dropped, seconds, suspicion, outputs)
+    return replace(result, second_looks=len(again), second_looks_done=done_again)
+
+
+def _screening(
+    scan: ModelScan,
+    state: ScreeningState,
+    mask: NDArray[np.uint8],
+    dropped: int,
+    seconds: dict[str, float],
+    suspicion: float | None,
+    outputs: NetworkOutputs | None,
+) -> Screening:
+    """The result, with what the search has counted; without second looks."""
     skipped = state.unread()
     return Screening(
         mask=mask,
         region=scan.region,
-        windows_total=len(windows),
+        windows_total=len(state.windows),
         windows_kept=len(state.kept),
         windows_done=len(state.read),
-        windows_unglanced=len(state.unseen(windows)),
+        windows_unglanced=len(state.unseen(state.windows)),
         skipped_probability=state.suspicion_of(skipped[0]) if skipped else None,
-        second_looks=len(again),
-        second_looks_done=done_again,
         findings_dropped=dropped,
         seconds=seconds,
-        suspicion=None if cells is None or plan.cells is None else case_suspicion(cells, plan.cells),
-        network_outputs=gathered(scan.grid, plan, state, probability, unfiltered, cells) if keep_outputs else None,
-    )
-
-
-def _screen_patches(
-    volume: Volume,
-    plan: Plan,
-    engine: Engine,
-    budget: Budget,
-    settings: ScreeningSettings,
-    progress: Progress,
-    prepared: Prepared,
-    patches: Patches,
-    keep_outputs: bool,
-    keep_unfiltered: bool,
-) -> Screening:
-    """The same for a Focus that reads patches of a grid of its own; what is counted are these."""
-    scan, seconds = prepared.scan, {"preprocess": prepared.seconds, "glance": 0.0, "focus": 0.0}
-    time = Timetable(budget, write_reserve_s(volume.hu.size), engine.info)
-    state = ScreeningState(patches.windows, plan.gate, settings.keep_share)
-    suspicion = PatchSuspicion(patches, prepared.windows, plan.sub_volume_voxels, plan.gate)
-    cells = blank_cells(scan, plan.cells) if plan.cells and state.glances else None
-    see = TrunkInput(scan, plan.cells) if plan.cells and state.glances else None
-    stitcher = PatchStitcher(patches.scan.grid.shape, patches.config)
-    order = evenly_spread(prepared.windows, plan.sub_volume_voxels)
-    while state.goes_on:
-        start = budget.elapsed_s()
-        if not state.glances:
-            pass
-        elif cells is None or see is None:
-            allowance = time.for_glance(engine.glance_batch, engine.focus_batch)
-            said, looked = suspicion.take(glance(scan, suspicion.unseen(order), plan, engine, allowance, progress))
-            state.saw(said, looked=looked)
-        else:
-            step = nominal_sub_volumes(see, cells.pieces[0], cells) if cells.pieces else 1
-            before, allowance = len(cells.pieces), time.for_glance(step, engine.focus_batch)
-            glance_at_cells(see, cells, [], plan, engine, allowance, progress)
-            state.saw(suspicion.of_cells(cells), looked=len(cells.pieces) < before)
-        seconds["glance"] += budget.elapsed_s() - start
-
-        start = budget.elapsed_s()
-        unread = state.unread()
-        read = read_patches(patches, unread, stitcher, engine, time.for_focus(), progress)
-        state.did_read(unread[:read])
-        seconds["focus"] += budget.elapsed_s() - start
-    engine.release()
-
-    start = budget.elapsed_s()
-    grid, scores = patches.scan.grid, stitcher.finish()
-    del stitcher
-    mask, dropped = patch_mask(scores, grid, volume, plan)
-    dropped += empty_if_slight(mask, volume, plan)
-    seconds["restore"] = budget.elapsed_s() - start
-    outputs = None
-    if keep_outputs:
-        probability = lesion_probability(scores_on_model(scores, grid, volume, scan.grid), patches.config)
-        outputs = gathered(scan.grid, plan, state, probability, probability if keep_unfiltered else None, cells)
-        native = native_probability(scores, grid, volume) if keep_unfiltered else None
-        outputs = replace(on_model_grid(outputs, patches), native_probability=native)
-    skipped = state.unread()
-    return Screening(
-        mask=mask,
-        region=scan.region,
-        windows_total=len(patches.windows),
-        windows_kept=len(state.read) + len(skipped),
-        windows_done=len(state.read),
-        windows_unglanced=len(state.unseen(patches.windows)),
-        skipped_probability=state.suspicion[skipped[0]] if skipped else None,
-        findings_dropped=dropped,
-        seconds=seconds,
-        suspicion=None if cells is None or plan.cells is None else case_suspicion(cells, plan.cells),
+        suspicion=suspicion,
         network_outputs=outputs,
     )
 

@@ -20,7 +20,7 @@ PACKAGE = Path(gfscreen.__file__).parent
 ROOT = PACKAGE.parents[1]
 AFFINE = np.diag([4.0, 4.0, 5.0, 1.0])
 # Training writes its own checkpoints; `convert` and `trunk` read published ones, which are pickles: with weights_only.
-PUBLISHED = ("networks/models/published.py", "networks/models/trunk_fetch.py")
+PUBLISHED = ("networks/models/published.py", "networks/models/nnunet_checkpoint.py", "networks/models/trunk_fetch.py")
 NOT_IN_PREDICT = ("training", *PUBLISHED)
 UNPICKLERS = {"pickle", "cPickle", "dill", "joblib", "shelve", "marshal", "cloudpickle"}
 

@@ -95,6 +95,14 @@ class TestPeak:
         assert drop_unlikely(values, None, threshold=0.5, peak=0.75) == 1
         assert drop_unlikely(probability(inside=0.75), None, threshold=0.5, peak=0.7499) == 0
 
+    def test_a_percentile_in_place_of_the_highest(self):
+        # Of eight voxels one is at 0.9: the highest, and nothing below the seventh of eight.
+        for percentile, stands in ((100.0, True), (80.0, False)):
+            values = probability(inside=0.7)
+            values[3, 3, 3] = 0.9
+            dropped = drop_unlikely(values, body(), threshold=0.5, peak=0.8, percentile=percentile)
+            assert (dropped == 0) == stands
+
     def test_below_the_lesion_threshold_nothing_is_touched(self):
         values = probability(inside=0.9)
         values[18, 15, 11] = 0.5
@@ -300,6 +308,18 @@ class TestScreening:
         for least_ml, dropped in ((4.096, 1), (4.097, 2)):
             result = self.screened(replace(TINY_PLAN, min_finding_ml=least_ml))
             assert (result.findings_dropped, result.mask.any()) == (dropped, dropped == 1)
+
+    def test_a_mask_of_too_little_in_all_becomes_empty(self):
+        # One finding of 4.096 ml stands; the couch has gone before.
+        for least_ml, up_to, stands in ((4.096, 0, True), (4.097, 0, False), (4.097, 1, False)):
+            result = self.screened(replace(TINY_PLAN, empty_below_ml=least_ml, empty_up_to=up_to))
+            assert result.mask.any() == stands
+            assert result.findings_dropped == (1 if stands else 2)
+
+    def test_a_mask_of_more_parts_than_the_plan_names_stays(self):
+        plan = replace(TINY_PLAN, foreground="hu_floor", empty_below_ml=1000.0, empty_up_to=1)
+        assert self.screened(plan).mask.any()
+        assert not self.screened(replace(plan, empty_up_to=2)).mask.any()
 
     def test_the_published_foreground_knows_no_body(self):
         assert self.screened(replace(TINY_PLAN, foreground="hu_floor")).mask[24:38, 41].any()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -180,7 +181,7 @@ class _Checkpoint:
 def read_nnunet_checkpoint(path: Path) -> dict[str, Any]:
     """The contents of a checkpoint, without running any code of its pickle. Raises WeightsError.
 
-    Beside tensors and plain data it may hold numbers of numpy's, which nnU-Net's log has.
+    Beside tensors and plain data it may hold numbers and arrays of numpy's, which nnU-Net's log has.
     """
     try:
         with torch.serialization.safe_globals(_number_types()):
@@ -190,11 +191,14 @@ def read_nnunet_checkpoint(path: Path) -> dict[str, Any]:
         hint = f"; there is only {best.name}: finish the training, or rename it" if best.exists() else ""
         raise WeightsError(f"{path}: no such checkpoint{hint or '; name the folder that training wrote'}") from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        # What torch refuses to unpickle it names once, in the middle of a paragraph.
+        if (code := re.search(r"GLOBAL (\S+)", str(error))) is not None:
+            raise WeightsError(
+                f"{path}: holds {code.group(1)} beside its tensors, which could run code and is not loaded; save the "
+                "checkpoint anew without it"
+            ) from error
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(
-            f"{path}: not a readable checkpoint ({reason[:200]}); copy it again, or save its network_weights anew "
-            "without objects that are code"
-        ) from error
+        raise WeightsError(f"{path}: not a readable checkpoint ({reason[:200]}); copy the file again") from error
     state = data.get("network_weights") if isinstance(data, dict) else None
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(
@@ -204,11 +208,12 @@ def read_nnunet_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _number_types() -> list[Any]:
-    """What numpy's numbers are pickled with; under both names of the module that numpy has had."""
+    """What numpy's numbers and arrays are pickled with; under both names of the module that numpy has had."""
     kinds = (np.float64, np.float32, np.int64, np.int32, np.bool_)
-    scalar: Any = np.float64(0).__reduce__()[0]
-    own = [(scalar, f"{module}.multiarray.scalar") for module in ("numpy.core", "numpy._core")]
-    return [*own, np.dtype, *{type(np.dtype(kind)) for kind in kinds}]
+    makers = {"scalar": np.float64(0).__reduce__()[0], "_reconstruct": np.zeros(0).__reduce__()[0]}
+    modules = ("numpy.core", "numpy._core")
+    own = [(made, f"{module}.multiarray.{name}") for name, made in makers.items() for module in modules]
+    return [*own, np.ndarray, np.dtype, *{type(np.dtype(kind)) for kind in kinds}]
 
 
 def _fold_names(model: Path, folds: str | None) -> list[str]:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gfscreen.errors import WeightsError
-from gfscreen.nnunet_plan import AXES, InputChannel, NnunetConfig, Normalisation, Resampling, UNetConfig
+from gfscreen.networks.models.nnunet_unet import as_list, unet_config
+from gfscreen.nnunet_plan import AXES, InputChannel, NnunetConfig, Normalisation, Resampling
 
 PLANS_FILE, DATASET_FILE = "plans.json", "dataset.json"
 DEFAULT_CONFIGURATION = "3d_fullres"
@@ -27,13 +28,6 @@ _READERS: dict[str, Literal["file", "ras"]] = {
     "NibabelIO": "file",
     "NibabelIOWithReorient": "ras",
 }
-_ENCODERS: dict[str, Literal["plain", "residual"]] = {"PlainConvUNet": "plain", "ResidualEncoderUNet": "residual"}
-_PLAIN_KEY, _RESIDUAL_KEY = "n_conv_per_stage", "n_blocks_per_stage"
-_KNOWN_ARGUMENTS = {
-    "n_stages", "features_per_stage", "conv_op", "kernel_sizes", "strides", "n_conv_per_stage_decoder", "conv_bias",
-    "norm_op", "norm_op_kwargs", "dropout_op", "dropout_op_kwargs", "nonlin", "nonlin_kwargs", "deep_supervision",
-    "block", "bottleneck_channels", "stem_channels", _PLAIN_KEY, _RESIDUAL_KEY,
-}  # fmt: skip
 # What names of labels say where nobody says which of several are lesion.
 _LESION_WORDS = ("lesion", "tumor", "tumour", "cancer", "metasta")
 
@@ -117,7 +111,7 @@ def nnunet_config(
     try:
         _refuse_unknown(plans, settings, configuration, source)
         config = NnunetConfig(
-            unet=_unet(settings, source),
+            unet=unet_config(settings, source),
             folds=folds,
             **_labels(dataset, lesion, source),
             spacing_mm=tuple(float(mm) for mm in settings["spacing"]),
@@ -204,81 +198,6 @@ def _resampling(settings: Json, what: str, order: int, source: str) -> Resamplin
     return Resampling(int(options.get("order", order)), int(options.get("order_z", 0)), apart)
 
 
-def _unet(settings: Json, source: str) -> UNetConfig:
-    """The network, as since 2.4 in `architecture`, or as before it."""
-    if "architecture" in settings:
-        name = str(settings["architecture"]["network_class_name"])
-        given: Json = settings["architecture"]["arch_kwargs"]
-    else:
-        name, given = str(settings["UNet_class_name"]), _older_arguments(settings)
-    encoder = _ENCODERS.get(name.rpartition(".")[2])
-    if encoder is None or ("." in name and not name.startswith("dynamic_network_architectures.")):
-        raise WeightsError(f"{source}: network class {name!r} is not supported; supported are {', '.join(_ENCODERS)}")
-    if unknown := sorted(set(given) - _KNOWN_ARGUMENTS):
-        raise WeightsError(f"{source}: the network's setting {unknown[0]!r} is not supported; train without it")
-    operations = {
-        "conv_op": (str(given.get("conv_op", "Conv3d")), ("Conv3d",)),
-        "norm_op": (str(given.get("norm_op", "InstanceNorm3d")), ("InstanceNorm3d",)),
-        "nonlin": (str(given.get("nonlin", "LeakyReLU")), ("LeakyReLU", "ReLU")),
-        "block": (str(given.get("block") or "BasicBlockD").rstrip("'>"), ("BasicBlockD", "BottleneckD")),
-    }
-    for key, (value, known) in operations.items():
-        if value.rpartition(".")[2] not in known:
-            raise WeightsError(f"{source}: the network's {key} {value!r} is not supported; supported: {known[0]}")
-    norm = dict(given.get("norm_op_kwargs") or {})
-    if unknown := sorted(set(norm) - {"eps", "affine"}):
-        raise WeightsError(f"{source}: the normalisation's setting {unknown[0]!r} is not supported; train without it")
-    relu = operations["nonlin"][0].rpartition(".")[2] == "ReLU"
-    slope = 0.0 if relu else float((given.get("nonlin_kwargs") or {}).get("negative_slope", 0.01))
-    stages = int(given["n_stages"])
-    blocks = given[_PLAIN_KEY if encoder == "plain" else _RESIDUAL_KEY]
-    narrow = given.get("bottleneck_channels") if operations["block"][0].endswith("BottleneckD") else None
-    stem = given.get("stem_channels")
-    return UNetConfig(
-        encoder=encoder,
-        features=_per_stage(given["features_per_stage"], stages),
-        kernels=tuple(_per_axis(kernel) for kernel in _list(given["kernel_sizes"], stages)),
-        strides=tuple(_per_axis(stride) for stride in _list(given["strides"], stages)),
-        blocks=_per_stage(blocks, stages),
-        decoder_convs=_per_stage(given["n_conv_per_stage_decoder"], stages - 1),
-        conv_bias=bool(given.get("conv_bias", False)),
-        norm_eps=float(norm.get("eps", 1e-5)),
-        norm_affine=bool(norm.get("affine", False)),
-        negative_slope=slope,
-        bottleneck=None if narrow is None else _per_stage(narrow, stages),
-        stem_channels=None if stem is None else int(stem),
-    )
-
-
-def _older_arguments(settings: Json) -> dict[str, Any]:
-    """The network's settings where plans are older than nnU-Net 2.4, which had them beside the others."""
-    stages = len(settings["n_conv_per_stage_encoder"])
-    base, most = int(settings["UNet_base_num_features"]), int(settings["unet_max_num_features"])
-    blocks = _PLAIN_KEY if settings["UNet_class_name"] == "PlainConvUNet" else _RESIDUAL_KEY
-    return {
-        "n_stages": stages,
-        "features_per_stage": [min(base * 2**stage, most) for stage in range(stages)],
-        "kernel_sizes": settings["conv_kernel_sizes"],
-        "strides": settings["pool_op_kernel_sizes"],
-        blocks: settings["n_conv_per_stage_encoder"],
-        "n_conv_per_stage_decoder": settings["n_conv_per_stage_decoder"],
-        "conv_bias": True,
-        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-    }
-
-
-def _list(value: Any, count: int) -> list[Any]:
-    return list(value) if isinstance(value, (list, tuple)) else [value] * count
-
-
-def _per_stage(value: Any, stages: int) -> tuple[int, ...]:
-    return tuple(int(n) for n in _list(value, stages))
-
-
-def _per_axis(value: Any) -> tuple[int, ...]:
-    return _per_stage(value, AXES)
-
-
 def _labels(dataset: Json, wanted: Sequence[str] | None, source: str) -> dict[str, Any]:
     """`outputs`, `lesion` and `regions` of dataset.json's labels."""
     labels = {str(name): value for name, value in dataset["labels"].items() if name != "ignore"}
@@ -286,10 +205,10 @@ def _labels(dataset: Json, wanted: Sequence[str] | None, source: str) -> dict[st
     if regions:
         if "regions_class_order" not in dataset:
             raise WeightsError(f"{source}: {DATASET_FILE} has regions but no regions_class_order; copy the file again")
-        outputs = [name for name, value in labels.items() if _list(value, 1) != [0] and set(_list(value, 1)) != {0}]
+        outputs = [name for name, value in labels.items() if as_list(value, 1) != [0] and set(as_list(value, 1)) != {0}]
         found = outputs
     else:
-        numbered = sorted((int(_list(value, 1)[0]), name) for name, value in labels.items())
+        numbered = sorted((int(as_list(value, 1)[0]), name) for name, value in labels.items())
         outputs = [name for _, name in numbered]
         if not numbered or numbered[0][0] != 0 or len(numbered) < 2:
             raise WeightsError(f"{source}: {DATASET_FILE} must have label 0, background, and another, got {labels}")

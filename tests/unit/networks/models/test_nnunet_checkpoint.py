@@ -109,7 +109,11 @@ class TestConverted:
 
     def test_numbers_of_numpys_beside_the_tensors(self, tmp_path):
         def noted(data: Any) -> None:
-            data["logging"] = {"ema_fg_dice": [np.float64(0.5), np.float32(0.1)], "epochs": [np.int64(3)]}
+            data["logging"] = {
+                "ema_fg_dice": [np.float64(0.5), np.float32(0.1)],
+                "epochs": [np.int64(3)],
+                "all": np.arange(3.0),
+            }
             data["_best_ema"] = np.float64(0.7)
 
         model = tiny_model(tmp_path / "model")
@@ -206,7 +210,7 @@ class TestRefused:
         data = torch.load(model / FOLD, weights_only=True)
         data["logging"] = Touches(tmp_path / "ran")
         torch.save(data, model / FOLD)
-        refused(model, tmp_path / "weights", "not a readable checkpoint")
+        refused(model, tmp_path / "weights", r"holds \S+ beside its tensors, which could run code and is not load")
         assert not (tmp_path / "ran").exists()
 
     def test_a_damaged_file_and_one_of_something_else(self, tmp_path):
