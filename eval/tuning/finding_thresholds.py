@@ -38,7 +38,8 @@ from gfscreen.networks.models.manifest import change_plan
 from gfscreen.scan.volume import read_volume
 from gfscreen.screening.budget import Budget
 from gfscreen.screening.findings import TOUCHING
-from gfscreen.screening.screening import ScreeningSettings, screen
+from gfscreen.screening.screening import screen
+from gfscreen.screening.settings import ScreeningSettings
 
 logger = logging.getLogger(__name__)
 

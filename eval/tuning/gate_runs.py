@@ -27,7 +27,9 @@ from gfscreen.screening.cell_pass import glance_at_cells
 from gfscreen.screening.cells import TrunkInput, blank_cells
 from gfscreen.screening.findings import TOUCHING
 from gfscreen.screening.network_outputs import NetworkOutputs
-from gfscreen.screening.screening import ScreeningSettings, glance, no_progress, screen
+from gfscreen.screening.progress import no_progress
+from gfscreen.screening.screening import glance, screen
+from gfscreen.screening.settings import ScreeningSettings
 from gfscreen.screening.windows import Window, clipped, plan_windows
 
 DENSE = "dense"

@@ -37,7 +37,8 @@ from gfscreen.scan.volume.ras import ras_view
 from gfscreen.screening.budget import Budget
 from gfscreen.screening.findings import drop_unlikely_parts
 from gfscreen.screening.network_outputs import NetworkOutputs
-from gfscreen.screening.screening import Prepared, ScreeningSettings, prepare, screen
+from gfscreen.screening.screening import Prepared, prepare, screen
+from gfscreen.screening.settings import ScreeningSettings
 from gfscreen.screening.windows import plan_windows
 
 logger = logging.getLogger(__name__)

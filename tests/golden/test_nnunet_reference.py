@@ -24,7 +24,9 @@ from gfscreen.scan.nnunet_grid import restore_scores
 from gfscreen.scan.volume import read_volume
 from gfscreen.screening.budget import Allowance, Budget
 from gfscreen.screening.patches import PatchStitcher, lesion_probability, read_patches
-from gfscreen.screening.screening import ScreeningSettings, no_progress, prepare, screen
+from gfscreen.screening.progress import no_progress
+from gfscreen.screening.screening import prepare, screen
+from gfscreen.screening.settings import ScreeningSettings
 from tests.helpers.scans import dice
 
 pytestmark = pytest.mark.shared

@@ -13,7 +13,7 @@ import pytest
 from gfscreen.config import PLAN_FILE, Plan, plan_to_json
 from gfscreen.run.options import Options
 from gfscreen.run.predict import predict
-from gfscreen.screening.screening import ScreeningSettings
+from gfscreen.screening.settings import ScreeningSettings
 from tests.helpers.engines import TINY_PLAN, FakeEngine, bright_engine
 
 

@@ -13,8 +13,9 @@ from gfscreen.scan.anatomy import Anatomy
 from gfscreen.scan.grid import ModelGrid, full_model_shape, sample_to_grid, to_native_mask
 from gfscreen.scan.region import region_of, split
 from gfscreen.screening.budget import Allowance, Budget
-from gfscreen.screening.screening import ScreeningSettings, screen
+from gfscreen.screening.screening import screen
 from gfscreen.screening.screening_state import Glanced, most_suspicious_first
+from gfscreen.screening.settings import ScreeningSettings
 from gfscreen.screening.windows import Stitcher, Window, all_starts, apply_hu_window, axis_starts, gather
 from tests.helpers.engines import TINY_PLAN, FakeClock, FakeEngine, bright_engine, constant_engine
 from tests.helpers.scans import volume_of

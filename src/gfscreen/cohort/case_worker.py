@@ -32,7 +32,8 @@ from gfscreen.run.options import Options
 from gfscreen.scan.volume import InputCase, Volume
 from gfscreen.scan.volume.memory import needed_bytes, promised
 from gfscreen.screening.budget import Budget
-from gfscreen.screening.screening import Screening, no_progress
+from gfscreen.screening.progress import no_progress
+from gfscreen.screening.screening import Screening
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gfscreen.pacs.address import ArchiveAddress
-from gfscreen.screening.screening import ScreeningSettings
+from gfscreen.screening.settings import ScreeningSettings
 from gfscreen.version import __version__
 
 

@@ -92,7 +92,7 @@ def _run(args: argparse.Namespace) -> int:
     from gfscreen.command.progress import terminal_line
     from gfscreen.pacs.address import SCHEME_PREFIX, archive_address
     from gfscreen.run.options import default_weights
-    from gfscreen.screening.screening import ScreeningSettings
+    from gfscreen.screening.settings import ScreeningSettings
 
     archive = None
     if args.input.startswith(SCHEME_PREFIX):

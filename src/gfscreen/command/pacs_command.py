@@ -47,7 +47,7 @@ def _pacs(args: argparse.Namespace) -> int:
     from gfscreen.pacs.options import PacsOptions
     from gfscreen.pacs.run import run_pacs
     from gfscreen.run.options import default_weights
-    from gfscreen.screening.screening import ScreeningSettings
+    from gfscreen.screening.settings import ScreeningSettings
 
     options = PacsOptions(
         archive=archive_address(args.url, args.user, args.password_file, args.ca),

@@ -108,7 +108,8 @@ def _predict(args: argparse.Namespace) -> int:
     from gfscreen.command.progress import terminal_progress
     from gfscreen.run.options import Options, default_weights
     from gfscreen.run.predict import predict
-    from gfscreen.screening.screening import ScreeningSettings, no_progress
+    from gfscreen.screening.progress import no_progress
+    from gfscreen.screening.settings import ScreeningSettings
 
     options = Options(
         source=args.input,

@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gfscreen.screening.screening import Progress
+    from gfscreen.screening.progress import Progress
 
 CLEAR_LINE = "\r\x1b[K"
 _NAME_WIDTH = 32
@@ -96,7 +96,7 @@ def _is_terminal(stream: Any) -> bool:
 
 def terminal_progress() -> Progress:
     """A progress line on stderr if it is a terminal, silence otherwise."""
-    from gfscreen.screening.screening import no_progress
+    from gfscreen.screening.progress import no_progress
 
     return TerminalProgress() if _is_terminal(sys.stderr) else no_progress
 

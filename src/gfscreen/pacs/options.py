@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gfscreen.pacs.address import ArchiveAddress
-from gfscreen.screening.screening import ScreeningSettings
+from gfscreen.screening.settings import ScreeningSettings
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ from gfscreen.run.options import Options
 from gfscreen.scan.volume import InputCase, Volume
 from gfscreen.scan.volume.dicom.seg import check_available, encode_seg
 from gfscreen.screening.budget import Budget
-from gfscreen.screening.screening import Screening, no_progress
+from gfscreen.screening.progress import no_progress
+from gfscreen.screening.screening import Screening
 from gfscreen.version import __version__
 
 logger = logging.getLogger(__name__)

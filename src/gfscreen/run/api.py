@@ -20,7 +20,9 @@ from gfscreen.scan.volume.geometry import check_affine
 from gfscreen.scan.volume.hounsfield import refuse_mask
 from gfscreen.scan.volume.provenance import fingerprint
 from gfscreen.screening.budget import Budget
-from gfscreen.screening.screening import Progress, Screening, ScreeningSettings, no_progress, screen
+from gfscreen.screening.progress import Progress, no_progress
+from gfscreen.screening.screening import Screening, screen
+from gfscreen.screening.settings import ScreeningSettings
 
 
 @dataclass(frozen=True)

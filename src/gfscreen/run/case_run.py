@@ -33,7 +33,8 @@ from gfscreen.scan.volume import (
 from gfscreen.scan.volume.hounsfield import refuse_mask
 from gfscreen.scan.volume.provenance import fingerprint
 from gfscreen.screening.budget import Budget
-from gfscreen.screening.screening import Prepared, Progress, Screening, prepare, screen
+from gfscreen.screening.progress import Progress
+from gfscreen.screening.screening import Prepared, Screening, prepare, screen
 
 logger = logging.getLogger(__name__)
 

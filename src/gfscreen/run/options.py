@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gfscreen.screening.screening import ScreeningSettings
+from gfscreen.screening.settings import ScreeningSettings
 
 # The wheel of data that `make wheels` builds.
 WEIGHTS_PACKAGE = "gfscreen_weights"

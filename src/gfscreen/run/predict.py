@@ -30,7 +30,8 @@ from gfscreen.run.summary import summary
 from gfscreen.scan.volume import Volume, find_cases
 from gfscreen.scan.volume.memory import needed_bytes, promised
 from gfscreen.screening.budget import Budget, process_age_s, write_reserve_s
-from gfscreen.screening.screening import CaseProgress, Progress, Screening, no_progress
+from gfscreen.screening.progress import CaseProgress, Progress, no_progress
+from gfscreen.screening.screening import Screening
 from gfscreen.stopping import Stopped
 
 logger = logging.getLogger(__name__)

@@ -6,7 +6,6 @@ suspicious are read, the most suspicious first. What is counted are the patches.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -32,11 +31,10 @@ from gfscreen.screening.patches import (
     on_model_grid,
     read_patches,
 )
+from gfscreen.screening.progress import Progress
 from gfscreen.screening.schedule import Timetable, evenly_spread
 from gfscreen.screening.screening_state import Glanced, ScreeningState
 from gfscreen.screening.windows import Window
-
-Progress = Callable[[str, int, int], None]
 
 
 class GlanceAtWindows(Protocol):

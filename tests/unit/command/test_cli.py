@@ -15,7 +15,8 @@ from gfscreen import __version__
 from gfscreen.command.cli import command_of, main
 from gfscreen.command.progress import terminal_progress
 from gfscreen.run.options import Options, default_weights
-from gfscreen.screening.screening import ScreeningSettings, no_progress
+from gfscreen.screening.progress import no_progress
+from gfscreen.screening.settings import ScreeningSettings
 from tests.helpers.engines import bright_engine
 from tests.helpers.nifti_files import read_mask, write_nifti
 from tests.helpers.runs import write_plan

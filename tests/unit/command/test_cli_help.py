@@ -124,7 +124,7 @@ class TestVerbosity:
 
     @pytest.mark.parametrize("quiet", [True, False])
     def test_quiet_silences_progress(self, quiet, monkeypatch):
-        from gfscreen.screening.screening import no_progress
+        from gfscreen.screening.progress import no_progress
 
         got: list[object] = []
         monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from gfscreen.command.progress import TerminalProgress, duration
-from gfscreen.screening.screening import CaseProgress
+from gfscreen.screening.progress import CaseProgress
 
 
 class Clock:

@@ -19,7 +19,7 @@ import pytest
 import gfscreen
 from gfscreen.command import cli
 from gfscreen.command.progress import TerminalHandler, flush_standard_streams, terminal_progress
-from gfscreen.screening.screening import no_progress
+from gfscreen.screening.progress import no_progress
 from tests.helpers.nifti_files import read_mask, write_nifti
 from tests.helpers.scans import LESION_HU
 

@@ -13,7 +13,7 @@ from gfscreen.command.cli import main
 from gfscreen.config import CellGlanceConfig, OperatingPoint, Plan
 from gfscreen.errors import UsageError
 from gfscreen.run.api import Screener
-from gfscreen.screening.screening import ScreeningSettings
+from gfscreen.screening.settings import ScreeningSettings
 from tests.helpers.engines import TINY_PLAN, FakeEngine, bright_engine
 from tests.helpers.nifti_files import read_mask, write_painted
 from tests.helpers.runs import Runner, write_plan

@@ -10,7 +10,7 @@ import pytest
 from gfscreen.config import read_plan
 from gfscreen.errors import UsageError
 from gfscreen.run.api import Screener
-from gfscreen.screening.screening import ScreeningSettings
+from gfscreen.screening.settings import ScreeningSettings
 from tests.helpers.engines import TINY_PLAN, FakeEngine, bright_engine
 from tests.helpers.nifti_files import read_mask, write_painted
 from tests.helpers.runs import Runner, write_plan

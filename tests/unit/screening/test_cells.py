@@ -30,8 +30,9 @@ from gfscreen.screening.cells import (
     probability,
     take_over,
 )
-from gfscreen.screening.screening import Screening, ScreeningSettings, screen
+from gfscreen.screening.screening import Screening, screen
 from gfscreen.screening.screening_state import Glanced, ScreeningState
+from gfscreen.screening.settings import ScreeningSettings
 from gfscreen.screening.windows import Window
 from tests.helpers.engines import TINY_PLAN, FakeClock, FakeEngine
 from tests.helpers.scans import LESION_HU, TISSUE_HU, model_scan, volume_of

@@ -21,7 +21,8 @@ from gfscreen.screening.patches import (
     patch_weight,
     plan_patches,
 )
-from gfscreen.screening.screening import Screening, ScreeningSettings, prepare, screen
+from gfscreen.screening.screening import Screening, prepare, screen
+from gfscreen.screening.settings import ScreeningSettings
 from tests.helpers.engines import TINY_PLAN, FakeClock, PatchEngine, patch_engine
 from tests.helpers.scans import LESION_HU, TISSUE_HU, volume_of
 

@@ -15,8 +15,9 @@ from gfscreen.networks.engines.base import EngineInfo
 from gfscreen.scan.volume import Volume
 from gfscreen.screening import screening
 from gfscreen.screening.budget import Allowance, Budget, write_reserve_s
-from gfscreen.screening.screening import Screening, ScreeningSettings, focus, glance, screen
+from gfscreen.screening.screening import Screening, focus, glance, screen
 from gfscreen.screening.screening_state import Glanced, most_suspicious_first
+from gfscreen.screening.settings import ScreeningSettings
 from gfscreen.screening.windows import Stitcher, Window
 from tests.helpers.engines import TINY_PLAN, FakeClock, FakeEngine, bright_engine, constant_engine
 from tests.helpers.scans import AIR_HU, LESION_HU, LUNG_HU, TISSUE_HU, model_scan, volume_of

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from gfscreen.config import Plan
 from gfscreen.screening.budget import Budget, write_reserve_s
-from gfscreen.screening.screening import Screening, ScreeningSettings, screen
+from gfscreen.screening.screening import Screening, screen
 from gfscreen.screening.second_look import MIDDLE, SURE, second_look
+from gfscreen.screening.settings import ScreeningSettings
 from gfscreen.screening.windows import Stitcher, centred_starts
 from tests.helpers.engines import TINY_PLAN, FakeClock, FakeEngine, bright_engine
 from tests.helpers.scans import LESION_HU, TISSUE_HU, model_scan, volume_of

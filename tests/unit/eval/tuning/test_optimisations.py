@@ -13,7 +13,8 @@ from eval.tuning import optimisations
 from eval.tuning.optimisations import Change, box_windows, restore_everywhere, summarise
 from gfscreen.networks.models.weights import init_weights
 from gfscreen.screening.budget import Budget
-from gfscreen.screening.screening import ScreeningSettings, prepare, screen
+from gfscreen.screening.screening import prepare, screen
+from gfscreen.screening.settings import ScreeningSettings
 from gfscreen.screening.windows import plan_windows
 from tests.helpers.engines import TINY_PLAN, FakeEngine, bright_engine
 from tests.helpers.scans import ORIENTATIONS, axes_affine, paint, volume_of

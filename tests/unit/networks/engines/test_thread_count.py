@@ -11,7 +11,7 @@ from gfscreen.config import FocusConfig, GlanceConfig, Plan
 from gfscreen.networks.engines.openvino import FOCUS_MODEL, OpenVINOEngine
 from gfscreen.run.options import Options
 from gfscreen.run.predict import predict
-from gfscreen.screening.screening import ScreeningSettings
+from gfscreen.screening.settings import ScreeningSettings
 from tests.helpers.nifti_files import read_mask, write_nifti
 from tests.helpers.scans import paint
 

@@ -42,7 +42,8 @@ from gfscreen.scan.grid import ModelGrid
 from gfscreen.screening.budget import Budget
 from gfscreen.screening.cells import CellMap
 from gfscreen.screening.network_outputs import NetworkOutputs
-from gfscreen.screening.screening import ScreeningSettings, screen
+from gfscreen.screening.screening import screen
+from gfscreen.screening.settings import ScreeningSettings
 from gfscreen.screening.windows import Window
 from tests.helpers.engines import TINY_PLAN, bright_engine, constant_engine
 from tests.helpers.nifti_files import write_nifti
