@@ -36,10 +36,10 @@ def image() -> str:
 
 @pytest.fixture(scope="session")
 def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with one small phantom of each kind, as `X_0000.nii.gz`."""
+    """A folder with one small phantom of each kind, of nine sub-volumes, as `X_0000.nii.gz`."""
     folder = tmp_path_factory.mktemp("phantoms")
     subprocess.run(
-        [sys.executable, "-m", "eval", "cases", "-o", str(folder), "--shape", "120,100,36", "--spacing", "3.5,3.5,6"],
+        [sys.executable, "-m", "eval", "cases", "-o", str(folder), "--shape", "60,50,16", "--spacing", "4,4,6"],
         cwd=ROOT,
         check=True,
         timeout=300,

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,15 +58,22 @@ def by_torch(monkeypatch) -> None:
     monkeypatch.setattr(features, "_by_openvino", missing)
 
 
-@pytest.fixture
-def base(tmp_path, monkeypatch) -> Path:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Iterator[Path]:
     """Weights that count as trained, with a trunk of one block."""
-    folder = tmp_path / "base"
+    folder = tmp_path_factory.mktemp("made")
     torch.manual_seed(0)
     glance, focus = build_networks(PLAN)
     save_weights(folder, PLAN, glance.state_dict(), focus.state_dict(), precision="keep")
-    random_trunk(folder, monkeypatch)
-    return folder
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        random_trunk(folder, monkeypatch)
+        yield folder
+
+
+@pytest.fixture
+def base(tmp_path, made) -> Path:
+    """Them in a folder of the test's own; files are replaced, never changed, so links will do."""
+    return shutil.copytree(made, tmp_path / "base", copy_function=os.link)
 
 
 @pytest.fixture
