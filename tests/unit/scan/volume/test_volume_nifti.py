@@ -245,7 +245,7 @@ class TestRefusals:
         [
             (b"", "empty"),
             (b"Dear colleague, please find attached the scan.\n" * 20, "expected a NIfTI file"),
-            (gzip.compress(b"<html>404 Not Found</html>" * 40), "expected a NIfTI file"),
+            (gzip.compress(b"<html>404 Not Found</html>" * 40, mtime=0), "expected a NIfTI file"),
             (bytes(1000), "expected a NIfTI file"),
             (b"\x1f\x8b" + bytes(400), "damaged"),
         ],
