@@ -31,8 +31,9 @@ _DERIVED_SUFFIXES = ("num_batches_tracked", "relative_position_index")
 
 def build_networks(plan: Plan) -> tuple[Glance | CellHead, nn.Module]:
     """What is stored of both networks of a plan, with fresh weights, in training mode: not the trunk below a head."""
-    focus = build_focus(plan.focus) if plan.nnunet is None else build_nnunet_focus(plan.nnunet)
-    return CellHead() if plan.cells else Glance(plan.glance), focus
+    # Glance first: a seed gives the same untrained weights as ever.
+    glance = CellHead() if plan.cells else Glance(plan.glance)
+    return glance, build_focus(plan.focus) if plan.nnunet is None else build_nnunet_focus(plan.nnunet)
 
 
 def stored_state(state: dict[str, Tensor], dtype: torch.dtype | None = None) -> dict[str, Tensor]:
