@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -121,6 +122,8 @@ def _shared_memory() -> int:
 
 
 _processes: list[_Process] = []
+# From a request until its voxels are fetched: of two threads, each would get whatever reply comes first.
+_turn = threading.Lock()
 
 
 def close() -> None:
@@ -151,9 +154,11 @@ def read_isolated(path: Path, series: str | None = None, *, labels: bool = False
     A file on which the process died is tried once more in a fresh one: the fault may be of the file before.
     Raises InputError, also where the library crashed or hung, and ScanTooLargeError.
     """
-    process, reply = _answer(path, series, geometry_only=False, labels=labels)
-    geometry = _geometry(reply)
-    return Volume(process.voxels(geometry.shape), geometry, path, tuple(reply["warnings"]), reply["series_uid"])
+    with _turn:
+        process, reply = _answer(path, series, geometry_only=False, labels=labels)
+        geometry = _geometry(reply)
+        hu = process.voxels(geometry.shape)
+    return Volume(hu, geometry, path, tuple(reply["warnings"]), reply["series_uid"])
 
 
 def dicom_geometry_isolated(source: Path, series: str | None = None) -> tuple[Geometry, str]:
@@ -161,7 +166,8 @@ def dicom_geometry_isolated(source: Path, series: str | None = None) -> tuple[Ge
 
     Raises as it does.
     """
-    reply = _answer(source, series, geometry_only=True)[1]
+    with _turn:
+        reply = _answer(source, series, geometry_only=True)[1]
     return _geometry(reply), str(reply["series_uid"])
 
 

@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 
 from eval.reliability.fuzz.seeds import meta_image, nrrd
 from gfscreen.errors import InputError
@@ -52,6 +54,23 @@ def test_one_process_reads_all_scans(tmp_path):
     second = read_volume(path)
     assert isolated._processes == [process]
     np.testing.assert_array_equal(first.hu, second.hu)
+
+
+def test_threads_that_read_at_the_same_time_get_each_its_own_scan(tmp_path):
+    """As workers of a cohort do: one reads the next case while another case is screened or read."""
+    scans = {}
+    for number in range(2):
+        hu = np.full((40 + number, 30, 20), number + 1, np.int16)
+        image = sitk.GetImageFromArray(hu.transpose(2, 1, 0))
+        path = tmp_path / f"{number}.nrrd"
+        sitk.WriteImage(image, str(path))
+        scans[path] = hu
+    jobs = list(scans) * 15
+    with ThreadPoolExecutor(4) as threads:
+        volumes = list(threads.map(read_volume, jobs))
+    for path, volume in zip(jobs, volumes, strict=True):
+        assert volume.source == path
+        np.testing.assert_array_equal(volume.hu, scans[path])
 
 
 def test_a_scan_is_not_blamed_for_a_process_that_has_died_before(tmp_path):
