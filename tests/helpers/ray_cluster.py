@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import importlib.util
 import os
 import signal
@@ -56,9 +57,18 @@ sys.stdin.read()
 
 
 @contextmanager
+def alone() -> Iterator[None]:
+    """While no other process of the tests has a Ray of this machine: a second one on a node is refused."""
+    with (Path(tempfile.gettempdir()) / f"gfscreen-tests-ray-{os.getuid()}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
 def cluster(cpus: int) -> Iterator[str]:
     """A node with so many CPUs; the address of its head. Tried again: a busy machine is too slow at times."""
-    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as folder:  # sockets have paths of at most 107 bytes
+    # Sockets have paths of at most 107 bytes.
+    with alone(), tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as folder:
         for attempt in range(_STARTS):
             log = Path(folder) / f"{attempt}.log"
             command = [sys.executable, "-c", _NODE, str(cpus), f"{folder}/{attempt}"]

@@ -17,7 +17,7 @@ from gfscreen.command.cli import build_parser
 from tests.helpers.nifti_files import write_painted
 from tests.helpers.orthanc import free_port
 from tests.helpers.places import ROOT
-from tests.helpers.ray_cluster import environment, need_ray
+from tests.helpers.ray_cluster import alone, environment, need_ray
 from tests.helpers.slurm import Slurm, need_slurm
 
 FILES = ROOT / "scripts" / "cluster"
@@ -77,8 +77,9 @@ def test_ray_job(slurm, site):
     need_ray()
     variables, output = site
     options = ("--nodes=1", "--cpus-per-task=2")
-    job = slurm.submit(FILES / "cohort.sbatch", "--cpus-per-worker", "1", options=options, **variables)
-    log = slurm.wait(job)
+    with alone():
+        job = slurm.submit(FILES / "cohort.sbatch", "--cpus-per-worker", "1", options=options, **variables)
+        log = slurm.wait(job)
     assert done(output) == dict.fromkeys("abcde", "ok"), log
     assert "INFO: 5 series: 5 done, 0 failed" in log
     assert (output / "worklist.html").is_file(), log
