@@ -86,13 +86,26 @@ def add_method_options(parser: argparse.ArgumentParser) -> None:
     method.add_argument("--time-limit", type=positive, metavar="S", help="seconds per series")
 
 
+def method_options(args: argparse.Namespace) -> dict[str, Any]:
+    """What `add_method_options` and the weights option asked for, as CohortOptions and PacsOptions take it."""
+    from gfscreen.run.options import default_weights
+    from gfscreen.screening.settings import ScreeningSettings
+
+    return {
+        "weights": (args.weights or default_weights()).absolute(),
+        "device": args.device,
+        "engine": args.engine,
+        "precision": args.precision,
+        "settings": ScreeningSettings(args.region, operating_point=args.operating_point),
+        "time_limit_s": args.time_limit,
+    }
+
+
 def _run(args: argparse.Namespace) -> int:
     from gfscreen.cohort.options import CohortOptions
     from gfscreen.cohort.run import run_cohort
     from gfscreen.command.progress import terminal_line
     from gfscreen.pacs.address import SCHEME_PREFIX, archive_address
-    from gfscreen.run.options import default_weights
-    from gfscreen.screening.settings import ScreeningSettings
 
     archive = None
     if args.input.startswith(SCHEME_PREFIX):
@@ -100,15 +113,10 @@ def _run(args: argparse.Namespace) -> int:
     options = CohortOptions(
         source=args.input,
         output=args.output.absolute(),
-        weights=(args.weights or default_weights()).absolute(),
         ray=args.ray,
         workers=args.workers,
         cpus=args.cpus_per_worker,
-        device=args.device,
-        engine=args.engine,
-        precision=args.precision,
-        settings=ScreeningSettings(args.region, operating_point=args.operating_point),
-        time_limit_s=args.time_limit,
+        **method_options(args),
         retry_set_aside=args.retry_set_aside,
         shard=args.shard,
         archive=archive,

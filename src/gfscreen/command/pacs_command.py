@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from gfscreen.command.arguments import Commands, add_weights_option, at_least_zero, positive
-from gfscreen.command.cohort_commands import add_archive_options, add_method_options
+from gfscreen.command.cohort_commands import add_archive_options, add_method_options, method_options
 
 
 def add_pacs(commands: Commands) -> None:
@@ -46,22 +46,15 @@ def _pacs(args: argparse.Namespace) -> int:
     from gfscreen.pacs.address import archive_address
     from gfscreen.pacs.options import PacsOptions
     from gfscreen.pacs.run import run_pacs
-    from gfscreen.run.options import default_weights
-    from gfscreen.screening.settings import ScreeningSettings
 
     options = PacsOptions(
         archive=archive_address(args.url, args.user, args.password_file, args.ca),
         output=args.output.absolute(),
-        weights=(args.weights or default_weights()).absolute(),
         study=args.study,
         study_date=args.study_date,
         watch=args.watch,
         poll_s=args.poll,
         stable_s=args.stable,
-        device=args.device,
-        engine=args.engine,
-        precision=args.precision,
-        settings=ScreeningSettings(args.region, operating_point=args.operating_point),
-        time_limit_s=args.time_limit,
+        **method_options(args),
     )
     return run_pacs(options)

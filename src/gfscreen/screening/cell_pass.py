@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from gfscreen.config import Plan
+from gfscreen.config import CellGlanceConfig, Plan
 from gfscreen.networks.engines.base import NOMINAL_VOXELS, Engine
 from gfscreen.screening.budget import Allowance
-from gfscreen.screening.cells import CellMap, Piece, TrunkInput, take_over
+from gfscreen.screening.cells import CellMap, OnModelGrid, Piece, TrunkInput, blank_cells, case_suspicion, take_over
+from gfscreen.screening.schedule import Timetable
 from gfscreen.screening.screening_state import Glanced
 from gfscreen.screening.windows import Window
 
@@ -39,6 +40,35 @@ def glance_at_cells(
         see.forget()
     suspicion = [cells.suspicion(window, plan.sub_volume_voxels) for window in windows]
     return Glanced(windows, np.array(suspicion, np.float64))
+
+
+class CellGlancing:
+    """The cells of one scan as they become known, round by round; makes what the trunk reads when it is asked for."""
+
+    def __init__(self, scan: OnModelGrid, config: CellGlanceConfig) -> None:
+        self.cells = blank_cells(scan, config)
+        self._config = config
+        self._see = TrunkInput(scan, config)
+
+    def look(
+        self,
+        windows: list[Window],
+        plan: Plan,
+        engine: Engine,
+        time: Timetable,
+        progress: Callable[[str, int, int], None],
+    ) -> tuple[Glanced, bool]:
+        """One round, as far as its share of the time goes: `glance_at_cells`, and whether anything was looked at."""
+        cells = self.cells
+        step = nominal_sub_volumes(self._see, cells.pieces[0], cells) if cells.pieces else 1
+        before, allowance = len(cells.pieces), time.for_glance(step, engine.focus_batch)
+        said = glance_at_cells(self._see, cells, windows, plan, engine, allowance, progress)
+        return said, len(cells.pieces) < before
+
+    @property
+    def suspicion(self) -> float | None:
+        """How likely the scan is to hold a lesion, calibrated; None if nothing was looked at."""
+        return case_suspicion(self.cells, self._config)
 
 
 def nominal_sub_volumes(see: TrunkInput, piece: Piece, cells: CellMap) -> int:

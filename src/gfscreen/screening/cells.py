@@ -119,7 +119,7 @@ def logit_of(share: float) -> float:
     """The way back from a probability, infinite at the ends."""
     if share <= 0:
         return -math.inf
-    return math.inf if share >= 1 else math.log(share) - math.log1p(-share)
+    return math.inf if share >= 1 else math.log(share / (1.0 - share))
 
 
 def blank_cells(scan: OnModelGrid, config: CellGlanceConfig) -> CellMap:

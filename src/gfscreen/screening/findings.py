@@ -14,6 +14,7 @@ of which Focus is nowhere sure. For both grids voxels touch by face, edge or cor
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ from gfscreen.scan.volume.ras import ras_view
 # Voxels of one finding touch by face, edge or corner.
 TOUCHING = np.ones((3, 3, 3), bool)
 # Positions on the model grid are known to this part of a voxel, volumes to this part of themselves.
-ROUNDING = 1e-6
+_ROUNDING = 1e-6
 
 # So many voxels are looked up at once.
 _AT_ONCE = 1 << 20
@@ -60,7 +61,7 @@ def drop_unlikely(
     labels, count = ndimage.label(lesion[box], TOUCHING)
     marked = labels > 0
     numbers = labels[marked]
-    stands = height(probability[marked], numbers, count, percentile) > peak
+    stands = _height(probability[marked], numbers, count, percentile) > peak
     if inside is not None:
         voxels, in_body = np.bincount(numbers), np.bincount(numbers[inside[box][marked]], minlength=count + 1)
         stands &= 2 * in_body[1:] > voxels[1:]
@@ -90,27 +91,48 @@ def drop_unlikely_parts(
     if peak <= threshold and plan.min_finding_ml <= 0.0:
         return 0
     view = ras_view(mask, volume)
-    voxel_ml = abs(float(np.linalg.det(volume.geometry.affine_ras_mm[:3, :3]))) / 1000.0
     ranges = [native_range(box, grid) for box in lesion_boxes(lesion_probability > threshold)]
     dropped = 0
     for box in apart(found for found in ranges if found is not None):
+
+        def surest_at(places: Places, box: tuple[slice, slice, slice] = box) -> NDArray[np.float32]:
+            z, y, x = places
+            native = (x + box[0].start, y + box[1].start, z + box[2].start)
+            return _surest_around(lesion_probability, grid, native)
+
         # As the voxels of a mask follow one another in memory.
         marked = view[box].transpose(2, 1, 0)
-        labels, count = ndimage.label(marked, TOUCHING)
-        z, y, x = np.nonzero(labels)
-        numbers = labels[z, y, x]
-        stands = np.bincount(numbers, minlength=count + 1)[1:] * voxel_ml >= plan.min_finding_ml * (1.0 - ROUNDING)
-        if peak > threshold:
-            places = (x + box[0].start, y + box[1].start, z + box[2].start)
-            surest = _surest_around(lesion_probability, grid, places)
-            stands &= height(surest, numbers, count, plan.finding_percentile) > peak
-        gone = ~stands[numbers - 1]
-        marked[z[gone], y[gone], x[gone]] = 0
-        dropped += int(count - stands.sum())
+        surest = surest_at if peak > threshold else None
+        dropped += drop_parts(marked, volume.geometry.voxel_mm3, plan, surest, peak)
     return dropped
 
 
-def height(
+def drop_parts(
+    marked: NDArray[np.generic],
+    voxel_mm3: float,
+    plan: Plan,
+    surest_at: Callable[[Places], NDArray[np.float32]] | None,
+    peak: float,
+) -> int:
+    """Take connected parts that do not stand out of part of a mask, in place; returns how many there were.
+
+    surest_at: how sure Focus is at voxels of `marked`, float32 (n,); a part stands if it is surer than `peak`, by the
+    plan's percentile. None: only the volume is asked.
+    """
+    labels, count = ndimage.label(marked, TOUCHING)
+    z, y, x = np.nonzero(labels)
+    places = z, y, x
+    numbers = labels[places]
+    volume_ml = np.bincount(numbers, minlength=count + 1)[1:] * (voxel_mm3 / 1000.0)
+    stands = volume_ml >= plan.min_finding_ml * (1.0 - _ROUNDING)
+    if surest_at is not None:
+        stands &= _height(surest_at(places), numbers, count, plan.finding_percentile) > peak
+    gone = ~stands[numbers - 1]
+    marked[tuple(place[gone] for place in places)] = 0
+    return int(count - stands.sum())
+
+
+def _height(
     values: NDArray[np.float32], numbers: NDArray[np.int32], count: int, percentile: float = 100.0
 ) -> NDArray[np.float32]:
     """A percentile of the values (n,) that belong to each number from 1 to `count`, (count,); 100: the highest."""
@@ -134,8 +156,8 @@ def empty_if_slight(mask: NDArray[np.uint8], volume: Volume, plan: Plan) -> int:
     if plan.empty_below_ml <= 0.0:
         return 0
     voxels = int(np.count_nonzero(mask))
-    voxel_ml = abs(float(np.linalg.det(volume.geometry.affine_ras_mm[:3, :3]))) / 1000.0
-    if not voxels or voxels * voxel_ml >= plan.empty_below_ml * (1.0 - ROUNDING):
+    voxel_ml = volume.geometry.voxel_mm3 / 1000.0
+    if not voxels or voxels * voxel_ml >= plan.empty_below_ml * (1.0 - _ROUNDING):
         return 0
     box = ndimage.find_objects(mask)[0]
     count = int(ndimage.label(mask[box], TOUCHING)[1])
@@ -168,6 +190,6 @@ def _model_voxels_around(
     """First and last model voxel around native positions (n,) along one axis, within the grid."""
     ratio = grid.native_mm[axis] / grid.spacing_mm[axis]
     position = places * ratio - grid.box[axis][0]
-    reach, last = max(1.0 - ROUNDING, ratio / 2), grid.shape[axis] - 1
+    reach, last = max(1.0 - _ROUNDING, ratio / 2), grid.shape[axis] - 1
     low = np.clip(np.ceil(position - reach), 0, last).astype(np.intp)
     return low, np.maximum(low, np.clip(np.floor(position + reach), 0, last).astype(np.intp))

@@ -5,12 +5,10 @@ Rules on findings hold for the connected parts of that mask, whose probability i
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from gfscreen.config import Plan
 from gfscreen.networks.engines.base import FloatArray
@@ -18,7 +16,8 @@ from gfscreen.scan.boxes import apart
 from gfscreen.scan.grid import Box, lesion_boxes
 from gfscreen.scan.nnunet_grid import NnunetGrid, restore_scores, scan_box, slabs
 from gfscreen.scan.volume import Volume
-from gfscreen.screening.findings import ROUNDING, TOUCHING, height
+from gfscreen.screening.cells import logit_of
+from gfscreen.screening.findings import Places, drop_parts
 from gfscreen.screening.patches import lesion_logit, lesion_probability
 
 
@@ -30,15 +29,11 @@ def patch_mask(scores: FloatArray, grid: NnunetGrid, volume: Volume, plan: Plan)
     config = grid.config
     mask = np.zeros(volume.hu.shape, np.uint8, order="F")
     view = grid.view(mask, volume)[tuple(slice(*part) for part in grid.crop)]
-    least = _logit(plan.lesion_threshold)
+    least = logit_of(plan.lesion_threshold)
     for box in _boxes(scores, grid, least):
         restored = restore_scores(scores, grid, box)
         view[tuple(slice(*part) for part in box)][lesion_logit(restored, config) > least] = 1
     return mask, _drop_parts(view, scores, grid, volume, plan)
-
-
-def _logit(probability: float) -> float:
-    return math.log(probability / (1.0 - probability))
 
 
 def _boxes(scores: FloatArray, grid: NnunetGrid, least: float) -> Iterator[Box]:
@@ -72,22 +67,17 @@ def _drop_parts(view: NDArray[np.generic], scores: FloatArray, grid: NnunetGrid,
     threshold, peak = plan.lesion_threshold, plan.finding_peak
     if peak <= threshold and plan.min_finding_ml <= 0.0:
         return 0
-    voxel_ml = abs(float(np.linalg.det(volume.geometry.affine_ras_mm[:3, :3]))) / 1000.0
     found = [tuple(slice(*part) for part in box) for box in lesion_boxes(view.astype(bool))]
     dropped = 0
     for box in apart((z, y, x) for z, y, x in found):
-        marked = view[box]
-        labels, count = ndimage.label(marked, TOUCHING)
-        places = np.nonzero(labels)
-        numbers = labels[places]
-        stands = np.bincount(numbers, minlength=count + 1)[1:] * voxel_ml >= plan.min_finding_ml * (1.0 - ROUNDING)
-        if peak > threshold:
+
+        def logit_at(places: Places, box: tuple[slice, slice, slice] = box) -> NDArray[np.float32]:
             z, y, x = ((part.start, part.stop) for part in box)
-            logit = lesion_logit(restore_scores(scores, grid, (z, y, x)), grid.config)[places]
-            stands &= height(logit, numbers, count, plan.finding_percentile) > _logit(peak)
-        gone = ~stands[numbers - 1]
-        marked[tuple(place[gone] for place in places)] = 0
-        dropped += int(count - stands.sum())
+            logit: NDArray[np.float32] = lesion_logit(restore_scores(scores, grid, (z, y, x)), grid.config)[places]
+            return logit
+
+        surest = logit_at if peak > threshold else None
+        dropped += drop_parts(view[box], volume.geometry.voxel_mm3, plan, surest, logit_of(peak))
     return dropped
 
 

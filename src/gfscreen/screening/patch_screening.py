@@ -18,8 +18,8 @@ from gfscreen.scan.grid import ModelScan
 from gfscreen.scan.nnunet_grid import scores_on_model
 from gfscreen.scan.volume import Volume
 from gfscreen.screening.budget import Allowance, Budget, write_reserve_s
-from gfscreen.screening.cell_pass import glance_at_cells, nominal_sub_volumes
-from gfscreen.screening.cells import CellMap, TrunkInput, blank_cells, case_suspicion
+from gfscreen.screening.cell_pass import CellGlancing
+from gfscreen.screening.cells import CellMap
 from gfscreen.screening.findings import empty_if_slight
 from gfscreen.screening.network_outputs import NetworkOutputs, gathered
 from gfscreen.screening.patch_mask import native_probability, patch_mask
@@ -86,17 +86,15 @@ def screen_patches(
     time = Timetable(budget, write_reserve_s(volume.hu.size), engine.info)
     state = ScreeningState(patches.windows, plan.gate, task.keep_share)
     suspicion = PatchSuspicion(patches, task.windows, plan.sub_volume_voxels, plan.gate)
-    cells = blank_cells(scan, plan.cells) if plan.cells and state.glances else None
-    see = TrunkInput(scan, plan.cells) if plan.cells and state.glances else None
+    of_cells = CellGlancing(scan, plan.cells) if plan.cells and state.glances else None
+    cells = None if of_cells is None else of_cells.cells
     stitcher = PatchStitcher(patches.scan.grid.shape, patches.config)
     order = evenly_spread(task.windows, plan.sub_volume_voxels)
     while state.goes_on:
         start = budget.elapsed_s()
-        if cells is not None and see is not None:
-            step = nominal_sub_volumes(see, cells.pieces[0], cells) if cells.pieces else 1
-            before, allowance = len(cells.pieces), time.for_glance(step, engine.focus_batch)
-            glance_at_cells(see, cells, [], plan, engine, allowance, progress)
-            state.saw(suspicion.of_cells(cells), looked=len(cells.pieces) < before)
+        if of_cells is not None:
+            _, looked = of_cells.look([], plan, engine, time, progress)
+            state.saw(suspicion.of_cells(of_cells.cells), looked=looked)
         elif state.glances:
             allowance = time.for_glance(engine.glance_batch, engine.focus_batch)
             said, looked = suspicion.take(glance(scan, suspicion.unseen(order), plan, engine, allowance, progress))
@@ -115,7 +113,7 @@ def screen_patches(
     mask, dropped = patch_mask(scores, patches.scan.grid, volume, plan)
     dropped += empty_if_slight(mask, volume, plan)
     seconds["restore"] = budget.elapsed_s() - start
-    known = None if cells is None or plan.cells is None else case_suspicion(cells, plan.cells)
+    known = None if of_cells is None else of_cells.suspicion
     outputs = _outputs(task, state, scores, cells) if task.keep_outputs else None
     return PatchScreening(mask, state, dropped, seconds, known, outputs)
 

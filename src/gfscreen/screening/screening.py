@@ -28,8 +28,7 @@ from gfscreen.scan.grid import ModelScan, to_model, to_native_mask
 from gfscreen.scan.region import RegionSplit
 from gfscreen.scan.volume import Volume
 from gfscreen.screening.budget import Allowance, Budget, write_reserve_s
-from gfscreen.screening.cell_pass import glance_at_cells, nominal_sub_volumes
-from gfscreen.screening.cells import TrunkInput, blank_cells, case_suspicion
+from gfscreen.screening.cell_pass import CellGlancing
 from gfscreen.screening.findings import drop_unlikely, drop_unlikely_parts, empty_if_slight
 from gfscreen.screening.network_outputs import NetworkOutputs, gathered
 from gfscreen.screening.ordinary import clear_ordinary
@@ -132,24 +131,22 @@ def screen(
 
     time = Timetable(budget, write_reserve_s(volume.hu.size), engine.info)
     state = ScreeningState(windows, plan.gate, settings.keep_share)
-    cells = blank_cells(scan, plan.cells) if plan.cells and state.glances else None
-    see = TrunkInput(scan, plan.cells) if plan.cells and state.glances else None
+    of_cells = CellGlancing(scan, plan.cells) if plan.cells and state.glances else None
+    cells = None if of_cells is None else of_cells.cells
     stitcher = Stitcher(scan.grid.shape, plan.sub_volume_voxels, plan.blend)
     order = evenly_spread(windows, plan.sub_volume_voxels)
     seconds |= {"glance": 0.0, "focus": 0.0}
     # One round if there is time enough.
     while state.goes_on:
         start = budget.elapsed_s()
-        if cells is None or see is None:
+        if of_cells is None:
             allowance = time.for_glance(engine.glance_batch, engine.focus_batch)
             state.saw(glance(scan, state.unseen(order), plan, engine, allowance, progress))
         else:
-            step = nominal_sub_volumes(see, cells.pieces[0], cells) if cells.pieces else 1
-            before, allowance = len(cells.pieces), time.for_glance(step, engine.focus_batch)
-            said = glance_at_cells(see, cells, state.unseen(windows), plan, engine, allowance, progress)
-            state.saw(said, looked=len(cells.pieces) < before)
+            said, looked = of_cells.look(state.unseen(windows), plan, engine, time, progress)
+            state.saw(said, looked=looked)
             if settings.keep_share is None:
-                state.point_at(pointed(cells, scan, plan, windows, state.read))
+                state.point_at(pointed(of_cells.cells, scan, plan, windows, state.read))
         seconds["glance"] += budget.elapsed_s() - start
 
         start = budget.elapsed_s()
@@ -178,7 +175,7 @@ def screen(
     dropped += empty_if_slight(mask, volume, plan)
     seconds["restore"] = budget.elapsed_s() - start
 
-    suspicion = None if cells is None or plan.cells is None else case_suspicion(cells, plan.cells)
+    suspicion = None if of_cells is None else of_cells.suspicion
     outputs = gathered(scan.grid, plan, state, probability, unfiltered, cells) if keep_outputs else None
     result = _screening(scan, state, mask, dropped, seconds, suspicion, outputs)
     return replace(result, second_looks=len(again), second_looks_done=done_again)

@@ -34,9 +34,14 @@ class Geometry:
         i, j, k = np.linalg.norm(self.affine_ras_mm[:3, :3], axis=0)
         return float(i), float(j), float(k)
 
+    @cached_property
+    def voxel_mm3(self) -> float:
+        """Volume of a voxel, by the determinant of the affine."""
+        return abs(float(np.linalg.det(self.affine_ras_mm[:3, :3])))
+
     def volume_ml(self, voxels: int) -> float:
-        """Volume of so many voxels, by the determinant of the affine; rounded to 0.1 mm3."""
-        return round(voxels * abs(float(np.linalg.det(self.affine_ras_mm[:3, :3]))) / 1000.0, 4)
+        """Volume of so many voxels, rounded to 0.1 mm3."""
+        return round(voxels * self.voxel_mm3 / 1000.0, 4)
 
     @cached_property
     def cosines_deviation(self) -> float:
