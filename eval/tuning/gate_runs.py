@@ -205,11 +205,8 @@ class Judged:
 def _judged(outputs: NetworkOutputs) -> Judged:
     """What the run's gate thought of the sub-volumes of the grid, wherever Focus was pointed at."""
     windows = outputs.grid_windows
-    if outputs.cells is not None:
-        suspicion = [outputs.cells.suspicion(window, outputs.size_voxels) for window in windows]
-        return Judged(outputs.grid, windows, np.array(suspicion), np.array(suspicion) > outputs.gate)
-    probability = outputs.glance_probability
-    return Judged(outputs.grid, windows, np.ones(len(windows)) if probability is None else probability, outputs.kept)
+    said = np.ones(len(windows)) if outputs.grid_probability is None else outputs.grid_probability
+    return Judged(outputs.grid, windows, said, said > outputs.gate)
 
 
 def _glance_all(variant: Variant, volume: Volume) -> Judged:
@@ -217,9 +214,10 @@ def _glance_all(variant: Variant, volume: Volume) -> Judged:
     scan = to_model(volume, variant.plan)
     windows = plan_windows(scan, variant.plan, variant.plan.overlap)
     allowance = Allowance(Budget(None), float("inf"))
-    if variant.plan.cells is None:
+    if not variant.plan.gated_by_cells:
         found = glance(scan, windows, variant.plan, variant.engine, allowance, no_progress).probability
     else:
+        assert variant.plan.cells is not None
         see, cells = TrunkInput(scan, variant.plan.cells), blank_cells(scan, variant.plan.cells)
         found = glance_at_cells(see, cells, windows, variant.plan, variant.engine, allowance, no_progress).probability
     return Judged(scan.grid, windows, found, found > variant.gate)

@@ -80,6 +80,8 @@ class CellGlanceConfig:
     its third stage are used, of 36. spacing_mm: of the grid that it reads. hu_windows: what it sees of each region.
     case_calibration: slope and offset of the logistic curve from the logit of a scan's most suspicious cell to the
     probability that the scan holds a lesion.
+    role: `gate`: cells say where Focus reads, and the plan's `glance` counts for nothing. `marks`: the plan's `glance`
+    says which sub-volumes are suspicious, cells where Focus may mark (`mark_from`).
     """
 
     trunk: Literal["astra"] = "astra"
@@ -87,6 +89,7 @@ class CellGlanceConfig:
     spacing_mm: tuple[float, ...] = (1.5, 1.5, 3.0)
     hu_windows: HUWindows = HUWindows(HUWindow(-1000.0, 200.0), HUWindow(-175.0, 250.0))
     case_calibration: tuple[float, ...] = (1.0, 0.0)
+    role: Literal["gate", "marks"] = "gate"
 
     def __post_init__(self) -> None:
         if not 1 <= self.trunk_blocks <= 36:
@@ -170,8 +173,8 @@ class Plan:
     second_look: Focus reads sub-volumes around its findings once more, mirrored; at most this share of the number that
         it has read before. 0, as published: none.
     weights: `trained` or `untrained`; shown wherever results are shown.
-    cells: a Glance on a pretrained trunk that judges cells of about 12 mm in place of `glance`, which then counts for
-        nothing; a sub-volume is as suspicious as its most suspicious cell. None, as published: `glance` judges.
+    cells: a Glance on a pretrained trunk that judges cells of about 12 mm, in place of `glance` or, for the marks
+        alone, beside it. None, as published: only `glance` judges.
     operating_points: named values for a run to choose from; without a choice the plan's own hold.
     nnunet: a Focus that nnU-Net trained, which reads patches of its own grid in place of `focus`, which then counts for
         nothing, as do `blend`, `second_look` and `mark_from`. None, as published: `focus` reads the sub-volumes.
@@ -240,6 +243,16 @@ class Plan:
                 f"{self.empty_below_ml} and {self.empty_up_to}"
             )
 
+    @property
+    def gated_by_cells(self) -> bool:
+        """Whether cells say where Focus reads; otherwise `glance` does, by sub-volumes."""
+        return self.cells is not None and self.cells.role == "gate"
+
+    @property
+    def marked_by_cells(self) -> bool:
+        """Whether cells beside `glance` say where Focus may mark."""
+        return self.cells is not None and self.cells.role == "marks"
+
     def _check_nnunet(self) -> None:
         """Raise ValueError for what does not go together with a Focus of nnU-Net's, or without a Glance."""
         if self.without_glance and self.nnunet is None:
@@ -250,6 +263,10 @@ class Plan:
         marks = [self.mark_from, *(point.mark_from for point in self.operating_points)]
         if self.nnunet is not None and (self.second_look or any(marks)):
             raise ValueError("a Focus of nnU-Net's takes no second_look and no mark_from: set both to 0")
+        if self.nnunet is not None and self.marked_by_cells:
+            raise ValueError(
+                "a Focus of nnU-Net's takes no `cells` for its marks: set their role to gate, or them to null"
+            )
 
 
 def _build(kind: Any, value: Any, where: str) -> Any:

@@ -11,7 +11,7 @@ from gfscreen.cpus import usable_cpus
 from gfscreen.errors import WeightsError
 from gfscreen.networks.engines.export import default_export, is_current
 from gfscreen.networks.engines.select import cuda_driver_present
-from gfscreen.networks.models.manifest import FOCUS_FILE, GLANCE_FILE, MANIFEST_FILE, read_manifest, verify
+from gfscreen.networks.models.manifest import MANIFEST_FILE, NETWORK_FILES, read_manifest, verify
 from gfscreen.scan.volume.inputs import SUFFIXES
 from gfscreen.scan.volume.memory import available_bytes
 from gfscreen.version import __version__
@@ -32,7 +32,7 @@ def _weights(folder: Path) -> dict[str, Any]:
         manifest = read_manifest(folder)
         export = _export(folder)
         # Beside a current export the networks themselves may be left out, as in the CPU image.
-        spare = {GLANCE_FILE, FOCUS_FILE} if export == "current" else set()
+        spare = NETWORK_FILES if export == "current" else ()
         verify(folder, [name for name in manifest.sha256 if name not in spare or (folder / name).exists()])
         plan = plan_to_json(read_plan(folder))
     except WeightsError as error:

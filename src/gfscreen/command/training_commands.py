@@ -114,6 +114,12 @@ def add_train_cells(commands: Commands) -> None:
         help="what the head learns from after the labels: what reading a sub-volume pays (default: %(default)s, "
         "labels alone)",
     )
+    parser.add_argument(
+        "--role",
+        choices=("gate", "marks"),
+        help="what the cells are for: gate, in place of the Glance of BASE; marks, beside it, to say where Focus may "
+        "mark (default: that of the cells of BASE, else gate)",
+    )
     parser.add_argument("--max-minutes", type=positive, metavar="M", help="learn from what was gathered in this time")
     parser.set_defaults(run=_train_cells)
 
@@ -128,7 +134,7 @@ def _train_cells(args: argparse.Namespace) -> int:
     left_out = learn(
         CellJob(
             read_list(args.data), args.cache, args.weights, args.output, args.versions, args.seed, args.penalty,
-            args.objective, args.max_minutes,
+            args.objective, args.max_minutes, args.role,
         )
     )  # fmt: skip
     logger.info("%s: written", args.output)
@@ -265,12 +271,18 @@ def add_assemble(commands: Commands) -> None:
     parser.add_argument(
         "--gate", type=probability, metavar="P", help="Focus runs above this probability (default: the preset's)"
     )
+    parser.add_argument(
+        "--marks",
+        type=Path,
+        metavar="DIR",
+        help="weights folder of train-cells, whose cells say where Focus may mark (default: those of the first Glance)",
+    )
     parser.set_defaults(run=_assemble)
 
 
 def _assemble(args: argparse.Namespace) -> int:
     from gfscreen.training.learning.assemble import assemble
 
-    assemble(args.focus, args.glance, args.output, args.gate)
+    assemble(args.focus, args.glance, args.output, args.gate, args.marks)
     logger.info("%s: written", args.output)
     return 0

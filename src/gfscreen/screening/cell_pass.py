@@ -61,7 +61,8 @@ class CellGlancing:
         """One round, as far as its share of the time goes: `glance_at_cells`, and whether anything was looked at."""
         cells = self.cells
         step = nominal_sub_volumes(self._see, cells.pieces[0], cells) if cells.pieces else 1
-        before, allowance = len(cells.pieces), time.for_glance(step, engine.focus_batch)
+        share = time.for_cells if plan.marked_by_cells else time.for_glance
+        before, allowance = len(cells.pieces), share(step, engine.focus_batch)
         said = glance_at_cells(self._see, cells, windows, plan, engine, allowance, progress)
         return said, len(cells.pieces) < before
 

@@ -74,16 +74,22 @@ class CellMap:
         """Centres of the cells along one axis, in voxels of the cropped model grid."""
         return (np.arange(self.logit.shape[axis]) * self.cell_voxels[axis]).astype(np.float64)
 
-    def index_of(self, places: NDArray[np.float64] | NDArray[np.intp], axis: int) -> NDArray[np.intp]:
+    def index_of(
+        self, places: NDArray[np.float64] | NDArray[np.int32] | NDArray[np.intp], axis: int
+    ) -> NDArray[np.intp]:
         """The cell in which positions (n,) of the cropped model grid lie, along one axis."""
         cell = np.floor(places / self.cell_voxels[axis] + 0.5).astype(np.intp)
         return np.clip(cell, 0, self.logit.shape[axis] - 1)
 
     def at(self, places: NDArray[np.intp]) -> NDArray[np.float32]:
         """Logits (n,) of the cells in which voxels (n, 3) of the cropped model grid lie."""
-        i, j, k = (self.index_of(places[:, axis], axis) for axis in range(3))
-        logits: NDArray[np.float32] = self.logit[i, j, k]
+        logits: NDArray[np.float32] = self.of(self.logit, places)
         return logits
+
+    def of(self, values: NDArray[Any], places: NDArray[Any]) -> NDArray[Any]:
+        """Values (n,) of the cells, given as (x, y, z), in which voxels (n, 3) of the cropped model grid lie."""
+        i, j, k = (self.index_of(places[:, axis], axis) for axis in range(3))
+        return values[i, j, k]
 
     def suspicion(self, window: Window, size: tuple[int, ...]) -> float:
         """Highest probability among the cells whose centres lie in a sub-volume; NaN while some of them are unknown.

@@ -23,12 +23,13 @@ class NetworkOutputs:
     """Both stages' answers for one scan, on its model grid.
 
     windows: the sub-volumes of `size_voxels` in the grid's order; of a Glance that judges cells, those that Focus was
-    pointed at. grid_windows: all of the grid. glance_probability: float64 (n,), NaN where time did
-    not allow a glance; None if Glance was not asked (gate 0). kept, read: bool (n,), above the gate; and read by Focus.
-    focus_probability: float32 (x, y, z), 0 where Focus read nothing or a finding was dropped; the screening's own
-    array, not a copy. focus_unfiltered: the same before findings were dropped; None unless it was asked for. cells:
-    what Glance said of cells, where it judges those; None elsewhere. native_probability: with `focus_unfiltered` of a
-    Focus that has a grid of its own, the same on the scan's grid, uint8 (i, j, k) in steps of 1/255; None elsewhere.
+    pointed at. grid_windows, grid_probability: all of the grid, float64 (m,) likewise. glance_probability: float64
+    (n,), NaN where time did not allow a glance; None if Glance was not asked (gate 0). kept, read: bool (n,), above the
+    gate; and read by Focus. focus_probability: float32 (x, y, z), 0 where Focus read nothing or a finding was dropped;
+    the screening's own array, not a copy. focus_unfiltered: the same before findings were dropped; None unless it was
+    asked for. cells: what was said of cells, where these are judged; None elsewhere. native_probability: with
+    `focus_unfiltered` of a Focus that has a grid of its own, the same on the scan's grid, uint8 (i, j, k) in steps of
+    1/255; None elsewhere.
     Such a Focus's patches are shown as sub-volumes of the model grid, its findings as they were before any was dropped.
     """
 
@@ -37,6 +38,7 @@ class NetworkOutputs:
     gate: float
     windows: list[Window]
     grid_windows: list[Window]
+    grid_probability: NDArray[np.float64] | None
     glance_probability: NDArray[np.float64] | None
     kept: NDArray[np.bool_]
     read: NDArray[np.bool_]
@@ -109,6 +111,7 @@ def gathered(
         gate=state.gate,
         windows=windows,
         grid_windows=state.windows,
+        grid_probability=state.probability if state.glances else None,
         glance_probability=np.asarray(suspicion, np.float64) if state.glances else None,
         kept=np.array([window in above for window in windows], bool),
         read=np.array([window in state.read for window in windows], bool),

@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from gfscreen.config import Plan
 from gfscreen.scan.grid import ModelScan
-from gfscreen.screening.cells import CellMap, logit_of
+from gfscreen.screening.cells import CellMap, body_share, logit_of
 from gfscreen.screening.findings import TOUCHING
 
 # How much less suspicious, in logits, a cell may be that touches one from which Focus may mark.
@@ -23,6 +23,8 @@ NEIGHBOUR_LOGIT = 1.5
 NODULE_ML = 0.5
 AERATED_HU = -500.0
 AERATED_SHARE = 0.6
+# The share of a cell that is air within the body, at least, for a small nodule in it to have air around.
+LEAST_AIR = 0.25
 
 
 def may_mark(cells: CellMap, mark_from: float) -> NDArray[np.bool_]:
@@ -37,6 +39,12 @@ def may_mark(cells: CellMap, mark_from: float) -> NDArray[np.bool_]:
     nearly = ~(cells.logit < least - NEIGHBOUR_LOGIT)
     marked: NDArray[np.bool_] = suspicious | (ndimage.binary_dilation(suspicious, TOUCHING) & nearly)
     return marked
+
+
+def aerated(cells: CellMap, scan: ModelScan) -> NDArray[np.bool_]:
+    """The cells (x, y, z) with so much air that a small nodule in them may stay."""
+    share = body_share((scan.hu < AERATED_HU) & scan.body, cells)
+    return np.asarray(share >= LEAST_AIR, np.bool_)
 
 
 def clear_ordinary(focus_probability: NDArray[np.float32], scan: ModelScan, cells: CellMap, plan: Plan) -> None:

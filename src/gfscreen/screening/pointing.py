@@ -7,7 +7,7 @@ the published method, whose Glance knows sub-volumes alone.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,18 +15,21 @@ from numpy.typing import NDArray
 from gfscreen.config import Plan
 from gfscreen.scan.grid import ModelScan
 from gfscreen.scan.region import region_of
-from gfscreen.screening.cells import CellMap, body_share, logit_of, probability
-from gfscreen.screening.ordinary import AERATED_HU
+from gfscreen.screening.cells import CellMap, logit_of, probability
+from gfscreen.screening.ordinary import aerated
 from gfscreen.screening.windows import Window, centred_starts, within_middle
 
 # The part of a sub-volume, along each axis, in which a suspicious cell counts as looked at.
 MIDDLE = 0.8
-# The share of a cell that is air within the body, at least, for a small nodule in it to have air around.
-LEAST_AIR = 0.25
 
 
 def pointed(
-    cells: CellMap, scan: ModelScan, plan: Plan, grid: Collection[Window], read: Collection[Window]
+    cells: CellMap,
+    scan: ModelScan,
+    plan: Plan,
+    grid: Collection[Window],
+    read: Collection[Window],
+    suspicious: Mapping[Window, float] | None = None,
 ) -> list[tuple[Window, float]]:
     """Sub-volumes that hold every cell worth a read, with their suspicion, the most suspicious first.
 
@@ -34,39 +37,60 @@ def pointed(
     `mark_from` only such as hold air, where small nodules stay (ordinary.py). Cells that nobody has looked at yet count
     for nothing, and so do those in the middle of what Focus has `read`. Where fewer of the `grid` hold them all, those
     are taken: a scan that is suspicious all over costs no more than without. Empty where no cell is worth a read.
+
+    suspicious: of a Glance that judges sub-volumes beside the cells, those above the gate with their probability: the
+    cells in them are above it, as suspicious as the most suspicious that holds them, and a cell that nobody has looked
+    at is worth a read.
     """
-    places, logits = _worth_a_read(cells, scan, plan)
     size, shape = plan.sub_volume_voxels, scan.grid.shape
+    suspicion = cells.logit if suspicious is None else _highest(suspicious, cells, size)
+    least = logit_of(plan.gate) if suspicious is None else 0.0
+    index = np.argwhere(_worth_a_read(suspicion > least, cells, scan, plan))
+    # The last cell along an axis may be centred beyond the scan.
+    centres = [np.rint(cells.centres(axis)).clip(0, shape[axis] - 1)[index[:, axis]] for axis in range(3)]
+    places = np.stack(centres, axis=1).astype(np.int32)
     left = np.ones(len(places), bool)
     for window in read:
         left &= ~within_middle(places, window.start, size, shape, MIDDLE)
-    places, logits = places[left], logits[left]
-    starts = centred_starts(places, _rank(logits), size, shape, most=len(places), middle=MIDDLE, sure=0.0)
+    index, places = index[left], places[left]
+    said = suspicion[tuple(index.T)]
+    order = _rank(said, cells.logit[tuple(index.T)])
+    starts = centred_starts(places, order, size, shape, most=len(places), middle=MIDDLE, sure=0.0)
     windows = [Window(start, region_of(scan.chest, start[2], size[2])) for start in starts]
     of_grid = [window for window in grid if window not in read and _inside(places, window, size).any()]
     if len(of_grid) < len(windows) and np.any([_inside(places, window, size) for window in of_grid], axis=0).all():
         windows = of_grid
-    found = [(window, float(logits[_inside(places, window, size)].max())) for window in windows]
-    return [(window, probability(logit)) for window, logit in sorted(found, key=lambda pair: -pair[1])]
+    found = []
+    for window in windows:
+        own = _inside(places, window, size)
+        found.append((float(order[own].max()), float(said[own].max()), window))
+    found.sort(key=lambda read: -read[0])
+    return [(window, probability(most) if suspicious is None else most) for _, most, window in found]
 
 
-def _worth_a_read(cells: CellMap, scan: ModelScan, plan: Plan) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Centres (n, 3) of these cells, in model voxels, and their logits (n,)."""
-    worth = (cells.logit > logit_of(plan.gate)) & ~(cells.logit < logit_of(plan.mark_from))
-    nearly = (cells.logit > logit_of(plan.gate)) & ~worth
+def _worth_a_read(above: NDArray[np.bool_], cells: CellMap, scan: ModelScan, plan: Plan) -> NDArray[np.bool_]:
+    """Those of the cells above the gate, bool (x, y, z), in which what Focus finds could stay."""
+    above = above & ~np.isneginf(cells.logit)
+    worth = above & ~(cells.logit < logit_of(plan.mark_from))
+    nearly = above & ~worth
     if nearly.any():
-        air = body_share((scan.hu < AERATED_HU) & scan.body, cells)
-        worth |= nearly & (air >= LEAST_AIR)
-    index = np.argwhere(worth)
-    # The last cell along an axis may be centred beyond the scan.
-    last = [size - 1 for size in scan.grid.shape]
-    centres = [np.rint(cells.centres(axis)).clip(0, last[axis])[index[:, axis]] for axis in range(3)]
-    return np.stack(centres, axis=1).astype(np.int32), cells.logit[tuple(index.T)]
+        worth |= nearly & aerated(cells, scan)
+    return worth
 
 
-def _rank(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The logits' order as numbers above 0, equal ones alike."""
-    return np.asarray(np.unique(logits, return_inverse=True)[1] + 1.0, np.float32)
+def _highest(suspicious: Mapping[Window, float], cells: CellMap, size: tuple[int, ...]) -> NDArray[np.float32]:
+    """The highest probability of the sub-volumes that hold a cell, float32 (x, y, z); 0 where none does."""
+    highest = np.zeros(cells.logit.shape, np.float32)
+    for window, said in suspicious.items():
+        box = cells.within(window.start, size)
+        highest[box] = np.maximum(highest[box], said)
+    return highest
+
+
+def _rank(suspicion: NDArray[np.float32], logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The order of cells (n,) by suspicion, then by their own logits, as numbers above 0, equal ones alike."""
+    pairs = np.stack([suspicion, np.nan_to_num(logits, nan=0.0)], axis=1)
+    return np.asarray(np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1) + 1.0, np.float32)
 
 
 def _inside(places: NDArray[np.int32], window: Window, size: tuple[int, ...]) -> NDArray[np.bool_]:

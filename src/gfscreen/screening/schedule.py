@@ -47,7 +47,7 @@ class Timetable:
     def __init__(self, budget: Budget, reserve_s: float, engine: EngineInfo) -> None:
         self._budget = budget
         self._reserve_s = reserve_s
-        self._glance, self._focus = Pace(engine.glance_s), Pace(engine.focus_s)
+        self._glance, self._focus, self._cells = Pace(engine.glance_s), Pace(engine.focus_s), Pace(engine.cells_s)
 
     def left_s(self) -> float:
         """Seconds that may still be spent on both stages."""
@@ -55,11 +55,18 @@ class Timetable:
 
     def for_glance(self, batch: int, focus_batch: int) -> Allowance:
         """A share of what is left; never so much that what is found could not be read any more."""
+        return self._share(self._glance, batch, focus_batch)
+
+    def for_cells(self, step: int, focus_batch: int) -> Allowance:
+        """The same for cells beside a Glance, which come after it; `step` in sub-volumes that a piece counts for."""
+        self._cells.scale(self._glance.slowdown())
+        return self._share(self._cells, step, focus_batch)
+
+    def _share(self, pace: Pace, step: int, focus_batch: int) -> Allowance:
         self._focus.scale(self._glance.slowdown())
         left_s = self.left_s()
         with_one_read_s = left_s - self._focus.step_s(focus_batch)
-        one_step_s = self._glance.step_s(batch)
-        return Allowance(self._budget, min(max(GLANCE_SHARE * left_s, one_step_s), with_one_read_s), self._glance)
+        return Allowance(self._budget, min(max(GLANCE_SHARE * left_s, pace.step_s(step)), with_one_read_s), pace)
 
     def for_focus(self) -> Allowance:
         """All that is left."""

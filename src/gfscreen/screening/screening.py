@@ -2,7 +2,7 @@
 
     scan      the CT on the model grid, cropped to the body, chest told from abdomen           (grid, region)
     windows   96 x 96 x 64 sub-volumes that contain body                                        (windows)
-    glance    how suspicious is each of them, or each cell of 12 mm?                            (engine, cells)
+    glance    how suspicious is each of them, or each cell of 12 mm, or both?                   (engine, cells)
     focus     outline the lesions in the suspicious ones, or around suspicious cells,
               the most suspicious first                                                (engine, pointing)
     again     read once more, centred and mirrored, what was found                              (second_look, engine)
@@ -47,12 +47,12 @@ from gfscreen.screening.windows import Stitcher, Window, gather, plan_windows
 class Screening:
     """Result of one scan. mask: uint8 {0, 1} (i, j, k) on the scan's own grid. seconds: by stage.
 
-    windows_kept: above the gate, or pointed at by a Glance that judges cells; windows_done: of these, those that Focus
+    windows_kept: above the gate, or pointed at by cells that are; windows_done: of these, those that Focus
     has read; windows_unglanced: those that time did not allow Glance to look at. second_looks: sub-volumes around
     findings that were to be read again; second_looks_done: those that were. skipped_probability: the highest suspicion
     among kept windows left unread. findings_dropped: findings of Focus, and parts of them, that are not in the mask for
     what they are (findings.py).
-    suspicion: how likely the scan is to hold a lesion, as calibrated; None without a Glance that judges cells.
+    suspicion: how likely the scan is to hold a lesion, as calibrated; None where no cells are judged.
     network_outputs: both stages' answers, if they were asked for.
     """
 
@@ -139,14 +139,16 @@ def screen(
     # One round if there is time enough.
     while state.goes_on:
         start = budget.elapsed_s()
-        if of_cells is None:
+        if not plan.gated_by_cells:
             allowance = time.for_glance(engine.glance_batch, engine.focus_batch)
             state.saw(glance(scan, state.unseen(order), plan, engine, allowance, progress))
-        else:
+        if of_cells is not None:
             said, looked = of_cells.look(state.unseen(windows), plan, engine, time, progress)
-            state.saw(said, looked=looked)
+            if plan.gated_by_cells:
+                state.saw(said, looked=looked)
             if settings.keep_share is None:
-                state.point_at(pointed(of_cells.cells, scan, plan, windows, state.read))
+                above = None if plan.gated_by_cells else state.suspicious
+                state.point_at(pointed(of_cells.cells, scan, plan, windows, state.read, above))
         seconds["glance"] += budget.elapsed_s() - start
 
         start = budget.elapsed_s()
@@ -155,7 +157,7 @@ def screen(
         seconds["focus"] += budget.elapsed_s() - start
 
     start = budget.elapsed_s()
-    again = second_look(scan, stitcher, plan, len(state.read))
+    again = second_look(scan, stitcher, plan, len(state.read), cells)
     done_again = focus(scan, again, stitcher, plan, engine, time.for_focus(), progress, mirrored=True)
     seconds["focus"] += budget.elapsed_s() - start
     # A GPU is held no longer than it computes: on an H100, half of the time that it was held went into what follows.

@@ -52,11 +52,15 @@ class ScreeningState:
         """Those of `order` that were not glanced at."""
         return [window for window in order if window not in self.suspicion]
 
-    def unread(self) -> list[Window]:
-        """Those that are suspicious and were not read, the most suspicious first."""
-        if self.pointed is not None:
-            return [window for window in self.pointed if window not in self.read]
+    @property
+    def suspicious(self) -> dict[Window, float]:
+        """Sub-volumes of the grid above the gate with their suspicion, the most suspicious first."""
         kept = most_suspicious_first(Glanced(self.windows, self.probability), self.gate, self.keep_share)
+        return {window: self.suspicion[window] for window in kept}
+
+    def unread(self) -> list[Window]:
+        """Those that are to be read and were not, the most suspicious first."""
+        kept = self.suspicious if self.pointed is None else self.pointed
         return [window for window in kept if window not in self.read]
 
     def saw(self, glanced: Glanced, *, looked: bool = False) -> None:

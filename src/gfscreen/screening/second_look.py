@@ -13,6 +13,8 @@ import math
 from gfscreen.config import Plan
 from gfscreen.scan.grid import ModelScan
 from gfscreen.scan.region import region_of
+from gfscreen.screening.cells import CellMap
+from gfscreen.screening.ordinary import aerated, may_mark
 from gfscreen.screening.windows import Stitcher, Window, centred_starts
 
 # A second look goes where Focus found lesion more likely than not.
@@ -21,11 +23,13 @@ SURE = 0.5
 MIDDLE = 0.6
 
 
-def second_look(scan: ModelScan, stitcher: Stitcher, plan: Plan, reads: int) -> list[Window]:
+def second_look(
+    scan: ModelScan, stitcher: Stitcher, plan: Plan, reads: int, cells: CellMap | None = None
+) -> list[Window]:
     """Sub-volumes around what was found, the surest first; at most the plan's share of `reads`, rounded up.
 
     stitcher: with the answers of the first reading; it is not changed. reads: how many sub-volumes that were. Empty
-    where nothing was found, or if the plan's share is 0.
+    where nothing was found, or if the plan's share is 0. cells: what could not stay by these is not looked at.
     """
     most = math.ceil(plan.second_look * reads)
     if not most:
@@ -34,6 +38,9 @@ def second_look(scan: ModelScan, stitcher: Stitcher, plan: Plan, reads: int) -> 
     if plan.foreground == "body" and scan.body.any():
         inside = scan.body[tuple(places.T)]
         places, probability = places[inside], probability[inside]
+    if cells is not None and plan.mark_from > 0:
+        stays = cells.of(may_mark(cells, plan.mark_from) | aerated(cells, scan), places)
+        places, probability = places[stays], probability[stays]
     size = plan.sub_volume_voxels
     starts = centred_starts(places, probability, size, scan.grid.shape, most=most, middle=MIDDLE, sure=SURE)
     return [Window(start, region_of(scan.chest, start[2], size[2])) for start in starts]

@@ -37,7 +37,8 @@ class EngineInfo:
     """Name (`torch`, `openvino`), device (`cpu`, `cuda:0`), precision (`fp32`, `bf16`, `fp16`), why it was chosen.
 
     glance_s, focus_s: seconds that one sub-volume is expected to take, for a deadline to count with before any has been
-    measured; None where unknown. For a Glance that reads whole pieces of a scan, of `NOMINAL_VOXELS` of them.
+    measured; None where unknown. For a Glance that reads whole pieces of a scan, of `NOMINAL_VOXELS` of them; so
+    cells_s, for cells beside a Glance.
     """
 
     name: str
@@ -46,6 +47,7 @@ class EngineInfo:
     reason: str
     glance_s: float | None = None
     focus_s: float | None = None
+    cells_s: float | None = None
 
 
 class Engine(Protocol):

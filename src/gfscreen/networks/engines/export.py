@@ -14,6 +14,7 @@ from gfscreen.errors import EngineError
 from gfscreen.files import remove_leftovers, scratch_folder
 from gfscreen.networks.engines.base import NOMINAL_SIDE_VOXELS
 from gfscreen.networks.engines.openvino import (
+    CELLS_MODEL,
     EXPORT_FOLDER,
     FOCUS_MODEL,
     GLANCE_MODEL,
@@ -22,6 +23,7 @@ from gfscreen.networks.engines.openvino import (
     import_openvino,
 )
 from gfscreen.networks.models.manifest import (
+    CELLS_FILE,
     FOCUS_FILE,
     GLANCE_FILE,
     MANIFEST_FILE,
@@ -50,7 +52,7 @@ def is_current(export: Path, weights: Path) -> bool:
 def export_openvino(weights: Path, target: Path) -> Path:
     """Write `target`/{glance,focus}.{xml,bin} and a manifest that names the weights they were made from.
 
-    A Glance on the pretrained trunk takes it along, and with it its NOTICE.
+    Cells on the pretrained trunk, as `cells` or as the Glance itself, take it along, and with it its NOTICE.
 
     Without a Glance there is none in the export. Files appear under their final names only when all of them are
     complete. Raises WeightsError, EngineError.
@@ -65,7 +67,7 @@ def export_openvino(weights: Path, target: Path) -> Path:
         from gfscreen.networks.models.cell_glance import CellGlance, trunk_notice
         from gfscreen.networks.models.focus import FocusProbability
         from gfscreen.networks.models.glance import GlanceProbability
-        from gfscreen.networks.models.weights import load_networks, stored_precision
+        from gfscreen.networks.models.weights import load_cells, load_networks, stored_precision
     except ImportError as error:
         raise EngineError(
             f"{weights}: no OpenVINO export found and none can be made here ({error}); "
@@ -75,11 +77,13 @@ def export_openvino(weights: Path, target: Path) -> Path:
     sub_volume = torch.rand(1, 1, *plan.sub_volume_voxels)
     any_size = torch.rand(1, 1, 16, 32, 32), [1, 1, -1, -1, -1]
     one_size = sub_volume, list(sub_volume.shape)
-    on_trunk = isinstance(glance, CellGlance)
     networks: list[tuple[nn.Module, str, str, tuple[Tensor, list[int]]]] = []
-    if glance is not None:
-        judge = glance if isinstance(glance, CellGlance) else GlanceProbability(glance)
-        networks.append((judge, GLANCE_FILE, GLANCE_MODEL, any_size if on_trunk else one_size))
+    if isinstance(glance, CellGlance):
+        networks.append((glance, GLANCE_FILE, GLANCE_MODEL, any_size))
+    elif glance is not None:
+        networks.append((GlanceProbability(glance), GLANCE_FILE, GLANCE_MODEL, one_size))
+    if (cells := load_cells(weights)) is not None:
+        networks.append((cells, CELLS_FILE, CELLS_MODEL, any_size))
     if plan.nnunet is None:
         networks.append((FocusProbability(focus), FOCUS_FILE, FOCUS_MODEL, one_size))
     else:
@@ -109,7 +113,7 @@ def export_openvino(weights: Path, target: Path) -> Path:
             openvino.save_model(model, folder / name, compress_to_fp16=compress)
             traced.unlink()
             traced.with_suffix(".bin").unlink()
-        if on_trunk:
+        if plan.cells is not None:
             (folder / NOTICE_FILE).write_text(trunk_notice(weights), encoding="utf-8")
         target.mkdir(exist_ok=True)
         remove_leftovers(target)

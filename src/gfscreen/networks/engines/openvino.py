@@ -22,6 +22,7 @@ from gfscreen.networks.models.manifest import verify
 EXPORT_FOLDER = "openvino"
 GLANCE_MODEL = "glance.xml"
 FOCUS_MODEL = "focus.xml"
+CELLS_MODEL = "cells.xml"
 # In the export's manifest: seconds of one sub-volume where it was made. Only their ratio is used.
 SECONDS_KEY = "seconds"
 
@@ -119,6 +120,10 @@ class OpenVINOEngine:
         self._glance: Any = None if compiled is None else compiled.create_infer_request()
         background = ThreadPoolExecutor(1, thread_name_prefix="compile-focus")
         self._focus: Future[Any] = background.submit(lambda: self._compile(FOCUS_MODEL).create_infer_request())
+        # Cells that are the Glance itself, or stand beside it.
+        self._cells: Any = self._glance
+        if CELLS_MODEL in manifest.sha256:
+            self._cells = self._compile(CELLS_MODEL).create_infer_request()
         background.shutdown(wait=False)
         # Asked of the compiled network: what it computes in, not what was wished for.
         asked = self._focus.result().get_compiled_model() if compiled is None else compiled
@@ -129,8 +134,9 @@ class OpenVINOEngine:
             glance_s, focus_s = _measured_s(seconds, "glance"), _measured_s(seconds, "focus")
         else:
             glance_s = self._time_glance(compiled)
-            focus_s = _focus_s(glance_s, seconds)
-        self.info = EngineInfo("openvino", "cpu", {"f32": "fp32"}.get(used, used), reason, glance_s, focus_s)
+            focus_s = _in_proportion_s(glance_s, seconds, "focus")
+        cells_s = None if glance_s is None else _in_proportion_s(glance_s, seconds, "cells")
+        self.info = EngineInfo("openvino", "cpu", {"f32": "fp32"}.get(used, used), reason, glance_s, focus_s, cells_s)
 
     def _compile(self, name: str) -> Any:
         try:
@@ -160,7 +166,7 @@ class OpenVINOEngine:
 
     def cells(self, volume: FloatArray) -> FloatArray:
         """Logits of "lesion" per region and cell, (2, z / 4, x / 8, y / 8), of a volume (z, x, y)."""
-        logits: FloatArray = self._run(self._glance, volume[None])[0]
+        logits: FloatArray = self._run(self._cells, volume[None])[0]
         return logits
 
     def focus(self, batch: FloatArray) -> FloatArray:
@@ -183,8 +189,7 @@ def _measured_s(measured: Any, stage: str) -> float | None:
     return float(measured[stage]) if isinstance(measured, dict) and measured.get(stage) else None
 
 
-def _focus_s(glance_s: float, measured: Any) -> float | None:
-    """Expected seconds of Focus: Glance's, times the ratio of both where the export was made; None without one."""
-    if not isinstance(measured, dict) or not measured.get("glance") or not measured.get("focus"):
-        return None
-    return glance_s * float(measured["focus"]) / float(measured["glance"])
+def _in_proportion_s(glance_s: float, measured: Any, stage: str) -> float | None:
+    """Expected seconds of a stage: Glance's, times the ratio of both where the export was made; None without one."""
+    glance, other = _measured_s(measured, "glance"), _measured_s(measured, stage)
+    return None if glance is None or other is None else glance_s * other / glance

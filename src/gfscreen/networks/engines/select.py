@@ -12,7 +12,7 @@ from gfscreen.config import PLAN_FILE
 from gfscreen.errors import EngineError, UsageError, WeightsError
 from gfscreen.files import private_folder
 from gfscreen.networks.engines.base import Engine
-from gfscreen.networks.models.manifest import FOCUS_FILE, GLANCE_FILE, read_manifest, verify
+from gfscreen.networks.models.manifest import NETWORK_FILES, read_manifest, verify
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ def find_export(weights: Path) -> Path:
     target = beside if os.access(weights, os.W_OK) else cached
     logger.warning("no OpenVINO export of these weights yet: making one in %s (once, about a minute)", target)
     # Weights with an nnU-Net may have no Glance.
-    verify(weights, [name for name in (GLANCE_FILE, FOCUS_FILE) if name in read_manifest(weights).sha256])
+    verify(weights, [name for name in NETWORK_FILES if name in read_manifest(weights).sha256])
     return export_openvino(weights, target)
 
 

@@ -19,14 +19,14 @@ from gfscreen.networks.engines.gpu_memory import GpuMemory
 from gfscreen.networks.models.attention import fuse_attention
 from gfscreen.networks.models.cell_glance import CellGlance
 from gfscreen.networks.models.focus import FocusProbability
-from gfscreen.networks.models.glance import GlanceProbability
-from gfscreen.networks.models.weights import load_networks
+from gfscreen.networks.models.glance import Glance, GlanceProbability
+from gfscreen.networks.models.weights import load_cells, load_networks
 
 logger = logging.getLogger(__name__)
 
-GLANCE, FOCUS = "glance", "focus"
+GLANCE, FOCUS, CELLS = "glance", "focus", "cells"
 # Larger ones gain nothing any more.
-_LARGEST_BATCH = {GLANCE: 16, FOCUS: 8}
+_LARGEST_BATCH = {GLANCE: 16, FOCUS: 8, CELLS: 1}
 _HALF_LAYERS = (nn.Conv3d, nn.ConvTranspose3d, nn.Linear)
 
 
@@ -66,10 +66,11 @@ class TorchEngine:
             fuse_attention(focus)
         # What an nnU-Net says stays what it is until all patches are averaged.
         networks: dict[str, nn.Module] = {FOCUS: focus if plan.nnunet is not None else FocusProbability(focus)}
-        if isinstance(glance, CellGlance):
-            self._fits[GLANCE] = 1  # pieces of a scan come one by one
-            networks[GLANCE] = glance
-        elif glance is not None:
+        cells = glance if isinstance(glance, CellGlance) else load_cells(self._weights)
+        if cells is not None:
+            self._fits[CELLS] = 1  # pieces of a scan come one by one
+            networks[CELLS] = cells
+        if isinstance(glance, Glance):
             networks[GLANCE] = GlanceProbability(glance)
         for network in networks.values():
             network.eval()
@@ -109,9 +110,10 @@ class TorchEngine:
                 before_mb = self._memory.watch()
                 self._in_pieces(lambda part: self._forward(name, part), batch[:1])
                 self._fits[name] = self._memory.batch_after(before_mb, 1, _LARGEST_BATCH[name])
-            # No more than doubled: a deadline expects the next step to take longer in proportion.
-            now = self.glance_batch if name == GLANCE else self.focus_batch
-            self._set_batch(name, min(self._fits[name], max(now, 2 * len(batch))))
+            if name != CELLS:
+                # No more than doubled: a deadline expects the next step to take longer in proportion.
+                now = self.glance_batch if name == GLANCE else self.focus_batch
+                self._set_batch(name, min(self._fits[name], max(now, 2 * len(batch))))
             return result
         except (RuntimeError, EngineError) as error:
             if not (isinstance(error, (torch.OutOfMemoryError, EngineError)) or "CUDA" in str(error)):
@@ -159,7 +161,7 @@ class TorchEngine:
 
     def cells(self, volume: FloatArray) -> FloatArray:
         """Logits of "lesion" per region and cell, (2, z / 4, x / 8, y / 8), of a volume (z, x, y)."""
-        logits: FloatArray = self._run(GLANCE, volume[None])[0]
+        logits: FloatArray = self._run(CELLS, volume[None])[0]
         return logits
 
     def focus(self, batch: FloatArray) -> FloatArray:

@@ -1,7 +1,8 @@
 """The manifest of a weights folder: which files it holds, with sizes and sha256. Needs no torch.
 
-A weights folder is `plan.json`, `glance.safetensors`, `focus.safetensors` and `manifest.json`; an export made from it
-lies in `openvino/` with a manifest of its own, which names the manifest it was made from.
+A weights folder is `plan.json`, `glance.safetensors`, `focus.safetensors` and `manifest.json`, with `cells.safetensors`
+where cells say beside Glance what may be marked; an export made from it lies in `openvino/` with a manifest of its own,
+which names the manifest it was made from.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ MANIFEST_FILE = "manifest.json"
 MANIFEST_FORMAT = 1
 GLANCE_FILE = "glance.safetensors"
 FOCUS_FILE = "focus.safetensors"
+# The head of cells that stand beside a Glance; of those that are the Glance it is in GLANCE_FILE.
+CELLS_FILE = "cells.safetensors"
+NETWORK_FILES = (GLANCE_FILE, FOCUS_FILE, CELLS_FILE)
 # What others ask to be told with their weights.
 NOTICE_FILE = "NOTICE"
 

@@ -96,7 +96,7 @@ def convert_nnunet(
         load_state(focus.folds[number], checkpoint.state(), checkpoint.described)
     plan, glance_state = _plan_and_glance(glance)
     plan = replace(plan, nnunet=config)
-    extra = _copy_trunk(glance, folder) if glance is not None and plan.cells is not None else []
+    extra = _copy_trunk(glance, folder) if glance is not None and plan.gated_by_cells else []
     chosen = [config.outputs[index] for index in config.lesion]
     logger.info(
         "%s: %s, %d fold(s), %s of %s is lesion", model, name, len(checkpoints), ", ".join(chosen),
@@ -249,7 +249,10 @@ def _plan_and_glance(source: Path | None) -> tuple[Plan, dict[str, Tensor] | Non
     _, glance, _ = load_stored(source)
     if glance is None:
         raise WeightsError(f"{source}: has no Glance of its own; name weights that have one, or leave out --glance")
-    return replace(read_plan(source), **plain, nnunet=None), glance.state_dict()
+    plan = read_plan(source)
+    # Cells that say where marks may be have nothing to say to a Focus that takes no `mark_from`.
+    cells = plan.cells if plan.gated_by_cells else None
+    return replace(plan, **plain, cells=cells, nnunet=None), glance.state_dict()
 
 
 def _copy_trunk(source: Path, folder: Path) -> list[str]:

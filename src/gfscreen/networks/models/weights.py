@@ -22,7 +22,14 @@ from gfscreen.files import write_atomically
 from gfscreen.networks.models.cell_glance import CellGlance, CellHead, load_trunk
 from gfscreen.networks.models.focus import build_focus
 from gfscreen.networks.models.glance import Glance
-from gfscreen.networks.models.manifest import FOCUS_FILE, GLANCE_FILE, Manifest, verify, write_manifest
+from gfscreen.networks.models.manifest import (
+    CELLS_FILE,
+    FOCUS_FILE,
+    GLANCE_FILE,
+    Manifest,
+    verify,
+    write_manifest,
+)
 from gfscreen.networks.models.nnunet import build_nnunet_focus
 from gfscreen.version import __version__
 
@@ -30,9 +37,12 @@ _DERIVED_SUFFIXES = ("num_batches_tracked", "relative_position_index")
 
 
 def build_networks(plan: Plan) -> tuple[Glance | CellHead, nn.Module]:
-    """What is stored of both networks of a plan, with fresh weights, in training mode: not the trunk below a head."""
+    """What is stored of both networks of a plan, with fresh weights, in training mode: not the trunk below a head.
+
+    Nor the head of cells that stand beside a Glance.
+    """
     # Glance first: a seed gives the same untrained weights as ever.
-    glance = CellHead() if plan.cells else Glance(plan.glance)
+    glance = CellHead() if plan.gated_by_cells else Glance(plan.glance)
     return glance, build_focus(plan.focus) if plan.nnunet is None else build_nnunet_focus(plan.nnunet)
 
 
@@ -82,20 +92,27 @@ def save_weights(
     glance_state: dict[str, Tensor] | None,
     focus_state: dict[str, Tensor],
     *,
+    cells_state: dict[str, Tensor] | None = None,
     precision: Literal["keep", "float16", "float32"] = "float16",
     info: dict[str, Any] | None = None,
 ) -> Manifest:
     """Write a weights folder; each file appears whole, the manifest last.
 
-    glance_state: None writes none, and the plan says so (`without_glance`).
+    glance_state: None writes none, and the plan says so (`without_glance`). cells_state: the head of cells beside a
+    Glance, which keeps its precision; of a plan that has such (`marked_by_cells`), and of no other.
     """
     plan = replace(plan, without_glance=glance_state is None)
+    assert (cells_state is not None) == plan.marked_by_cells
     dtype = {"keep": None, "float16": torch.float16, "float32": torch.float32}[precision]
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / PLAN_FILE, (json.dumps(plan_to_json(plan), indent=2) + "\n").encode())
     states = {FOCUS_FILE: focus_state} if glance_state is None else {GLANCE_FILE: glance_state, FOCUS_FILE: focus_state}
+    if cells_state is not None:
+        states[CELLS_FILE] = cells_state
     for name, state in states.items():
-        write_atomically(folder / name, safetensors.torch.save(stored_state(state, dtype)))
+        # A head is 16 kB, and its sums over 2,048 features gain by every digit.
+        kept = None if name == CELLS_FILE else dtype
+        write_atomically(folder / name, safetensors.torch.save(stored_state(state, kept)))
     origin = {"preset": plan.preset, "weights": plan.weights, "gfscreen": __version__, **(info or {})}
     return write_manifest(folder, [PLAN_FILE, *states], origin)
 
@@ -128,6 +145,24 @@ def load_stored(folder: Path) -> tuple[Plan, Glance | CellHead | None, nn.Module
     return plan, None if plan.without_glance else glance, focus
 
 
+def load_cells(folder: Path) -> CellGlance | None:
+    """The cells that stand beside a Glance, with the trunk, in evaluation mode; None of weights that have none.
+
+    Of a folder that `load_stored` has verified. Raises WeightsError, also where the trunk is not there.
+    """
+    plan = read_plan(folder)
+    if plan.cells is None or not plan.marked_by_cells:
+        return None
+    return CellGlance(load_trunk(folder, plan.cells), load_head(folder / CELLS_FILE)).eval()
+
+
+def load_head(path: Path) -> CellHead:
+    """The head in a file of a weights folder. Raises WeightsError."""
+    head = CellHead()
+    load_state(head, safetensors.torch.load_file(path), str(path))
+    return head
+
+
 def stored_precision(path: Path) -> str:
     """`float16` if every floating-point tensor of the file is, else `float32`."""
     with safetensors.safe_open(path, framework="pt") as tensors:
@@ -139,4 +174,5 @@ def init_weights(folder: Path, plan: Plan, seed: int) -> Manifest:
     """Write an untrained, seeded weights folder: for tests, timing and the demo before trained weights are there."""
     torch.manual_seed(seed)
     glance, focus = build_networks(plan)
-    return save_weights(folder, plan, glance.state_dict(), focus.state_dict(), info={"seed": seed})
+    cells = CellHead().state_dict() if plan.marked_by_cells else None
+    return save_weights(folder, plan, glance.state_dict(), focus.state_dict(), cells_state=cells, info={"seed": seed})

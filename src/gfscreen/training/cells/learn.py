@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import safetensors.torch
@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 from gfscreen.config import CellGlanceConfig, Plan, read_plan
 from gfscreen.errors import InputError, UsageError
 from gfscreen.files import write_atomically
-from gfscreen.networks.models.cell_glance import CellHead, linear_head, load_trunk
+from gfscreen.networks.models.cell_glance import linear_head, load_trunk
 from gfscreen.networks.models.focus import build_focus
-from gfscreen.networks.models.manifest import FOCUS_FILE, GLANCE_FILE, file_sha256, verify
+from gfscreen.networks.models.manifest import CELLS_FILE, FOCUS_FILE, GLANCE_FILE, file_sha256, verify
 from gfscreen.networks.models.trunk_pins import TRUNK_FILE
-from gfscreen.networks.models.weights import load_state, save_weights
+from gfscreen.networks.models.weights import load_head, load_state, save_weights
 from gfscreen.screening.cells import REGION_CHANNEL, probability
 from gfscreen.training.cells.examples import POSITIVE
 from gfscreen.training.cells.gathering import Gathered, Material, ScanCells, example_cells, gather
@@ -49,7 +49,10 @@ MOST_OTHERS = 600_000
 
 @dataclass(frozen=True)
 class CellJob:
-    """What to learn from, and where to. versions: of each scan with lesions inserted. penalty: see head.fit."""
+    """What to learn from, and where to. versions: of each scan with lesions inserted. penalty: see head.fit.
+
+    role: of the cells, see CellGlanceConfig; None for that of the base's, else `gate`.
+    """
 
     data: DataList
     cache: Path
@@ -60,6 +63,7 @@ class CellJob:
     penalty: float = 0.005
     objective: Objective = "ce"
     max_minutes: float | None = None
+    role: Literal["gate", "marks"] | None = None
 
 
 def learn(job: CellJob) -> list[str]:
@@ -121,6 +125,10 @@ def _material(job: CellJob) -> Material:
     plan = read_plan(job.weights)
     # The calibration of another head says nothing about this one.
     config = replace(plan.cells or CellGlanceConfig(), case_calibration=(1.0, 0.0))
+    config = replace(config, role=job.role or config.role)
+    if config.role == "marks" and (plan.gated_by_cells or plan.nnunet is not None):
+        whose = "a Focus of nnU-Net's" if plan.nnunet is not None else "no Glance of sub-volumes"
+        raise UsageError(f"--role marks: {job.weights} has {whose}, beside which cells could stand; use --role gate")
     load_trunk(job.weights, config)
     bank = Bank(*load_lesions(job.data, dev=False))
     digest = file_sha256(job.weights / TRUNK_FILE)
@@ -165,9 +173,7 @@ def _base_head(job: CellJob, plan: Plan, region: str, channel: int) -> Regressio
             "lesions to insert"
         )
     log.warning("%s: no cells with and without lesion in the list; the head of %s stays", region, job.weights)
-    head = CellHead()
-    source = job.weights / GLANCE_FILE
-    load_state(head, safetensors.torch.load_file(source), str(source))
+    head = load_head(job.weights / (GLANCE_FILE if plan.gated_by_cells else CELLS_FILE))
     parts = (head.fine_mean, head.fine_highest, head.middle, head.coarse)
     weight = torch.cat([layer.weight[channel].detach().flatten() for layer in parts])
     assert head.middle.bias is not None
@@ -222,7 +228,9 @@ def _save(
     mark_from: float,
     told: Mapping[str, Any],
 ) -> None:
-    plan = replace(material.plan, cells=material.config, gate=gate, mark_from=mark_from, operating_points=())
+    plan = replace(material.plan, cells=material.config, mark_from=mark_from, operating_points=())
+    if plan.gated_by_cells:
+        plan = replace(plan, gate=gate)
     if plan.weights != "trained":
         log.warning("%s: its Focus is untrained, so the new weights are marked as untrained", job.weights)
     folded = {region: regressions[channel].folded() for region, channel in REGION_CHANNEL.items()}
@@ -238,9 +246,14 @@ def _save(
     job.output.mkdir(parents=True, exist_ok=True)
     write_atomically(job.output / TRUNK_FILE, (job.weights / TRUNK_FILE).read_bytes())
     focus = safetensors.torch.load_file(job.weights / FOCUS_FILE)
-    save_weights(job.output, plan, head.state_dict(), focus, precision="keep", info=info)
-    log.info(
-        "gate %.6f and mark_from %.6f are from training lesions, held out; choose the gate anew with "
-        "python -m eval gates, on scans that were not trained on", gate, mark_from,
-    )  # fmt: skip
+    if plan.gated_by_cells:
+        save_weights(job.output, plan, head.state_dict(), focus, precision="keep", info=info)
+        log.info(
+            "gate %.6f and mark_from %.6f are from training lesions, held out; choose the gate anew with "
+            "python -m eval gates, on scans that were not trained on", gate, mark_from,
+        )  # fmt: skip
+    else:
+        glance = safetensors.torch.load_file(job.weights / GLANCE_FILE)
+        save_weights(job.output, plan, glance, focus, cells_state=head.state_dict(), precision="keep", info=info)
+        log.info("mark_from %.6f is from training lesions, held out; Glance and gate are those of the base", mark_from)
     log.info("case_calibration is none: that of another head does not fit this one")

@@ -1,6 +1,7 @@
 """Put the Focus of one run and the Glance of another into a weights folder, with the gate that validation chose.
 
     gfscreen assemble --focus runs/focus --glance runs/glance_grpo -o weights --gate 0.62
+    gfscreen assemble --focus runs/focus --glance runs/glance_grpo --marks runs/cells -o weights
 
 Several runs with --focus, or with --glance, give the mean of their networks, which must come from one start (a run and
 one that goes on from it): it often holds what each of them has learnt. In place of a run's folder a weights folder will
@@ -17,17 +18,27 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gfscreen.config import preset_plan
+from gfscreen.config import Plan, preset_plan, read_plan
 from gfscreen.errors import UsageError
-from gfscreen.networks.models.manifest import Manifest
-from gfscreen.networks.models.weights import save_weights
+from gfscreen.networks.models.manifest import CELLS_FILE, GLANCE_FILE, Manifest, verify
+from gfscreen.networks.models.weights import load_head, save_weights
 from gfscreen.training.learning.initialisation import read_learnt
 
 log = logging.getLogger(__name__)
 
 
-def assemble(focus: Sequence[Path], glance: Sequence[Path], target: Path, gate: float | None = None) -> Manifest:
-    """Write the weights folder. Raises WeightsError if a source holds no networks, UsageError if they do not fit."""
+def assemble(
+    focus: Sequence[Path],
+    glance: Sequence[Path],
+    target: Path,
+    gate: float | None = None,
+    marks: Path | None = None,
+) -> Manifest:
+    """Write the weights folder. Raises WeightsError if a source holds no networks, UsageError if they do not fit.
+
+    marks: a weights folder whose cells say where Focus may mark, from its `mark_from` on; None for those that the first
+    Glance has beside it, if it has any.
+    """
     readers, judges = [read_learnt(folder) for folder in focus], [read_learnt(folder) for folder in glance]
     first = readers[0]
     for other in [*readers[1:], *judges]:
@@ -49,11 +60,14 @@ def assemble(focus: Sequence[Path], glance: Sequence[Path], target: Path, gate: 
     for judge in judges:
         if not judge.glance:
             raise UsageError(f"{judge.folder} has no Glance; name a run, or weights, that have one")
-    if judges[0].plan.cells is not None:
+    beside = None
+    if judges[0].plan.gated_by_cells:
         # A gate on cells means nothing to another Glance, and the preset's nothing to them.
         own = judges[0].plan
         mark_from = own.mark_from if first.plan.nnunet is None else 0.0
         plan = replace(plan, cells=own.cells, gate=own.gate, mark_from=mark_from)
+    if marks is not None or (judges[0].plan.marked_by_cells and plan.nnunet is None):
+        plan, beside = _with_marks(plan, marks or judges[0].folder)
     if gate is not None:
         plan = replace(plan, gate=gate)
     info = {
@@ -63,7 +77,21 @@ def assemble(focus: Sequence[Path], glance: Sequence[Path], target: Path, gate: 
         "glance_steps": [judge.glance_steps for judge in judges],
         "glance_gate": judges[-1].gate,
     }
-    return save_weights(target, plan, mean([j.glance for j in judges]), mean([r.focus for r in readers]), info=info)
+    states = mean([j.glance for j in judges]), mean([r.focus for r in readers])
+    return save_weights(target, plan, *states, cells_state=beside, info=info)
+
+
+def _with_marks(plan: Plan, source: Path) -> tuple[Plan, dict[str, Tensor]]:
+    """The plan with a weights folder's cells beside its Glance, and their head. Raises UsageError, WeightsError."""
+    verify(source)
+    own = read_plan(source)
+    if own.cells is None:
+        raise UsageError(f"--marks {source}: has no cells; name weights that train-cells made")
+    for other, what in ((plan.gated_by_cells, "a Glance that judges cells"), (plan.nnunet, "a Focus of nnU-Net's")):
+        if other:
+            raise UsageError(f"--marks {source}: {what} takes no other cells for its marks; leave out --marks")
+    head = load_head(source / (GLANCE_FILE if own.gated_by_cells else CELLS_FILE))
+    return replace(plan, cells=replace(own.cells, role="marks"), mark_from=own.mark_from), head.state_dict()
 
 
 def mean(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -85,7 +85,7 @@ def build_run(settings: TrainingSettings, world: World) -> Run:
     if settings.init:
         learnt = read_learnt(Path(settings.init))
         load_state(focus, stored_state(learnt.focus), settings.init)
-        if learnt.plan.cells is not None:
+        if learnt.plan.gated_by_cells:
             if settings.stage != "focus" and settings.gate != "none" and not settings.init_glance:
                 raise UsageError(
                     f"init {settings.init}: its Glance judges cells of a pretrained trunk, which is not trained here; "
