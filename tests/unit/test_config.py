@@ -87,7 +87,7 @@ class TestRoundTrip:
             ),
             Plan(
                 mark_from=0.3,
-                cells=CellGlanceConfig("astra", 36, (2.0, 2.0, 3.0), HUWindows(), (0.8, -1.5)),
+                cells=CellGlanceConfig("astra", 36, (2.0, 2.0, 3.0), HUWindows(), (0.8, -1.5), "marks"),
                 operating_points=(
                     OperatingPoint("sensitive", 0.1, 0.0, 0.2, 0.3),
                     OperatingPoint("specific", 0.5, 0.4, 0.6, 0.9),
@@ -151,6 +151,11 @@ class TestMistakes:
             (changed(cells={"spacing_mm": [1.5, 3.0]}), "spacing_mm must be three positive lengths"),
             (changed(cells={"case_calibration": [1.0]}), "case_calibration must be a slope and an offset"),
             (changed(cells={"case_calibration": [1.0, float("nan")]}), "case_calibration must be a slope and an"),
+            (changed(cells={"role": "judge"}), "plan.cells.role: expected one of gate, marks, got 'judge'"),
+            (
+                {**nnunet(), "cells": {"role": "marks"}},
+                "a Focus of nnU-Net's takes no `cells` for its marks: set their role to gate, or them to null",
+            ),
             (changed(cells={"trunk": "other"}), "plan.cells.trunk: expected one of astra, got 'other'"),
             (changed(operating_points=[point("best")]), "expected one of sensitive, balanced, specific, got 'best'"),
             (changed(operating_points=[point(gate=1.5)]), "operating point balanced: gate must be a probability"),

@@ -148,7 +148,8 @@ def screen(
                 state.saw(said, looked=looked)
             if settings.keep_share is None:
                 above = None if plan.gated_by_cells else state.suspicious
-                state.point_at(pointed(of_cells.cells, scan, plan, windows, state.read, above))
+                grid = windows if above is None else list(above)
+                state.point_at(pointed(of_cells.cells, scan, plan, grid, state.read, above))
         seconds["glance"] += budget.elapsed_s() - start
 
         start = budget.elapsed_s()

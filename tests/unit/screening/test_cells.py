@@ -34,7 +34,7 @@ from gfscreen.screening.screening import Screening, screen
 from gfscreen.screening.screening_state import Glanced, ScreeningState
 from gfscreen.screening.settings import ScreeningSettings
 from gfscreen.screening.windows import Window
-from tests.helpers.engines import TINY_PLAN, FakeClock, FakeEngine
+from tests.helpers.engines import TINY_PLAN, FakeClock, FakeEngine, bright_engine, constant_engine
 from tests.helpers.scans import LESION_HU, TISSUE_HU, model_scan, volume_of
 
 CONFIG = CellGlanceConfig()
@@ -347,6 +347,78 @@ class TestScreening:
         screen(volume_of(hu, ISOTROPIC), PLAN, engine_of(), Budget(), progress=lambda *args: said.append(args))
         # 399 voxels of 4 mm are 532 slices of 3 mm: 134 layers, five pieces.
         assert said == [("glance", done, 5) for done in range(1, 6)]
+
+
+class TestBesideAGlance:
+    """A Glance judges the sub-volumes; cells say where in these Focus reads, and where it may mark."""
+
+    PLAN = replace(PLAN, mark_from=0.5, cells=replace(CONFIG, role="marks"))
+    LEFT, RIGHT = (np.s_[6:12, 14:20, 14:20], LESION_HU), (np.s_[84:90, 14:20, 14:20], LESION_HU)
+
+    @staticmethod
+    def nearly(volume: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Where it is dark, nearly as suspicious as to be marked."""
+        return np.maximum(bright_cells(volume), -1.0)
+
+    def engine(self, judge: Any = nearly, **options: Any) -> FakeEngine:
+        return bright_engine(judge=judge, **options)
+
+    def test_marks_stay_where_both_are_suspicious(self):
+        def right_only(volume: NDArray[np.float32]) -> NDArray[np.float32]:
+            logit = self.nearly(volume)
+            logit[:, :, : logit.shape[2] // 2] = -2.0
+            return logit
+
+        engine = self.engine(right_only)
+        result = screened(block((96, 32, 32), left=self.LEFT, right=self.RIGHT), engine, plan=self.PLAN, overlap=0.0)
+        assert (engine.glanced, len(engine.pieces), len(engine.focused)) == (3, 1, 1)
+        assert (result.windows_total, result.windows_kept, result.complete) == (3, 1, True)
+        assert result.mask[84:90, 14:20, 14:20].all()
+        assert not result.mask[:84].any()
+        assert result.suspicion == pytest.approx(probability(2.0))
+        outputs = result.network_outputs
+        assert outputs is not None
+        assert outputs.glance_at(np.array([86.0, 16.0, 16.0])) == pytest.approx(probability(2.0))
+        np.testing.assert_allclose(outputs.glance_probability, [0.95])
+        np.testing.assert_allclose(outputs.grid_probability, [0.95, 0.05, 0.95])
+
+    def test_a_sub_volume_below_the_gate_is_not_read_however_suspicious_its_cells(self):
+        engine = constant_engine(0.3, 1.0, judge=lambda v: bright_cells(v) + 9.0)
+        result = screened(block((96, 32, 32), left=self.LEFT), engine, plan=self.PLAN)
+        assert (len(engine.focused), result.windows_kept, result.complete) == (0, 0, True)
+
+    def test_gate_0_asks_neither(self):
+        engine = self.engine(lambda _: pytest.fail("asked"))
+        result = screened(block((96, 32, 32), left=self.LEFT), engine, plan=self.PLAN, gate=0.0, overlap=0.0)
+        assert (engine.glanced, result.windows_done, result.suspicion) == (0, 3, None)
+        assert result.mask.sum() == 6**3
+
+    def test_a_forced_share_reads_the_grid(self):
+        engine = self.engine()
+        result = screened(block((96, 32, 32), left=self.LEFT), engine, plan=self.PLAN, overlap=0.0, keep_share=0.5)
+        assert (result.windows_kept, result.windows_done) == (2, 2)
+        assert result.mask.sum() == 6**3
+
+    def test_cells_that_time_did_not_allow_forbid_nothing(self):
+        """What is not known of a place speaks neither for nor against it."""
+        clock = FakeClock()
+        info = EngineInfo("fake", "cpu", "fp32", "for a test", 0.1, 0.1, 50.0)
+        engine = self.engine(lambda _: pytest.fail("asked"), clock=clock, glance_s=0.1, focus_s=0.1, info=info)
+        budget = Budget(20.0, clock=clock)
+        result = screened(block((96, 32, 32), left=self.LEFT), engine, budget, plan=self.PLAN, overlap=0.0)
+        assert (result.windows_unglanced, result.windows_kept, result.windows_done) == (0, 1, 1)
+        assert result.mask[6:12, 14:20, 14:20].all()
+        assert result.suspicion is None
+
+    @pytest.mark.parametrize("limit_s", [0.5, 1.6, 3.0, 5.0, 9.0, 14.0])
+    @pytest.mark.parametrize("glance_s", [0.02, 0.3])
+    def test_it_ends_in_time_whatever_fits(self, limit_s, glance_s):
+        clock = FakeClock()
+        engine = self.engine(clock=clock, glance_s=glance_s, focus_s=0.1)
+        budget = Budget(limit_s, clock=clock)
+        result = screened(block((64, 32, 400), left=self.LEFT), engine, budget, plan=self.PLAN)
+        assert budget.elapsed_s() <= limit_s + 3 * glance_s  # the first step of each kind cannot be foreseen
+        assert result.windows_done <= result.windows_kept
 
 
 class TestDeadline:

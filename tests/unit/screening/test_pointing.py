@@ -129,6 +129,44 @@ class TestWhere:
         assert [window.region for window, _ in found] == ["abdomen", "chest"]
 
 
+class TestBesideAGlance:
+    """A Glance says which sub-volumes are suspicious, cells which places in them are worth a read."""
+
+    MARKS = replace(PLAN, mark_from=0.5, cells=CellGlanceConfig(role="marks"))
+    LEFT, RIGHT = Window((0, 16, 16), "abdomen"), Window((64, 16, 16), "abdomen")
+
+    def reads(self, cells: CellMap, suspicious: dict[Window, float], air: bool = False) -> list[tuple[Window, float]]:
+        scan = model_scan(SHAPE)
+        if air:
+            scan.hu[...] = -800.0
+        return pointed(cells, scan, self.MARKS, list(suspicious), (), suspicious)
+
+    def test_only_in_suspicious_sub_volumes_and_as_suspicious_as_these(self):
+        cells = cells_of(((4, 8, 8), 1.0), ((12, 8, 8), 3.0), ((20, 8, 8), 2.0))
+        found = self.reads(cells, {self.LEFT: 0.9, self.RIGHT: 0.6})
+        assert [(window.start[0], suspicion) for window, suspicion in found] == [
+            (0, pytest.approx(0.9)),
+            (64, pytest.approx(0.6)),
+        ]
+
+    def test_of_equally_suspicious_ones_the_more_suspicious_cell_comes_first(self):
+        cells = cells_of(((4, 8, 8), 1.0), ((20, 8, 8), 2.0))
+        found = self.reads(cells, {self.LEFT: 0.9, self.RIGHT: 0.9})
+        assert [window.start[0] for window, _ in found] == [64, 0]
+
+    def test_what_would_be_cleared_is_read_only_where_there_is_air(self):
+        cells = cells_of(((4, 8, 8), -1.0))
+        assert self.reads(cells, {self.LEFT: 0.9}) == []
+        assert len(self.reads(cells, {self.LEFT: 0.9}, air=True)) >= 1
+
+    def test_cells_that_nobody_has_looked_at_are_read(self):
+        cells = cells_of(((4, 8, 8), np.nan), ((20, 8, 8), -np.inf))
+        assert [w.start[0] for w, _ in self.reads(cells, {self.LEFT: 0.9, self.RIGHT: 0.9}, air=False)] == [0]
+
+    def test_nothing_suspicious_nothing_read(self):
+        assert self.reads(cells_of(((4, 8, 8), 5.0)), {}) == []
+
+
 def covered(where: NDArray[np.int32], windows: list[Window]) -> NDArray[np.bool_]:
     low = np.array([window.start for window in windows])
     inside = (where[:, None] >= low) & (where[:, None] < low + np.array(SIZE))

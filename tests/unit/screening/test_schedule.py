@@ -73,6 +73,15 @@ class TestTimetable:
         assert self.table(7.5).for_glance(1, 1).another()
         assert not self.table(6.5).for_glance(1, 1).another()
 
+    def test_cells_beside_a_glance_have_a_pace_of_their_own(self):
+        info = EngineInfo("fake", "cpu", "fp32", "for a test", 1.0, 4.0, 2.0)
+        table = Timetable(Budget(22.0, clock=FakeClock()), 2.0, info)
+        # 10 s of 20 s: five steps of 2 s, or one that takes more if a read of 4 s fits after it.
+        assert table.for_cells(1, 1).another(5)
+        assert not table.for_cells(1, 1).another(6)
+        assert table.for_cells(8, 1).another(8)
+        assert not table.for_cells(9, 1).another(9)
+
     def test_focus_gets_the_rest(self):
         assert self.table(6.0).for_focus().another()
         assert not self.table(5.9).for_focus().another()

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gfscreen.config import Plan
+from gfscreen.config import CellGlanceConfig, Plan
 from gfscreen.screening.budget import Budget, write_reserve_s
+from gfscreen.screening.cells import CellMap
 from gfscreen.screening.screening import Screening, screen
 from gfscreen.screening.second_look import MIDDLE, SURE, second_look
 from gfscreen.screening.settings import ScreeningSettings
@@ -55,6 +56,24 @@ class TestWhere:
 
     def test_in_a_scan_smaller_than_a_sub_volume_it_is_the_padded_one(self):
         assert starts_of(blobs(((10, 30, 5), 0.9), shape=(20, 64, 10))) == [(-6, 14, -11)]
+
+    def test_what_could_not_stay_gets_none(self):
+        """By cells: an ordinary place in tissue; in air, where a small nodule would stay, it is looked at."""
+        scan = model_scan(SHAPE)
+        plan = replace(LOOKS, cells=CellGlanceConfig(), mark_from=0.5)
+        cells = CellMap(np.full((9, 6, 6), -5.0, np.float32), (12.0, 12.0, 12.0))
+        cells.logit[2, 2, 2] = 1.0  # about voxel 24
+        stitcher = Stitcher(SHAPE, SIZE, "constant")
+        probability = blobs(((24, 24, 24), 0.9), ((72, 24, 24), 0.9))
+        for start in ((0, 0, 0), (64, 0, 0)):
+            part = tuple(slice(low, low + n) for low, n in zip(start, SIZE, strict=True))
+            stitcher.add(start, probability[part])
+        looks = [window.start for window in second_look(scan, stitcher, plan, 2, cells)]
+        assert looks == [(8, 8, 8)]
+        assert len(second_look(scan, stitcher, plan, 2)) == 2
+        assert len(second_look(scan, stitcher, replace(plan, mark_from=0.0), 2, cells)) == 2
+        scan.hu[66:78, 18:30, 18:30] = -800.0
+        assert len(second_look(scan, stitcher, plan, 2, cells)) == 2
 
     def test_what_focus_is_not_sure_of_gets_none(self):
         assert starts_of(blobs(((40, 30, 20), SURE))) == []

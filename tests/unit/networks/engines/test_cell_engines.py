@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from gfscreen.command.cli import main
-from gfscreen.config import CellGlanceConfig, FocusConfig, Plan, read_plan
-from gfscreen.errors import InputError
+from gfscreen.config import CellGlanceConfig, FocusConfig, GlanceConfig, Plan, read_plan
+from gfscreen.errors import InputError, UsageError, WeightsError
 from gfscreen.networks.engines.openvino import OpenVINOEngine
 from gfscreen.networks.models.manifest import verify
 from gfscreen.screening.budget import Budget
@@ -29,7 +29,7 @@ from gfscreen.networks.engines.export import export_openvino, is_current  # noqa
 from gfscreen.networks.engines.select import find_export, load_engine  # noqa: E402
 from gfscreen.networks.engines.torch import TorchEngine  # noqa: E402
 from gfscreen.networks.models.cell_glance import CellHead  # noqa: E402
-from gfscreen.networks.models.weights import build_networks, save_weights  # noqa: E402
+from gfscreen.networks.models.weights import build_networks, init_weights, save_weights  # noqa: E402
 from tests.helpers.trunk import LICENCE, random_state, write_trunk  # noqa: E402
 
 PLAN = Plan(
@@ -41,6 +41,7 @@ PLAN = Plan(
     focus=FocusConfig(feature_size=12, depths=(1, 1, 1, 1), num_heads=(1, 1, 2, 2), window_size=4),
     cells=CellGlanceConfig(trunk_blocks=1),
 )
+SMALL_GLANCE = GlanceConfig(architecture="resnet10", stage_channels=(4, 8, 8, 16), first_stride=(2, 2, 1), shortcut="B")
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +133,80 @@ def test_a_scan_is_screened_alike_by_both(weights, fast, eager):
         assert not np.isnan(result.network_outputs.cells.logit).any()
 
 
+@pytest.fixture(scope="module")
+def beside(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    assert PLAN.cells is not None
+    plan = replace(PLAN, glance=SMALL_GLANCE, gate=0.01, mark_from=0.3, cells=replace(PLAN.cells, role="marks"))
+    folder = tmp_path_factory.mktemp("beside")
+    init_weights(folder, plan, 3)
+    shutil.copyfile(weights / "trunk.safetensors", folder / "trunk.safetensors")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr("gfscreen.networks.engines.export.NOMINAL_SIDE_VOXELS", 16)
+        export_openvino(folder, folder / "openvino")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def engines(beside: Path) -> tuple[OpenVINOEngine, TorchEngine]:
+    return (
+        OpenVINOEngine(beside / "openvino", precision="fp32", reason="for a test"),
+        TorchEngine(beside, device="cpu", precision="fp32", gpu_memory_limit_mb=None, reason="for a test"),
+    )
+
+
+class TestBesideAGlance:
+    """Sub-volumes are judged by the preset's kind of Glance, and cells say where Focus may mark."""
+
+    def test_both_engines_answer_for_sub_volumes_and_for_cells(self, engines):
+        random = np.random.default_rng(5)
+        batch, volume = random.random((2, 64, 32, 32), np.float32), random.random((16, 32, 48), np.float32)
+        for ask, given, shape in (("glance", batch, (2,)), ("cells", volume, (2, 4, 4, 6))):
+            found, expected = (getattr(engine, ask)(given) for engine in engines)
+            assert found.shape == expected.shape == shape
+            np.testing.assert_allclose(found, expected, atol=1e-3)
+
+    def test_files_and_seconds(self, beside, engines):
+        assert {"cells.safetensors", "glance.safetensors", "focus.safetensors", "plan.json"} == set(
+            verify(beside).sha256
+        )
+        assert {"cells.xml", "cells.bin", "NOTICE"} < set(verify(beside / "openvino").sha256)
+        assert engines[0].info.cells_s > 0
+
+    def test_a_head_keeps_its_precision(self, beside):
+        from safetensors.torch import load_file
+
+        assert {tensor.dtype for tensor in load_file(beside / "cells.safetensors").values()} == {torch.float32}
+        assert {tensor.dtype for tensor in load_file(beside / "glance.safetensors").values()} == {torch.float16}
+
+    def test_a_scan_is_screened_alike_by_both(self, beside, engines):
+        hu = paint(PAINTED_SHAPE, PAINTED_AFFINE)[0]
+        found = [
+            screen(volume_of(hu, PAINTED_AFFINE), read_plan(beside), engine, Budget(), keep_outputs=True)
+            for engine in engines
+        ]
+        assert found[0].suspicion == pytest.approx(found[1].suspicion, abs=1e-3)
+        assert found[0].windows_done == found[1].windows_done > 0
+        assert (found[0].mask != found[1].mask).mean() < 1e-3
+
+    @pytest.mark.parametrize("engine", ["openvino", "torch"])
+    def test_without_the_trunk_predict_says_what_is_missing(self, beside, tmp_path, engine, capsys, monkeypatch):
+        monkeypatch.setenv("GFSCREEN_CACHE", str(tmp_path / "cache"))
+        folder = tmp_path / "weights"
+        shutil.copytree(beside, folder, ignore=shutil.ignore_patterns("openvino", "trunk.safetensors"))
+        (tmp_path / "in").mkdir()
+        write_painted(tmp_path / "in" / "a_0000.nii.gz")
+        command = ["predict", "-i", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--weights", str(folder)]
+        assert main(["-q", *command, "--engine", engine, "--device", "cpu"]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"ERROR: {folder}/trunk.safetensors: the Glance of these weights needs the pretrained")
+
+    def test_a_damaged_head_is_refused(self, beside, tmp_path):
+        folder = shutil.copytree(beside, tmp_path / "weights")
+        (folder / "cells.safetensors").write_bytes(bytes((folder / "cells.safetensors").stat().st_size))
+        with pytest.raises(WeightsError, match=r"cells\.safetensors: damaged"):
+            load_engine(folder, device="cpu", engine="torch", precision="fp32", gpu_memory_limit_mb=None)
+
+
 class TestWithoutTheTrunk:
     def test_a_current_export_needs_none(self, without_trunk, fast):
         assert find_export(without_trunk) == without_trunk / "openvino"
@@ -198,3 +273,41 @@ class TestAssemble:
         np.testing.assert_allclose(stored["coarse.weight"].float(), head.state_dict()["coarse.weight"], atol=1e-3)
         assemble([tmp_path / "glance"], [tmp_path / "glance"], tmp_path / "made", gate=0.7)
         assert read_plan(tmp_path / "made").gate == 0.7
+
+    def test_marks_stand_beside_another_glance(self, without_trunk, tmp_path):
+        """Cells of either role; and whoever takes a Glance that has some beside it takes them along."""
+        from safetensors.torch import load_file
+
+        from gfscreen.training.learning.assemble import assemble
+
+        assert PLAN.cells is not None
+        plain = replace(read_plan(without_trunk), preset="fast", weights="trained", cells=None, mark_from=0.0)
+        plain = replace(plain, glance=SMALL_GLANCE)
+        init_weights(tmp_path / "plain", plain, 1)
+        sources = [tmp_path / "plain"], [tmp_path / "plain"]
+        assemble(*sources, tmp_path / "both", gate=0.125, marks=without_trunk)
+        plan = read_plan(tmp_path / "both")
+        assert plan.cells == replace(PLAN.cells, role="marks")
+        assert (plan.gate, plan.mark_from, plan.glance) == (0.125, 0.2, SMALL_GLANCE)
+        head = load_file(without_trunk / "glance.safetensors")
+        for folder in ("both", "again", "named"):
+            stored = load_file(tmp_path / folder / "cells.safetensors")
+            assert all(torch.equal(stored[name], value) for name, value in head.items())
+            if folder == "both":
+                assemble(sources[0], [tmp_path / "both"], tmp_path / "again")
+                assemble(*sources, tmp_path / "named", marks=tmp_path / "both")
+        assert read_plan(tmp_path / "again").cells == read_plan(tmp_path / "named").cells == plan.cells
+
+    def test_marks_that_cannot_be(self, without_trunk, tmp_path):
+        from gfscreen.training.learning.assemble import assemble
+
+        plan = replace(read_plan(without_trunk), preset="fast", weights="trained")
+        head, focus = build_networks(plan)
+        save_weights(tmp_path / "cells", plan, head.state_dict(), focus.state_dict(), precision="float32")
+        init_weights(tmp_path / "plain", replace(plan, cells=None, mark_from=0.0, glance=SMALL_GLANCE), 1)
+        cells, plain = [tmp_path / "cells"], [tmp_path / "plain"]
+        with pytest.raises(UsageError, match=r"--marks .*plain: has no cells; name weights that train-cells made"):
+            assemble(plain, plain, tmp_path / "made", marks=plain[0])
+        with pytest.raises(UsageError, match="a Glance that judges cells takes no other cells"):
+            assemble(plain, cells, tmp_path / "made", marks=cells[0])
+        assert not (tmp_path / "made").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("monai")
 
 from eval.efficiency.nnunet_example import dataset_of, plans_of  # noqa: E402 - torch is optional
-from gfscreen.config import preset_plan, read_plan  # noqa: E402
+from gfscreen.config import CellGlanceConfig, preset_plan, read_plan  # noqa: E402
 from gfscreen.errors import WeightsError  # noqa: E402
+from gfscreen.networks.models.glance import Glance  # noqa: E402
 from gfscreen.networks.models.manifest import read_manifest, verify  # noqa: E402
 from gfscreen.networks.models.nnunet import NnunetFocus, UNet  # noqa: E402
 from gfscreen.networks.models.nnunet_checkpoint import convert_nnunet  # noqa: E402
@@ -84,6 +86,16 @@ class TestConverted:
         assert (plan.gate, plan.without_glance) == (0.9, False)
         state = glance.state_dict()
         assert all(torch.equal(value, state[name]) for name, value in own.state_dict().items())
+
+    def test_cells_beside_that_glance_stay_behind(self, tmp_path):
+        """They say where Focus may mark, which a Focus of nnU-Net's is not told; so the trunk is not needed either."""
+        cells = CellGlanceConfig(role="marks")
+        init_weights(tmp_path / "glance", replace(preset_plan("fast"), cells=cells, mark_from=0.2), 0)
+        convert_nnunet(tiny_model(tmp_path / "model"), tmp_path / "weights", glance=tmp_path / "glance")
+        plan, glance, _ = load_networks(tmp_path / "weights")
+        assert (plan.cells, plan.mark_from, plan.gate) == (None, 0.0, 0.9)
+        assert isinstance(glance, Glance)
+        assert not (tmp_path / "weights" / "cells.safetensors").exists()
 
     def test_a_glance_of_weights_that_have_none(self, tmp_path):
         model = tiny_model(tmp_path / "model")

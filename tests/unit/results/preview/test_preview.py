@@ -119,6 +119,7 @@ def small_outputs(probability: list[float] | None) -> NetworkOutputs:
         gate=0.5,
         windows=windows,
         grid_windows=windows,
+        grid_probability=None,
         glance_probability=None if probability is None else np.array(probability),
         kept=np.array([True, False, True]),
         read=np.array([True, False, False]),

@@ -178,6 +178,7 @@ def outputs(probability: list[float] | None, focus: np.ndarray | None = None) ->
         gate=0.5,
         windows=windows,
         grid_windows=windows,
+        grid_probability=None,
         glance_probability=None if probability is None else np.array(probability),
         kept=np.array([True, False]),
         read=np.array([True, False]),

@@ -17,11 +17,17 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("monai")
 
 from gfscreen.command.cli import main  # noqa: E402
-from gfscreen.config import CellGlanceConfig, FocusConfig, preset_plan, read_plan  # noqa: E402
+from gfscreen.config import CellGlanceConfig, FocusConfig, GlanceConfig, preset_plan, read_plan  # noqa: E402
 from gfscreen.networks.models.cell_glance import CellFeatures  # noqa: E402
 from gfscreen.networks.models.manifest import read_manifest, verify  # noqa: E402
 from gfscreen.networks.models.trunk_pins import TRUNK_FILE  # noqa: E402
-from gfscreen.networks.models.weights import build_networks, load_networks, save_weights  # noqa: E402
+from gfscreen.networks.models.weights import (  # noqa: E402
+    build_networks,
+    init_weights,
+    load_cells,
+    load_networks,
+    save_weights,
+)
 from gfscreen.screening.cells import TrunkInput, blank_cells, take_over  # noqa: E402
 from gfscreen.training.cells import features, gathering  # noqa: E402
 from gfscreen.training.cells.examples import POSITIVE  # noqa: E402
@@ -165,6 +171,26 @@ def test_learns_what_was_planted_and_writes_weights_that_load(tmp_path, base, da
     assert logits[kind == POSITIVE].max() > np.log(plan.gate / (1 - plan.gate)) - 1e-4
 
 
+def test_for_the_marks_alone_the_glance_of_the_base_stays(tmp_path, base, data):
+    cells = replace(CONFIG, role="marks")
+    plan = replace(PLAN, cells=cells, gate=0.25, glance=GlanceConfig("resnet10", (4, 8, 8, 16), (2, 2, 1), "B"))
+    init_weights(tmp_path / "plain", replace(plan, cells=None), 1)
+    for name in ("plan.json", "glance.safetensors", "focus.safetensors", "manifest.json"):
+        (base / name).unlink()
+        shutil.copyfile(tmp_path / "plain" / name, base / name)
+    # Nothing in the list teaches the chest, and this base has no head to keep for it.
+    assert train_cells(tmp_path, "--versions", "0", "--role", "marks") == 1
+    init_weights(base, plan, 1)
+    assert train_cells(tmp_path, "--versions", "0") == 0
+    out = tmp_path / "out"
+    made = read_plan(out)
+    assert (made.cells, made.gate) == (replace(cells, case_calibration=(1.0, 0.0)), 0.25)
+    assert (out / "glance.safetensors").read_bytes() == (base / "glance.safetensors").read_bytes()
+    learnt, before = load_cells(out), load_cells(base)
+    assert torch.equal(learnt.head.middle.weight[0], before.head.middle.weight[0])
+    assert not torch.equal(learnt.head.middle.weight[1], before.head.middle.weight[1])
+
+
 @pytest.mark.slow
 def test_goes_on_from_what_is_kept_and_makes_a_damaged_file_anew(tmp_path, base, data, monkeypatch, capsys):
     sizes = runs_of_the_trunk(monkeypatch)
@@ -235,6 +261,10 @@ class TestBadInput:
         assert code in (1, 2)
         assert not (tmp_path / "out").exists()
         return line
+
+    def test_marks_beside_a_glance_that_judges_cells(self, tmp_path, base, data, capsys):
+        line = self.refused(tmp_path, capsys, "--role", "marks")
+        assert line.endswith("has no Glance of sub-volumes, beside which cells could stand; use --role gate")
 
     def test_no_trunk(self, tmp_path, base, data, capsys):
         (base / TRUNK_FILE).unlink()
