@@ -12,10 +12,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+from gfscreen.config import read_plan
 from gfscreen.errors import GFScreenError, WeightsError
 from gfscreen.networks.engines.openvino import EXPORT_FOLDER
 from gfscreen.networks.models.card import CARD_FILE
 from gfscreen.networks.models.manifest import MANIFEST_FILE, read_manifest, verify
+from gfscreen.networks.models.trunk_pins import TRUNK_FILE
 from gfscreen.run.options import WEIGHTS_PACKAGE
 from gfscreen.version import __version__
 
@@ -55,7 +57,8 @@ def build(weights: Path, output: Path) -> Path:
         for folder in (weights, weights / EXPORT_FOLDER):
             for name in (MANIFEST_FILE, *read_manifest(folder).sha256):
                 shutil.copy(folder / name, package / (folder / name).relative_to(weights))
-        for name in (LICENSE, NOTICE, CARD_FILE):
+        # The trunk is in the export; torch, on a GPU, asks for its file.
+        for name in (LICENSE, NOTICE, CARD_FILE, *((TRUNK_FILE,) if read_plan(weights).cells else ())):
             if (weights / name).is_file():
                 shutil.copy(weights / name, package)
         shutil.copy(weights / LICENSE, project)

@@ -79,7 +79,7 @@ class CellGlanceConfig:
     trunk: whose weights, kept in `trunk.safetensors` (`gfscreen trunk` fetches them). trunk_blocks: how many blocks of
     its third stage are used, of 36. spacing_mm: of the grid that it reads. hu_windows: what it sees of each region.
     case_calibration: slope and offset of the logistic curve from the logit of a scan's most suspicious cell to the
-    probability that the scan holds a lesion.
+    probability that the scan holds a lesion; None where nobody knows, and no suspicion of a scan is told.
     role: `gate`: cells say where Focus reads, and the plan's `glance` counts for nothing. `marks`: the plan's `glance`
     says which sub-volumes are suspicious, cells where Focus may mark (`mark_from`).
     """
@@ -88,7 +88,7 @@ class CellGlanceConfig:
     trunk_blocks: int = 6
     spacing_mm: tuple[float, ...] = (1.5, 1.5, 3.0)
     hu_windows: HUWindows = HUWindows(HUWindow(-1000.0, 200.0), HUWindow(-175.0, 250.0))
-    case_calibration: tuple[float, ...] = (1.0, 0.0)
+    case_calibration: tuple[float, ...] | None = None
     role: Literal["gate", "marks"] = "gate"
 
     def __post_init__(self) -> None:
@@ -96,8 +96,9 @@ class CellGlanceConfig:
             raise ValueError(f"trunk_blocks must be from 1 to 36, got {self.trunk_blocks}")
         if len(self.spacing_mm) != 3 or min(self.spacing_mm) <= 0:
             raise ValueError(f"spacing_mm must be three positive lengths, got {self.spacing_mm}")
-        if len(self.case_calibration) != 2 or not all(map(math.isfinite, self.case_calibration)):
-            raise ValueError(f"case_calibration must be a slope and an offset, got {self.case_calibration}")
+        curve = (0.0, 0.0) if self.case_calibration is None else self.case_calibration
+        if len(curve) != 2 or not all(map(math.isfinite, curve)):
+            raise ValueError(f"case_calibration must be a slope and an offset, got {curve}")
 
 
 @dataclass(frozen=True)

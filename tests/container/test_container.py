@@ -177,8 +177,8 @@ class TestImage:
             "MODEL_CARD.md",
             "NOTICE",
             "manifest.json",
-            *sorted(
-                f"openvino/{name}" for name in ("focus.bin", "focus.xml", "glance.bin", "glance.xml", "manifest.json")
-            ),
+            "openvino/NOTICE",
+            *(f"openvino/{network}.{kind}" for network in ("cells", "focus", "glance") for kind in ("bin", "xml")),
+            "openvino/manifest.json",
             "plan.json",
         ]

@@ -108,9 +108,12 @@ class CellMap:
 
 
 def case_suspicion(cells: CellMap, config: CellGlanceConfig) -> float | None:
-    """How likely a scan is to hold a lesion, from its most suspicious cell, calibrated; None if none was looked at."""
+    """How likely a scan is to hold a lesion, from its most suspicious cell, calibrated; None if none was looked at.
+
+    None as well without a calibration: an uncalibrated logit says little of a whole scan.
+    """
     known = cells.logit[np.isfinite(cells.logit)]
-    if not known.size:
+    if not known.size or config.case_calibration is None:
         return None
     slope, offset = config.case_calibration
     return probability(slope * float(known.max()) + offset)

@@ -37,7 +37,7 @@ from gfscreen.screening.windows import Window
 from tests.helpers.engines import TINY_PLAN, FakeClock, FakeEngine, bright_engine, constant_engine
 from tests.helpers.scans import LESION_HU, TISSUE_HU, model_scan, volume_of
 
-CONFIG = CellGlanceConfig()
+CONFIG = CellGlanceConfig(case_calibration=(1.0, 0.0))
 # The grid of the networks: cells of 12 x 12 x 4 voxels.
 SPACING_MM = (1.0, 1.0, 3.0)
 PLAN = replace(TINY_PLAN, cells=CONFIG)
@@ -246,6 +246,9 @@ class TestSuspicion:
         config = CellGlanceConfig(case_calibration=(0.5, -3.0))
         # 0.5 * 2 - 3 = -2.
         assert case_suspicion(cell_map(logit), config) == pytest.approx(1 / (1 + math.exp(2.0)))
+
+    def test_of_a_scan_without_calibration_is_not_told(self):
+        assert case_suspicion(cell_map(np.full((2, 2, 2), 5.0)), CellGlanceConfig()) is None
 
     def test_of_a_scan_that_nobody_looked_at_is_unknown(self):
         assert case_suspicion(cell_map(np.full((2, 2, 2), np.nan)), CONFIG) is None

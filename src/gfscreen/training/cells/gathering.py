@@ -88,7 +88,9 @@ class Material:
             prepared = cache_key(entry, self.plan, self.data.label_values)
         except OSError as error:
             raise InputError(f"{error.filename}: cannot be read ({error.strerror}); restore the file") from error
+        # What cells are for, and what a scan's suspicion is made of, changes no feature.
         config = {**asdict(self.config), "case_calibration": None}
+        del config["role"]
         inserted = [self.seed, version, hashlib.sha256("\n".join(self.bank.names).encode()).hexdigest()]
         known = [FORMAT, prepared, entry.lesion_free, config, self.trunk_sha256, self.seed, more]
         return hashlib.sha256(json.dumps(known + (inserted if version else [])).encode()).hexdigest()[:16]

@@ -25,7 +25,7 @@ from gfscreen.errors import InputError, UsageError
 from gfscreen.files import write_atomically
 from gfscreen.networks.models.cell_glance import linear_head, load_trunk
 from gfscreen.networks.models.focus import build_focus
-from gfscreen.networks.models.manifest import CELLS_FILE, FOCUS_FILE, GLANCE_FILE, file_sha256, verify
+from gfscreen.networks.models.manifest import CELLS_FILE, FOCUS_FILE, GLANCE_FILE, file_sha256, read_manifest, verify
 from gfscreen.networks.models.trunk_pins import TRUNK_FILE
 from gfscreen.networks.models.weights import load_head, load_state, save_weights
 from gfscreen.screening.cells import REGION_CHANNEL, probability
@@ -124,7 +124,7 @@ def _material(job: CellJob) -> Material:
     verify(job.weights)
     plan = read_plan(job.weights)
     # The calibration of another head says nothing about this one.
-    config = replace(plan.cells or CellGlanceConfig(), case_calibration=(1.0, 0.0))
+    config = replace(plan.cells or CellGlanceConfig(), case_calibration=None)
     config = replace(config, role=job.role or config.role)
     if config.role == "marks" and (plan.gated_by_cells or plan.nnunet is not None):
         whose = "a Focus of nnU-Net's" if plan.nnunet is not None else "no Glance of sub-volumes"
@@ -253,7 +253,9 @@ def _save(
             "python -m eval gates, on scans that were not trained on", gate, mark_from,
         )  # fmt: skip
     else:
+        # Focus and Glance are the base's, and so is what is told of them.
+        info = {**read_manifest(job.weights).info, "glance_cells": info["glance_cells"]}
         glance = safetensors.torch.load_file(job.weights / GLANCE_FILE)
         save_weights(job.output, plan, glance, focus, cells_state=head.state_dict(), precision="keep", info=info)
         log.info("mark_from %.6f is from training lesions, held out; Glance and gate are those of the base", mark_from)
-    log.info("case_calibration is none: that of another head does not fit this one")
+    log.info("case_calibration is none, so no suspicion of a scan is told: that of another head does not fit this one")

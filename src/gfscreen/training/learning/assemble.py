@@ -14,6 +14,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,14 +61,15 @@ def assemble(
     for judge in judges:
         if not judge.glance:
             raise UsageError(f"{judge.folder} has no Glance; name a run, or weights, that have one")
-    beside = None
+    beside: dict[str, Tensor] | None = None
+    beside_info: dict[str, Any] = {}
     if judges[0].plan.gated_by_cells:
         # A gate on cells means nothing to another Glance, and the preset's nothing to them.
         own = judges[0].plan
         mark_from = own.mark_from if first.plan.nnunet is None else 0.0
         plan = replace(plan, cells=own.cells, gate=own.gate, mark_from=mark_from)
     if marks is not None or (judges[0].plan.marked_by_cells and plan.nnunet is None):
-        plan, beside = _with_marks(plan, marks or judges[0].folder)
+        plan, beside, beside_info = _with_marks(plan, marks or judges[0].folder)
     if gate is not None:
         plan = replace(plan, gate=gate)
     info = {
@@ -76,14 +78,18 @@ def assemble(
         "glance_runs": [judge.folder.name for judge in judges],
         "glance_steps": [judge.glance_steps for judge in judges],
         "glance_gate": judges[-1].gate,
+        **beside_info,
     }
     states = mean([j.glance for j in judges]), mean([r.focus for r in readers])
     return save_weights(target, plan, *states, cells_state=beside, info=info)
 
 
-def _with_marks(plan: Plan, source: Path) -> tuple[Plan, dict[str, Tensor]]:
-    """The plan with a weights folder's cells beside its Glance, and their head. Raises UsageError, WeightsError."""
-    verify(source)
+def _with_marks(plan: Plan, source: Path) -> tuple[Plan, dict[str, Tensor], dict[str, Any]]:
+    """The plan with a weights folder's cells beside its Glance, their head, and what is told of how they were learnt.
+
+    Raises UsageError, WeightsError.
+    """
+    manifest = verify(source)
     own = read_plan(source)
     if own.cells is None:
         raise UsageError(f"--marks {source}: has no cells; name weights that train-cells made")
@@ -91,7 +97,8 @@ def _with_marks(plan: Plan, source: Path) -> tuple[Plan, dict[str, Tensor]]:
         if other:
             raise UsageError(f"--marks {source}: {what} takes no other cells for its marks; leave out --marks")
     head = load_head(source / (GLANCE_FILE if own.gated_by_cells else CELLS_FILE))
-    return replace(plan, cells=replace(own.cells, role="marks"), mark_from=own.mark_from), head.state_dict()
+    told = {key: manifest.info[key] for key in ("glance_cells",) if key in manifest.info}
+    return replace(plan, cells=replace(own.cells, role="marks"), mark_from=own.mark_from), head.state_dict(), told
 
 
 def mean(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -39,7 +39,7 @@ PLAN = Plan(
     gate=0.3,
     mark_from=0.2,
     focus=FocusConfig(feature_size=12, depths=(1, 1, 1, 1), num_heads=(1, 1, 2, 2), window_size=4),
-    cells=CellGlanceConfig(trunk_blocks=1),
+    cells=CellGlanceConfig(trunk_blocks=1, case_calibration=(1.0, 0.0)),
 )
 SMALL_GLANCE = GlanceConfig(architecture="resnet10", stage_channels=(4, 8, 8, 16), first_stride=(2, 2, 1), shortcut="B")
 

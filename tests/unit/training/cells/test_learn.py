@@ -145,7 +145,7 @@ def test_learns_what_was_planted_and_writes_weights_that_load(tmp_path, base, da
     verify(out)
     plan = read_plan(out)
     assert plan.weights == "trained"
-    assert plan.cells == replace(CONFIG, case_calibration=(1.0, 0.0))
+    assert plan.cells == replace(CONFIG, case_calibration=None)
     assert plan.mark_from == 0  # of a single scan nothing is held out
     assert plan.operating_points == ()
     assert 0 < plan.gate < 1
@@ -184,7 +184,7 @@ def test_for_the_marks_alone_the_glance_of_the_base_stays(tmp_path, base, data):
     assert train_cells(tmp_path, "--versions", "0") == 0
     out = tmp_path / "out"
     made = read_plan(out)
-    assert (made.cells, made.gate) == (replace(cells, case_calibration=(1.0, 0.0)), 0.25)
+    assert (made.cells, made.gate) == (replace(cells, case_calibration=None), 0.25)
     assert (out / "glance.safetensors").read_bytes() == (base / "glance.safetensors").read_bytes()
     learnt, before = load_cells(out), load_cells(base)
     assert torch.equal(learnt.head.middle.weight[0], before.head.middle.weight[0])
@@ -325,8 +325,8 @@ def test_the_key_changes_with_what_features_depend_on(tmp_path, base, data):
     material = Material(lists, PLAN, CONFIG, base, "abc", tmp_path / "cache", Bank(), 0)
     key = material.key(entry, 0, ())
     assert material.key(entry, 0, ()) == key
-    calibrated = replace(CONFIG, case_calibration=(1.0, 0.0))
-    assert replace(material, config=calibrated).key(entry, 0, ()) == key
+    other_use = replace(CONFIG, case_calibration=(1.0, 0.0), role="marks")
+    assert replace(material, config=other_use).key(entry, 0, ()) == key
     others = [
         replace(material, trunk_sha256="abd").key(entry, 0, ()),
         replace(material, seed=1).key(entry, 0, ()),
