@@ -174,7 +174,7 @@ def test_learns_what_was_planted_and_writes_weights_that_load(tmp_path, base, da
 def test_for_the_marks_alone_the_glance_of_the_base_stays(tmp_path, base, data):
     cells = replace(CONFIG, role="marks")
     plan = replace(PLAN, cells=cells, gate=0.25, glance=GlanceConfig("resnet10", (4, 8, 8, 16), (2, 2, 1), "B"))
-    init_weights(tmp_path / "plain", replace(plan, cells=None), 1)
+    init_weights(tmp_path / "plain", replace(plan, cells=None, mark_from=0.0), 1)
     for name in ("plan.json", "glance.safetensors", "focus.safetensors", "manifest.json"):
         (base / name).unlink()
         shutil.copyfile(tmp_path / "plain" / name, base / name)
