@@ -43,18 +43,17 @@ def pointed(
     at is worth a read.
     """
     size, shape = plan.sub_volume_voxels, scan.grid.shape
-    suspicion = cells.logit if suspicious is None else _highest(suspicious, cells, size)
-    least = logit_of(plan.gate) if suspicious is None else 0.0
-    index = np.argwhere(_worth_a_read(suspicion > least, cells, scan, plan))
+    above = cells.logit > logit_of(plan.gate) if suspicious is None else ~np.isneginf(cells.logit)
+    index = np.argwhere(_worth_a_read(above, cells, scan, plan))
     # The last cell along an axis may be centred beyond the scan.
     centres = [np.rint(cells.centres(axis)).clip(0, shape[axis] - 1)[index[:, axis]] for axis in range(3)]
-    places = np.stack(centres, axis=1).astype(np.int32)
-    left = np.ones(len(places), bool)
+    places, logits = np.stack(centres, axis=1).astype(np.int32), cells.logit[tuple(index.T)]
+    said = logits if suspicious is None else _highest(places, suspicious, size)
+    left = np.ones(len(places), bool) if suspicious is None else said > 0
     for window in read:
         left &= ~within_middle(places, window.start, size, shape, MIDDLE)
-    index, places = index[left], places[left]
-    said = suspicion[tuple(index.T)]
-    order = _rank(said, cells.logit[tuple(index.T)])
+    places, said, logits = places[left], said[left], logits[left]
+    order = _rank(said, logits)
     starts = centred_starts(places, order, size, shape, most=len(places), middle=MIDDLE, sure=0.0)
     windows = [Window(start, region_of(scan.chest, start[2], size[2])) for start in starts]
     of_grid = [window for window in grid if window not in read and _inside(places, window, size).any()]
@@ -70,7 +69,6 @@ def pointed(
 
 def _worth_a_read(above: NDArray[np.bool_], cells: CellMap, scan: ModelScan, plan: Plan) -> NDArray[np.bool_]:
     """Those of the cells above the gate, bool (x, y, z), in which what Focus finds could stay."""
-    above = above & ~np.isneginf(cells.logit)
     worth = above & ~(cells.logit < logit_of(plan.mark_from))
     nearly = above & ~worth
     if nearly.any():
@@ -78,12 +76,14 @@ def _worth_a_read(above: NDArray[np.bool_], cells: CellMap, scan: ModelScan, pla
     return worth
 
 
-def _highest(suspicious: Mapping[Window, float], cells: CellMap, size: tuple[int, ...]) -> NDArray[np.float32]:
-    """The highest probability of the sub-volumes that hold a cell, float32 (x, y, z); 0 where none does."""
-    highest = np.zeros(cells.logit.shape, np.float32)
+def _highest(
+    places: NDArray[np.int32], suspicious: Mapping[Window, float], size: tuple[int, ...]
+) -> NDArray[np.float32]:
+    """The highest probability of the sub-volumes that hold a place, float32 (n,); 0 where none does."""
+    highest = np.zeros(len(places), np.float32)
     for window, said in suspicious.items():
-        box = cells.within(window.start, size)
-        highest[box] = np.maximum(highest[box], said)
+        inside = _inside(places, window, size)
+        highest[inside] = np.maximum(highest[inside], said)
     return highest
 
 

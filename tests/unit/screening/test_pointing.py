@@ -166,6 +166,28 @@ class TestBesideAGlance:
     def test_nothing_suspicious_nothing_read(self):
         assert self.reads(cells_of(((4, 8, 8), 5.0)), {}) == []
 
+    @given(
+        st.sampled_from([4.0, 3.7, 4.3, 5.5]),
+        st.sets(st.integers(0, 17), min_size=1),
+        st.floats(0, 1),
+        st.integers(0, 2**32 - 1),
+    )
+    @settings(max_examples=80, deadline=None)
+    def test_never_more_reads_than_suspicious_sub_volumes(self, step, chosen, unknown, seed):
+        """Wherever cells are centred: on a face of a sub-volume, between two voxels, behind the last one."""
+        random = np.random.default_rng(seed)
+        logit = random.normal(0.0, 2.0, [int(np.ceil(n / step)) + 1 for n in SHAPE]).astype(np.float32)
+        logit[random.random(logit.shape) < unknown] = np.nan
+        scan = model_scan(SHAPE)
+        grid = plan_windows(scan, self.MARKS, 0.125)
+        suspicious = {grid[n % len(grid)]: 0.5 + 0.02 * n for n in chosen}
+        cells = CellMap(logit, (step, step, step))
+        found = [window for window, _ in pointed(cells, scan, self.MARKS, list(suspicious), (), suspicious)]
+        assert len(found) <= len(suspicious)
+        centre = np.stack([np.rint(np.argwhere(~(logit < 0))[:, axis] * step) for axis in range(3)], axis=1)
+        held = covered(centre.clip(0, np.array(SHAPE) - 1).astype(np.int32), list(suspicious))
+        assert not held.any() or covered(centre.clip(0, np.array(SHAPE) - 1).astype(np.int32)[held], found).all()
+
 
 def covered(where: NDArray[np.int32], windows: list[Window]) -> NDArray[np.bool_]:
     low = np.array([window.start for window in windows])
