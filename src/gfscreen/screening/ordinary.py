@@ -1,12 +1,14 @@
 """Where Focus may mark: not in places that Glance, which has seen many more scans, finds ordinary.
 
 Focus may mark in cells whose Glance probability reaches the plan's `mark_from`, and in those that touch such a cell and
-are nearly as suspicious, so that the border of a lesion is not cut off with the cell that holds its middle. One thing
-Focus knows better: a small nodule with air around it, a tenth of a cell, stays wherever it is. Of no plan that is
-published.
+are nearly as suspicious, so that the border of a lesion is not cut off with the cell that holds its middle. Between the
+cells' centres logits are interpolated, so that no mask has the corners of cells. One thing Focus knows better: a small
+nodule with air around it, a tenth of a cell, stays wherever it is. Of no plan that is published.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +43,35 @@ def may_mark(cells: CellMap, mark_from: float) -> NDArray[np.bool_]:
     return marked
 
 
+def marked_slices(cells: CellMap, shape: tuple[int, ...], mark_from: float) -> Iterator[NDArray[np.bool_]]:
+    """Where Focus may mark, slice by slice of the model grid of `shape`, bool (x, y); `mark_from` above 0.
+
+    At the cells' centres it is what `may_mark` says.
+    """
+    least = logit_of(mark_from)
+    # What nobody has looked at counts as suspicious. Far from the least that is asked for, one logit is as good as the
+    # next: the most suspicious cell must not open up what lies around it.
+    most = 2.0 * NEIGHBOUR_LOGIT
+    logit = np.clip(np.nan_to_num(cells.logit - np.float32(least), nan=most), -most, most)
+    near = ndimage.binary_dilation(~(cells.logit < least), TOUCHING)
+    x, y, z = (_between_centres(cells, axis, size) for axis, size in enumerate(shape))
+    i, j, k = (cells.index_of(np.arange(size), axis) for axis, size in enumerate(shape))
+    for number, weights in enumerate(z):
+        here = x @ (logit @ weights) @ y.T
+        yield (here >= -NEIGHBOUR_LOGIT) & near[:, :, k[number]][np.ix_(i, j)]
+
+
+def _between_centres(cells: CellMap, axis: int, size: int) -> NDArray[np.float32]:
+    """Weights (voxels, cells) that interpolate linearly along one axis; behind the last centre its value holds."""
+    count = cells.logit.shape[axis]
+    place = np.minimum(np.arange(size) / cells.cell_voxels[axis], count - 1)
+    before = np.floor(place).astype(np.intp)
+    weights = np.zeros((size, count), np.float32)
+    weights[np.arange(size), before] = 1.0 - (place - before)
+    weights[np.arange(size), np.minimum(before + 1, count - 1)] += place - before
+    return weights
+
+
 def aerated(cells: CellMap, scan: ModelScan) -> NDArray[np.bool_]:
     """The cells (x, y, z) with so much air that a small nodule in them may stay."""
     share = body_share((scan.hu < AERATED_HU) & scan.body, cells)
@@ -59,11 +90,8 @@ def clear_ordinary(focus_probability: NDArray[np.float32], scan: ModelScan, cell
     """
     if plan.mark_from <= 0:
         return
-    marked = may_mark(cells, plan.mark_from)
-    index = [cells.index_of(np.arange(size), axis) for axis, size in enumerate(focus_probability.shape)]
     nodules = nodules_in_air(focus_probability > plan.lesion_threshold, scan)
-    for k, z in enumerate(index[2]):
-        here = marked[:, :, z][np.ix_(index[0], index[1])]
+    for k, here in enumerate(marked_slices(cells, focus_probability.shape, plan.mark_from)):
         focus_probability[:, :, k][~here & ~nodules[:, :, k]] = 0.0
 
 

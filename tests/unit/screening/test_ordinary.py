@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gfscreen.config import CellGlanceConfig
 from gfscreen.scan.grid import ModelScan
 from gfscreen.screening.cells import CellMap
-from gfscreen.screening.ordinary import NEIGHBOUR_LOGIT, clear_ordinary, may_mark, nodules_in_air
+from gfscreen.screening.ordinary import NEIGHBOUR_LOGIT, clear_ordinary, marked_slices, may_mark, nodules_in_air
 from tests.helpers.engines import TINY_PLAN
 from tests.helpers.scans import model_scan
 
@@ -41,13 +41,40 @@ def cleared(logit: NDArray[Any], mark_from: float, hu: int = TISSUE_HU) -> NDArr
 
 
 class TestCells:
-    def test_marks_stay_in_suspicious_cells(self):
+    def test_marks_stay_about_the_middle_of_suspicious_cells(self):
+        """Cell 2 is centred on voxel 24, and 8 along z; the border is half-way to neighbours that are ordinary."""
         logit = ordinary()
-        logit[2, 2, 2] = 0.0
-        # Cell 2: voxels 18 to 29, and 6 to 9 along z.
-        expected = np.zeros(SHAPE, np.float32)
-        expected[18:30, 18:30, 6:10] = 0.8
-        np.testing.assert_array_equal(cleared(logit, 0.5), expected)
+        logit[2, 2, 2] = 0.3
+        kept = cleared(logit, 0.5) > 0
+        assert np.flatnonzero(kept[:, 24, 8]).tolist() == list(range(18, 31))
+        assert np.flatnonzero(kept[24, 24]).tolist() == [6, 7, 8, 9, 10]
+        assert not kept[[17, 31]].any()
+
+    def test_masks_have_no_corners_of_cells(self):
+        logit = ordinary()
+        logit[2, 2, 2] = 0.3
+        kept = cleared(logit, 0.5) > 0
+        assert not kept[18, 18, 8]
+        assert kept[21, 20, 8]
+
+    def test_the_most_suspicious_cell_opens_up_no_more_than_half_a_cell_around_it(self):
+        logit = ordinary()
+        logit[2, 2, 2] = 40.0
+        assert np.flatnonzero(cleared(logit, 0.5)[:, 24, 8]).tolist() == list(range(15, 34))
+
+    def test_every_slice_at_the_centres_is_what_the_cells_say(self):
+        logit = np.random.default_rng(2).normal(-1.0, 2.0, (6, 6, 6))
+        logit[0, 0, 0], logit[5, 5, 5] = np.nan, -np.inf
+        cells = cell_map(logit)
+        marked = np.stack(list(marked_slices(cells, SHAPE, 0.4)), axis=2)
+        assert marked.shape == SHAPE
+        np.testing.assert_array_equal(marked[::12, ::12, ::4], may_mark(cells, 0.4)[:5, :5, :5])
+
+    @pytest.mark.parametrize("cell", [4.0, 12.0, 13.7, 70.0])
+    def test_any_size_of_cells(self, cell: float):
+        shape = tuple(int(np.floor((n - 1) / cell + 0.5)) + 1 for n in SHAPE)
+        cells = CellMap(np.ones(shape, np.float32), (cell, cell, cell))
+        assert np.stack(list(marked_slices(cells, SHAPE, 0.5)), axis=2).all()
 
     def test_and_in_cells_beside_them_that_are_nearly_as_suspicious(self):
         logit = ordinary()
