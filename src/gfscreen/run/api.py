@@ -55,7 +55,7 @@ class Result:
 
     @property
     def suspicion(self) -> float | None:
-        """How likely the scan is to hold a lesion, 0 to 1; None where Glance judged no cells."""
+        """How likely the scan is to hold a lesion, 0 to 1; None without cells that are calibrated."""
         return self.screening.suspicion
 
     @property

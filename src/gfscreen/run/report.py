@@ -35,7 +35,7 @@ class CaseReport:
     `ok` then says no more than that.
     source: the scan's path below the input folder, its name if it is the input itself. series_uid: of DICOM, the Series
     Instance UID that was taken.
-    suspicion: how likely the scan is to hold a lesion, 0 to 1; null where Glance judged no cells.
+    suspicion: how likely the scan is to hold a lesion, 0 to 1; null without cells that are calibrated.
     seconds: `results`, statistics and preview, only where they were asked for, comes after `total`.
     """
 

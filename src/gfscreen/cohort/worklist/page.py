@@ -113,7 +113,7 @@ def _banner(layout: Layout) -> str:
 def _controls(records: list[Record]) -> str:
     done = sum(record.done for record in records)
     known = sum(record.suspicion is not None for record in records)
-    unknown = "" if known == done else f" {done - known} have no suspicion: their weights judge no cells."
+    unknown = "" if known == done else f" {done - known} have no suspicion: their weights are not calibrated for one."
     return (
         f'<p class="note">{len(records)} series, {done} screened, {len(records) - done} failed. '
         f"Sorted by suspicion, then by the highest probability.{unknown}</p>"

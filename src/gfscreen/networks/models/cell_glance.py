@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from gfscreen.config import CellGlanceConfig
 from gfscreen.errors import WeightsError
+from gfscreen.files import write_atomically
 from gfscreen.networks.models.manifest import NOTICE_FILE
 from gfscreen.networks.models.trunk import Trunk, read_trunk
 from gfscreen.networks.models.trunk_pins import TRUNK_FILE
@@ -114,6 +115,15 @@ def load_trunk(weights: Path, config: CellGlanceConfig) -> Trunk:
     trunk.layer3 = nn.Sequential(*list(trunk.layer3)[: config.trunk_blocks])
     trunk.blocks = config.trunk_blocks
     return trunk
+
+
+def copy_trunk(source: Path, folder: Path) -> list[str]:
+    """Copy the trunk beside weights, with its notice, beside others, as far as they are there; the names copied."""
+    folder.mkdir(parents=True, exist_ok=True)
+    copied = [name for name in (TRUNK_FILE, NOTICE_FILE) if (source / name).is_file()]
+    for name in copied:
+        write_atomically(folder / name, (source / name).read_bytes())
+    return copied
 
 
 def trunk_notice(weights: Path) -> str:

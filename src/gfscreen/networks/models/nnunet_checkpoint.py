@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import pickle
 import re
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +22,8 @@ from torch import Tensor
 
 from gfscreen.config import Plan, preset_plan, read_plan
 from gfscreen.errors import WeightsError
-from gfscreen.networks.models.manifest import NOTICE_FILE, Manifest
+from gfscreen.networks.models.cell_glance import copy_trunk
+from gfscreen.networks.models.manifest import Manifest
 from gfscreen.networks.models.nnunet import build_nnunet_focus
 from gfscreen.networks.models.nnunet_files import (
     DATASET_FILE,
@@ -259,8 +259,4 @@ def _copy_trunk(source: Path, folder: Path) -> list[str]:
     """Copy the pretrained trunk, on which the Glance rests, and its notice. Raises WeightsError if it is not there."""
     if not (source / TRUNK_FILE).is_file():
         raise WeightsError(f"{source / TRUNK_FILE}: the Glance of these weights needs it; make it with: gfscreen trunk")
-    folder.mkdir(parents=True, exist_ok=True)
-    copied = [name for name in (TRUNK_FILE, NOTICE_FILE) if (source / name).is_file()]
-    for name in copied:
-        shutil.copyfile(source / name, folder / name)
-    return copied
+    return copy_trunk(source, folder)

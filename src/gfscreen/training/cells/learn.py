@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 
 from gfscreen.config import CellGlanceConfig, Plan, read_plan
 from gfscreen.errors import InputError, UsageError
-from gfscreen.files import write_atomically
-from gfscreen.networks.models.cell_glance import linear_head, load_trunk
+from gfscreen.networks.models.cell_glance import copy_trunk, linear_head, load_trunk
 from gfscreen.networks.models.focus import build_focus
 from gfscreen.networks.models.manifest import CELLS_FILE, FOCUS_FILE, GLANCE_FILE, file_sha256, read_manifest, verify
 from gfscreen.networks.models.trunk_pins import TRUNK_FILE
@@ -243,8 +242,7 @@ def _save(
             "scan, have a cell above the gate; choose it on scans that were not trained on: python -m eval gates",
         },
     }  # fmt: skip
-    job.output.mkdir(parents=True, exist_ok=True)
-    write_atomically(job.output / TRUNK_FILE, (job.weights / TRUNK_FILE).read_bytes())
+    copy_trunk(job.weights, job.output)
     focus = safetensors.torch.load_file(job.weights / FOCUS_FILE)
     if plan.gated_by_cells:
         save_weights(job.output, plan, head.state_dict(), focus, precision="keep", info=info)

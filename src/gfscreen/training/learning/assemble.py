@@ -21,6 +21,7 @@ from torch import Tensor
 
 from gfscreen.config import Plan, preset_plan, read_plan
 from gfscreen.errors import UsageError
+from gfscreen.networks.models.cell_glance import copy_trunk
 from gfscreen.networks.models.manifest import CELLS_FILE, GLANCE_FILE, Manifest, verify
 from gfscreen.networks.models.weights import load_head, save_weights
 from gfscreen.training.learning.initialisation import read_learnt
@@ -81,6 +82,8 @@ def assemble(
         **beside_info,
     }
     states = mean([j.glance for j in judges]), mean([r.focus for r in readers])
+    if plan.cells is not None and (copied := copy_trunk(marks or judges[0].folder, target)):
+        info["copied"] = copied
     return save_weights(target, plan, *states, cells_state=beside, info=info)
 
 

@@ -29,7 +29,7 @@ from gfscreen.networks.engines.export import export_openvino, is_current  # noqa
 from gfscreen.networks.engines.select import find_export, load_engine  # noqa: E402
 from gfscreen.networks.engines.torch import TorchEngine  # noqa: E402
 from gfscreen.networks.models.cell_glance import CellHead  # noqa: E402
-from gfscreen.networks.models.weights import build_networks, init_weights, save_weights  # noqa: E402
+from gfscreen.networks.models.weights import build_networks, init_weights, load_cells, save_weights  # noqa: E402
 from tests.helpers.trunk import LICENCE, random_state, write_trunk  # noqa: E402
 
 PLAN = Plan(
@@ -297,6 +297,15 @@ class TestAssemble:
                 assemble(sources[0], [tmp_path / "both"], tmp_path / "again")
                 assemble(*sources, tmp_path / "named", marks=tmp_path / "both")
         assert read_plan(tmp_path / "again").cells == read_plan(tmp_path / "named").cells == plan.cells
+
+    def test_the_trunk_comes_along_where_it_is(self, weights, tmp_path):
+        from gfscreen.training.learning.assemble import assemble
+
+        plan = replace(read_plan(weights), preset="fast", weights="trained", cells=None, mark_from=0.0)
+        init_weights(tmp_path / "plain", replace(plan, glance=SMALL_GLANCE), 1)
+        assemble([tmp_path / "plain"], [tmp_path / "plain"], tmp_path / "made", marks=weights)
+        assert (tmp_path / "made/trunk.safetensors").read_bytes() == (weights / "trunk.safetensors").read_bytes()
+        assert load_cells(tmp_path / "made") is not None
 
     def test_marks_that_cannot_be(self, without_trunk, tmp_path):
         from gfscreen.training.learning.assemble import assemble
