@@ -33,6 +33,11 @@ TOPICS = {
         "nnunet-peer": "eval.efficiency.nnunet_peer",
         "nnunet-example": "eval.efficiency.nnunet_example",
     },
+    "what a cohort takes and withstands": {
+        "cohort-overhead": "eval.cohort.overhead",
+        "cohort-scale": "eval.cohort.scale",
+        "cohort-kills": "eval.cohort.kills",
+    },
     "what a plan is tuned by": {
         "gates": "eval.tuning.gates",
         "peak": "eval.tuning.finding_thresholds",
