@@ -24,6 +24,7 @@ TOPICS = {
         "compare": "eval.accuracy.compare",
         "ab": "eval.accuracy.mask_agreement",
         "score-benchmark": "eval.accuracy.score_benchmark",
+        "nnunet-parity": "eval.accuracy.nnunet_parity",
     },
     "what it takes": {
         "efficiency": "eval.efficiency.measure",
