@@ -105,11 +105,13 @@ def _look(process: psutil.Process) -> Look:
 
 
 def summary(records: Sequence[Record], looks: Sequence[Look], workers: int, sleep_s: float) -> dict[str, Any]:
-    """What the records and the looks at the driver say about the time while all workers run.
+    """What the records and the looks at the driver say.
 
-    That time begins when the last worker begins its first item and ends when there are no more items left than the
-    workers hold, two each. looks: in order of time; those after the end of the driver have 0 MiB and count for nothing.
-    Raises UsageError if not every worker has begun before that end.
+    The share of the ideal and the driver's CPU are those of the time while all workers run: it begins when the last
+    worker begins its first item and ends when there are no more items left than the workers hold, two each. The
+    driver's growth is that from the first item begun to that end; `with_table` to the end of the driver. looks: in
+    order of time; those after the end of the driver have 0 MiB and count for nothing. Raises UsageError if not every
+    worker has begun before that end.
     """
     done = sorted(records, key=lambda record: record.finished_unix_s or 0.0)
     first: dict[str, float] = {}
@@ -124,8 +126,9 @@ def summary(records: Sequence[Record], looks: Sequence[Look], workers: int, slee
     within = [r for r in done if last_begun_s + sleep_s < (r.finished_unix_s or 0.0) <= end_s]
     steady_s = end_s - last_begun_s - sleep_s
     slept_s = sorted(float(r.seconds["total"] or 0.0) for r in within)
-    driver = [look for look in looks if look.rss_mb and last_begun_s <= look.unix_s]
-    busy = [look for look in driver if look.unix_s <= end_s]
+    driver = [look for look in looks if look.rss_mb and look.unix_s >= min(first.values())]
+    grown = [look for look in driver if look.unix_s <= end_s]
+    busy = [look for look in grown if look.unix_s >= last_begun_s]
     cpu_s = busy[-1].cpu_s - busy[0].cpu_s if len(busy) > 1 else None
     return {
         "ended_once": len({record.name for record in done if record.done and record.tries == 1}),
@@ -133,7 +136,7 @@ def summary(records: Sequence[Record], looks: Sequence[Look], workers: int, slee
         "share_of_ideal": round(len(within) / steady_s * sleep_s / workers, 4),
         "median_sleep_s": slept_s[len(slept_s) // 2],
         "driver_rss_mb": round(driver[0].rss_mb, 1),
-        "driver_rss_growth_mb": round(max(look.rss_mb for look in busy) - driver[0].rss_mb, 1),
+        "driver_rss_growth_mb": round(max(look.rss_mb for look in grown) - driver[0].rss_mb, 1),
         "driver_rss_growth_with_table_mb": round(max(look.rss_mb for look in driver) - driver[0].rss_mb, 1),
         "driver_cpu_ms_per_item": None if cpu_s is None else round(1000 * cpu_s / len(within), 2),
         "driver_share_of_a_core": None if cpu_s is None else round(cpu_s / (busy[-1].unix_s - busy[0].unix_s), 3),

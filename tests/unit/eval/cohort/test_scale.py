@@ -49,10 +49,11 @@ def test_what_is_lost_between_items_is_seen():
     )
 
 
-def test_growth_is_counted_while_all_workers_run_and_the_table_apart():
-    # 103: all run; about 200: the items run out; then the table. 0: the driver has ended.
-    memory = [500, 500, 500, 60, *[61] * 90, 75, *[75] * 3, *[75] * 8, 140, 0]
-    found = summary(records(4, 100, every_s=1.0), looks(memory), 4, 1.0)
+def test_growth_is_counted_from_the_first_item_on_and_the_table_apart():
+    # 100: the first begins; about 200: the items run out; then the table. 0: the driver has ended.
+    memory = [60, *[61] * 93, 75, *[75] * 11, 140, 0]
+    before = [Look(99.0, 30.0, 0.0)]
+    found = summary(records(4, 100, every_s=1.0), [*before, *looks(memory)], 4, 1.0)
     assert (found["driver_rss_mb"], found["driver_rss_growth_mb"]) == (60, 15)
     assert found["driver_rss_growth_with_table_mb"] == 80
 
