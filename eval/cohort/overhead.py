@@ -2,13 +2,15 @@
 
 The scans go by turns through `predict`, `cohort run --ray none` and `cohort run --ray local` with one worker that has
 all cores. What a whole run takes holds the start of Ray, which does not grow with the cohort; the time per case is that
-from the first finished mask to the last. A cohort measures its lesions and draws thumbnails as well; what those take is
-in both kinds of cohort, so that the difference between them is Ray's own.
+from the first finished mask to the last. CPU seconds are those of the command and all that it has started, Ray's own
+processes with it: they tell the same on a machine that does other things as well, where times do not. A cohort measures
+its lesions and draws thumbnails, too; that is in both kinds of cohort, so their difference is Ray's own.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import statistics
 import subprocess
@@ -20,10 +22,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from gfscreen.errors import EngineError, UsageError
 
 RESULT_FILE = "overhead.json"
 MOST_OVERHEAD = 0.05
+_LOOK_EVERY_S = 0.25
 PREDICT, ALONE, ON_RAY = "predict", "cohort --ray none", "cohort --ray local"
 
 
@@ -37,10 +42,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True)
 class Timing:
-    """One run: seconds of the process, seconds per case between the first finished mask and the last, CPUs given."""
+    """One run: seconds of the process, those per case between the first finished mask and the last, CPU seconds."""
 
     seconds: float
     seconds_per_case: float
+    cpu_s: float
 
 
 def run(args: argparse.Namespace) -> int:
@@ -77,7 +83,9 @@ def measure(inputs: Path, weights: Path, folder: Path, repeats: int) -> dict[str
             if masks != expected:
                 raise EngineError(f"{kind}: masks are not those of predict; that must not be")
             found.append(timing)
-            sys.stderr.write(f"{kind}: {timing.seconds:.1f} s, {timing.seconds_per_case:.2f} s per case\n")
+            sys.stderr.write(
+                f"{kind}: {timing.seconds:.1f} s, {timing.seconds_per_case:.2f} s per case, CPU {timing.cpu_s:.0f} s\n"
+            )
     return {"cases": len(expected), "cpus": cpus, **summary(timings)}
 
 
@@ -86,8 +94,10 @@ def summary(timings: Mapping[str, Sequence[Timing]]) -> dict[str, Any]:
 
     timings: kind -> one of each repeat, at least one.
     """
-    whole = {kind: statistics.median(one.seconds for one in found) for kind, found in timings.items()}
-    each = {kind: statistics.median(one.seconds_per_case for one in found) for kind, found in timings.items()}
+    whole, each, cpu = (
+        {kind: statistics.median(getattr(one, what) for one in found) for kind, found in timings.items()}
+        for what in ("seconds", "seconds_per_case", "cpu_s")
+    )
     return {
         "runs": {kind: [asdict(one) for one in found] for kind, found in timings.items()},
         "overhead": {
@@ -95,7 +105,9 @@ def summary(timings: Mapping[str, Sequence[Timing]]) -> dict[str, Any]:
             "whole_run_without_ray": round(whole[ALONE] / whole[PREDICT] - 1, 4),
             "per_case": round(each[ON_RAY] / each[PREDICT] - 1, 4),
             "per_case_without_ray": round(each[ALONE] / each[PREDICT] - 1, 4),
-            "seconds_of_start": round(whole[ON_RAY] - whole[ALONE], 1),
+            "cpu": round(cpu[ON_RAY] / cpu[PREDICT] - 1, 4),
+            "cpu_without_ray": round(cpu[ALONE] / cpu[PREDICT] - 1, 4),
+            "cpu_s_of_ray": round(cpu[ON_RAY] - cpu[ALONE], 1),
         },
     }
 
@@ -112,15 +124,37 @@ def _timed(kind: str, inputs: Path, weights: Path, output: Path, cpus: int) -> t
         command += ["cohort", "run", "--ray", kind.split()[-1], "--cpus-per-worker", str(cpus)]
         masks_at = output / "masks"
     command += ["-i", str(inputs), "-o", str(output), "--weights", str(weights)]
-    with alone():
+    with alone(), tempfile.TemporaryFile() as log:
         began_s = time.monotonic()
-        done = subprocess.run(command, env=environment(), stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False)
+        process = subprocess.Popen(command, env=environment(), stdout=log, stderr=log, cwd=ROOT)
+        cpu_s = _cpu_seconds(process)
         seconds = time.monotonic() - began_s
-    if done.returncode != 0:
-        raise EngineError(f"{kind}: ended with {done.returncode}: {(done.stderr.splitlines() or [''])[-1]}")
+        log.seek(0)
+        said = log.read().decode(errors="replace").splitlines()
+    if process.returncode != 0:
+        raise EngineError(f"{kind}: ended with {process.returncode}: {(said or [''])[-1]}")
     paths = sorted(masks_at.iterdir())
     if len(paths) < 3:
         raise UsageError(f"{inputs}: holds {len(paths)} scans; at least 3 are needed for a time per case")
     times = [path.stat().st_mtime for path in paths]
     per_case = (max(times) - min(times)) / (len(paths) - 1)
-    return Timing(round(seconds, 2), round(per_case, 3)), {path.name: path.read_bytes() for path in paths}
+    timing = Timing(round(seconds, 2), round(per_case, 3), round(cpu_s, 1))
+    return timing, {path.name: path.read_bytes() for path in paths}
+
+
+def _cpu_seconds(process: subprocess.Popen[bytes]) -> float:
+    """Wait for a process; user and system seconds of it and its descendants, each as it was last seen alive."""
+    seen: dict[tuple[int, float], float] = {}
+    root = psutil.Process(process.pid)
+    try:
+        while process.poll() is None:
+            with contextlib.suppress(psutil.Error):
+                for one in [root, *root.children(recursive=True)]:
+                    with contextlib.suppress(psutil.Error):
+                        times = one.cpu_times()
+                        seen[one.pid, one.create_time()] = times.user + times.system
+            time.sleep(_LOOK_EVERY_S)
+    finally:
+        process.kill()
+        process.wait()
+    return sum(seen.values())

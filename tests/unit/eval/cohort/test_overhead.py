@@ -17,9 +17,9 @@ from tests.helpers.ray_cluster import environment, need_ray
 def test_overhead_is_that_of_the_medians():
     found = summary(
         {
-            PREDICT: [Timing(100.0, 10.0), Timing(200.0, 10.0), Timing(90.0, 50.0)],
-            ALONE: [Timing(101.0, 10.1), Timing(102.0, 10.2), Timing(103.0, 10.3)],
-            ON_RAY: [Timing(110.0, 10.4), Timing(1.0, 10.4), Timing(400.0, 10.4)],
+            PREDICT: [Timing(100.0, 10.0, 200.0), Timing(200.0, 10.0, 0.0), Timing(90.0, 50.0, 300.0)],
+            ALONE: [Timing(101.0, 10.1, 201.0), Timing(102.0, 10.2, 202.0), Timing(103.0, 10.3, 203.0)],
+            ON_RAY: [Timing(110.0, 10.4, 206.0), Timing(1.0, 10.4, 206.0), Timing(400.0, 10.4, 206.0)],
         }
     )["overhead"]
     assert found == {
@@ -27,7 +27,9 @@ def test_overhead_is_that_of_the_medians():
         "whole_run_without_ray": 0.02,
         "per_case": 0.04,
         "per_case_without_ray": 0.02,
-        "seconds_of_start": 8.0,
+        "cpu": 0.03,
+        "cpu_without_ray": 0.01,
+        "cpu_s_of_ray": 4.0,
     }
 
 
@@ -60,4 +62,7 @@ def test_three_scans(tmp_path, monkeypatch, capsys):
     assert found["cases"] == 3
     assert {kind: len(runs) for kind, runs in found["runs"].items()} == {PREDICT: 1, ALONE: 1, ON_RAY: 1}
     assert found["overhead"]["whole_run"] > overhead.MOST_OVERHEAD
-    assert found["runs"][ON_RAY][0]["seconds"] > found["runs"][ALONE][0]["seconds"]
+    on_ray, alone = found["runs"][ON_RAY][0], found["runs"][ALONE][0]
+    assert on_ray["seconds"] > alone["seconds"]
+    # Ray's own processes are counted, those of the worker as well.
+    assert on_ray["cpu_s"] > alone["cpu_s"] + 3.0
