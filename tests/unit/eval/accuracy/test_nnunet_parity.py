@@ -78,9 +78,18 @@ def test_other_answers(made, compare):
     case = compare(probability, mask)[1]
     assert case["mean_difference"] == pytest.approx(0.25 * half / probability.shape[0], abs=1e-3)
     assert case["max_difference"] == pytest.approx(0.25, abs=1e-3)
+    assert case["max_difference_inside"] == pytest.approx(0.25, abs=1e-3)
     both, own = float(mask.sum()), float(made[3].sum())
     assert case["dice"] == pytest.approx(2 * both / (both + own), abs=1e-6)
     assert case["peer_ml"] < case["own_ml"]
+
+
+def test_what_differs_at_the_border_alone_is_told_apart(made, compare):
+    probability = made[2].copy()
+    probability[:, :, -8:] += 0.25
+    case = compare(probability, made[3])[1]
+    assert case["max_difference"] == pytest.approx(0.25, abs=1e-3)
+    assert case["max_difference_inside"] < 1e-3
 
 
 def test_a_peer_of_another_scan(made, compare):
