@@ -16,6 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,8 +85,6 @@ class Course:
 
 def killed(folder: Path, cases: int, kills: int, nodes: int, seed: int) -> dict[str, Any]:
     """Make everything in an empty folder, run, kill, and compare; the result as JSON values. Raises EngineError."""
-    from contextlib import ExitStack
-
     from eval.cohort.nodes import ROOT, another_node, cluster, environment
     from eval.reliability.threshold_engine import write_threshold_weights
 
@@ -107,7 +107,13 @@ def killed(folder: Path, cases: int, kills: int, nodes: int, seed: int) -> dict[
 
 
 def _drive(
-    start: Any, layout: Layout, course: Course, node: subprocess.Popen[bytes], cases: int, kills: int, seed: int
+    start: Callable[[], subprocess.Popen[bytes]],
+    layout: Layout,
+    course: Course,
+    node: subprocess.Popen[bytes],
+    cases: int,
+    kills: int,
+    seed: int,
 ) -> None:
     """Run the driver to its end, and kill meanwhile as this module says."""
     from eval.cohort.nodes import kill_node, worker_pids

@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 
 from gfscreen.cohort.records import Layout, Record, read_records
-from gfscreen.errors import UsageError
+from gfscreen.errors import EngineError, UsageError
 
 RESULT_FILE = "scale.json"
 LEAST_SHARE = 0.95
@@ -90,7 +90,7 @@ def measure(folder: Path, items: int, workers: int, sleep_s: float) -> dict[str,
     records = list(read_records(Layout(output)))
     if not records:
         said = (folder / "driver.log").read_text(encoding="utf-8", errors="replace").strip()
-        raise UsageError(f"cohort-scale: nothing has ended; the driver said: {said.splitlines()[-1:]}")
+        raise EngineError(f"no item has ended; the driver said: {(said.splitlines() or ['nothing'])[-1]}")
     whole = {"items": items, "workers": workers, "sleep_s": sleep_s, "exit_code": driver.returncode}
     found = summary(records, looks, workers, sleep_s)
     return {**whole, "seconds": round(ended_s - began_s, 1), "ideal_s": items * sleep_s / workers, **found}
@@ -120,9 +120,7 @@ def summary(records: Sequence[Record], looks: Sequence[Look], workers: int, slee
     last_begun_s = max(first.values())
     end_s = done[-2 * workers].finished_unix_s or 0.0
     if len(first) < workers or end_s <= last_begun_s:
-        raise UsageError(
-            f"cohort-scale: {len(first)} of {workers} workers began before the items ran out; take more --items"
-        )
+        raise UsageError(f"{len(first)} of {workers} workers began before the items ran out; take more --items")
     within = [r for r in done if last_begun_s + sleep_s < (r.finished_unix_s or 0.0) <= end_s]
     steady_s = end_s - last_begun_s - sleep_s
     slept_s = sorted(float(r.seconds["total"] or 0.0) for r in within)
