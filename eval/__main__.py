@@ -24,6 +24,7 @@ TOPICS = {
         "compare": "eval.accuracy.compare",
         "ab": "eval.accuracy.mask_agreement",
         "score-benchmark": "eval.accuracy.score_benchmark",
+        "nnunet-parity": "eval.accuracy.nnunet_parity",
     },
     "what it takes": {
         "efficiency": "eval.efficiency.measure",
@@ -32,6 +33,11 @@ TOPICS = {
         "dense-peer": "eval.efficiency.dense_peer",
         "nnunet-peer": "eval.efficiency.nnunet_peer",
         "nnunet-example": "eval.efficiency.nnunet_example",
+    },
+    "what a cohort takes and withstands": {
+        "cohort-overhead": "eval.cohort.overhead",
+        "cohort-scale": "eval.cohort.scale",
+        "cohort-kills": "eval.cohort.kills",
     },
     "what a plan is tuned by": {
         "gates": "eval.tuning.gates",

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import importlib.util
 import os
 import signal
 import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
+from eval.cohort import nodes
 from gfscreen.cohort.records import Layout, Record, write_record
 from gfscreen.cohort.sources.items import Item
-from tests.helpers.places import ROOT
 
-_STARTS = 3
+_HIDDEN = Path(__file__).with_name("hidden")
+alone = nodes.alone
 
 
 def need_ray() -> None:
@@ -34,96 +30,19 @@ def need_ray() -> None:
 
 
 def environment() -> dict[str, str]:
-    """Of Ray's processes and drivers: the checkout is found, nothing is sent to anybody."""
-    hidden = Path(__file__).with_name("hidden")
-    path = os.pathsep.join(filter(None, map(str, [hidden, ROOT / "src", ROOT, os.environ.get("PYTHONPATH", "")])))
-    patient = {"RAY_raylet_start_wait_time_s": "80", "RAY_agent_register_timeout_ms": "80000"}
-    # Ray asks every node and driver for it.
-    patient |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "b7" * 32}
-    return {**os.environ, **patient, "PYTHONPATH": path, "RAY_USAGE_STATS_ENABLED": "0"}
+    """As of a measurement, with a package hidden whose import keeps every process of Ray busy."""
+    variables = nodes.environment()
+    return {**variables, "PYTHONPATH": os.pathsep.join([str(_HIDDEN), variables["PYTHONPATH"]])}
 
 
-# Holds a node until its input ends: CPUS FOLDER. `ray start` would start more beside it than these tests need.
-_NODE = """
-import sys
-import ray
-ray.init(
-    num_cpus=int(sys.argv[1]), _temp_dir=sys.argv[2], object_store_memory=100 * 2**20,
-    include_dashboard=False, log_to_driver=False,
-)
-print("address", ray.get_runtime_context().gcs_address, flush=True)
-sys.stdin.read()
-"""
+def cluster(cpus: int) -> AbstractContextManager[str]:
+    """A node with so many CPUs; the address of its head."""
+    return nodes.cluster(cpus, environment())
 
 
-@contextmanager
-def alone() -> Iterator[None]:
-    """While no other process of the tests has a Ray of this machine: a second one on a node is refused."""
-    with (Path(tempfile.gettempdir()) / f"gfscreen-tests-ray-{os.getuid()}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-@contextmanager
-def cluster(cpus: int) -> Iterator[str]:
-    """A node with so many CPUs; the address of its head. Tried again: a busy machine is too slow at times."""
-    # Sockets have paths of at most 107 bytes.
-    with alone(), tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as folder:
-        for attempt in range(_STARTS):
-            log = Path(folder) / f"{attempt}.log"
-            command = [sys.executable, "-c", _NODE, str(cpus), f"{folder}/{attempt}"]
-            with log.open("wb") as stream:
-                process = subprocess.Popen(
-                    command, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stream, cwd=ROOT
-                )
-            try:
-                assert process.stdout is not None
-                line = next((line for line in process.stdout if line.startswith(b"address ")), None)
-                if line is None and attempt + 1 < _STARTS:
-                    continue
-                assert line is not None, log.read_text(errors="replace")
-                yield line.decode().split()[1]
-                return
-            finally:
-                process.terminate()
-                try:
-                    process.communicate(timeout=30)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.communicate()
-
-
-@contextmanager
-def another_node(address: str, cpus: int) -> Iterator[subprocess.Popen[bytes]]:
+def another_node(address: str, cpus: int) -> AbstractContextManager[subprocess.Popen[bytes]]:
     """One more node of a cluster, in a process group of its own."""
-    command = [
-        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block", f"--address={address}"),
-        *(f"--num-cpus={cpus}", "--object-store-memory=100000000", "--include-log-monitor=false"),
-    ]
-    with tempfile.TemporaryFile() as log:
-        node = subprocess.Popen(
-            command,
-            env=environment(),
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            stdin=subprocess.DEVNULL,
-            cwd=ROOT,
-        )
-        try:
-            end, said = time.monotonic() + 120, b""
-            while b"Ray runtime started" not in said:
-                assert node.poll() is None, said.decode()
-                assert time.monotonic() < end, said.decode()
-                time.sleep(0.2)
-                said = os.pread(log.fileno(), 1 << 16, 0)
-            yield node
-        finally:
-            for number in (signal.SIGTERM, signal.SIGKILL):
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(node.pid, number)
-                    time.sleep(0.5)
-            node.wait()
+    return nodes.another_node(address, cpus, environment())
 
 
 class StubWorker:

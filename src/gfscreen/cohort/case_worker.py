@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from gfscreen.cohort.options import CohortOptions
-from gfscreen.cohort.records import Layout, Record, write_record
+from gfscreen.cohort.records import Layout, Record, finished, write_record
 from gfscreen.cohort.sources.items import Item
 from gfscreen.cohort.thumbnail import thumbnail
 from gfscreen.config import read_plan
@@ -67,8 +67,11 @@ class CaseWorker:
     def __call__(self, item: Item, tries: int) -> Record:
         """Screen one item; its record, which is written. tries: workers that it was given to, this one included.
 
+        Where an earlier worker has finished it and ended before it could say so, its record is taken as it is.
         Whatever is wrong with the item is in its record. Raises OutputError if that cannot be written.
         """
+        if tries > 1 and (before := finished(self._layout, item)) is not None and before.done:
+            return before
         record = Record(item.name, tries=tries, source=item.place, worker=platform.node())
         record.weights_sha256, info = self._sha256, self._engine.info
         record.engine = f"{info.name} on {info.device}, {info.precision}"

@@ -113,7 +113,7 @@ def duration(seconds: float) -> str:
 
 
 def ray_gauges() -> dict[str, Any]:
-    """Gauges `gfscreen_cohort_done`, `_failed` and `_workers` in Ray's metrics, which its dashboard shows."""
+    """Gauges `gfscreen_cohort_done`, `_failed` and `_workers` in Ray's metrics; a cluster's dashboard shows them."""
     from ray.util.metrics import Gauge
 
     told = {"done": "series screened", "failed": "series that failed", "workers": "workers that are ready"}

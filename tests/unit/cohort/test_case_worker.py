@@ -65,6 +65,18 @@ def test_what_cannot_be_read_is_a_record_and_leaves_no_mask(setting):
     assert not layout.mask("a").exists()
 
 
+def test_what_an_ended_worker_has_finished_is_not_made_again(setting):
+    runner, worker, layout = setting
+    item = Item("a", str(write_painted(runner.inputs / "a_0000.nii.gz")))
+    record = worker(item, 1)
+    made = layout.mask("a").stat()
+    assert worker(item, 2) == record
+    assert layout.mask("a").stat() == made
+    layout.mask("a").unlink()
+    assert worker(item, 2).tries == 2
+    assert layout.mask("a").stat().st_size == made.st_size
+
+
 def test_two_items_at_the_same_time(setting):
     runner, worker, layout = setting
     scans = [write_painted(runner.inputs / f"{name}_0000.nii.gz") for name in "abcd"]

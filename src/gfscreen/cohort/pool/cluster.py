@@ -43,8 +43,11 @@ def connect(address: str) -> Any:
         # A cluster that the environment names is not this machine.
         os.environ.pop("RAY_ADDRESS", None)
         try:
+            # No dashboard: it takes a fortieth of a core as long as it runs.
             with unstoppable():
-                ray.init(num_cpus=usable_cpus(), object_store_memory=_OBJECT_STORE_BYTES, **common)
+                ray.init(
+                    num_cpus=usable_cpus(), object_store_memory=_OBJECT_STORE_BYTES, include_dashboard=False, **common
+                )
         except Exception as error:  # of many kinds: no room for its sockets, agents that take too long, ...
             first = str(error).strip().split("\n")[0]
             raise EngineError(

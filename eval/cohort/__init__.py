@@ -1,0 +1,1 @@
+"""What a cohort on Ray costs and withstands: its overhead, very many items, kills. Needs the extra `cohort`."""
