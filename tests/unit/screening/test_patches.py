@@ -165,7 +165,7 @@ class TestScreened:
         assert not np.array_equal(gated.native_probability, dense.native_probability)
 
     def test_a_gate_by_cells(self):
-        plan = replace(PLAN, cells=CellGlanceConfig(spacing_mm=(4.0, 4.0, 4.0)))
+        plan = replace(PLAN, cells=CellGlanceConfig(spacing_mm=(4.0, 4.0, 4.0), case_calibration=(1.0, 0.0)))
         engine = replace(patch_engine(), judge=_bright_cells)
         result = screened(with_lesion(), engine, plan)
         assert 0 < len(engine.focused) < result.windows_total

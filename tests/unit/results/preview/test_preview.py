@@ -94,7 +94,7 @@ class TestNetworkOutputs:
     def test_places_go_to_the_model_grid_and_back(self):
         grid = ModelGrid(((3, 23), (0, 10), (5, 9)), (30, 10, 12), (60, 5, 36), (0.5, 2.0, 1.0), (1.0, 1.0, 3.0))
         outputs = NetworkOutputs(
-            grid, (8, 8, 8), 0.5, [], [], None, np.zeros(0, bool), np.zeros(0, bool), np.zeros(grid.shape)
+            grid, (8, 8, 8), 0.5, [], [], None, None, np.zeros(0, bool), np.zeros(0, bool), np.zeros(grid.shape)
         )
         # x: 40 * 0.5 / 1 - 3 = 17; y: 4 * 2 / 1 = 8; z: 30 / 3 - 5 = 5.
         places = np.array([[40.0, 4.0, 30.0]])

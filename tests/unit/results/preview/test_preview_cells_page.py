@@ -37,7 +37,7 @@ def page(tmp_path_factory):
     hu[4:64, 4:40] = TISSUE_HU
     hu[12:18, 18:24, 15:21] = LESION_HU
     with pytest.MonkeyPatch.context() as patch:
-        runner = Runner(patch, root, replace(TINY_PLAN, cells=CellGlanceConfig()))
+        runner = Runner(patch, root, replace(TINY_PLAN, cells=CellGlanceConfig(case_calibration=(1.0, 0.0))))
         write_nifti(runner.inputs / "a_0000.nii.gz", hu, AFFINE)
         engine = FakeEngine(lambda _: 0.0, bright_engine().outline, judge=judge)
         assert runner(engine=engine, preview=root / "see").code == 0

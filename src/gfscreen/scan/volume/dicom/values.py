@@ -20,6 +20,8 @@ _DECIMAL_LENGTH = 16
 # Rounding a larger one to fewer digits may exceed what a floating number holds.
 _LARGEST = 1e300
 _INTEGERS = (-(2**31), 2**31 - 1)
+# What an address may be written with (RFC 3986).
+_ADDRESS = re.compile(r"[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]*")
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f]")
 _UNSEEN_BUT_LINES = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f]")
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
@@ -107,6 +109,11 @@ def _name(text: str) -> str:
     return "=".join(group[: LONGEST["PN"]] for group in groups).rstrip("=")
 
 
+def _address(text: str) -> str | None:
+    line = _line(text)
+    return line if _ADDRESS.fullmatch(line) else None
+
+
 def _line(text: str) -> str:
     return _UNSEEN.sub("", text).rstrip()
 
@@ -131,7 +138,7 @@ _RULES: dict[str, Callable[[str], str | None]] = {
     "TM": _time,
     "UC": _line,
     "UI": _uid,
-    "UR": lambda text: _line(text) if text.isascii() else None,
+    "UR": _address,
     "UT": _lines,
 }
 TEXT_KINDS = frozenset(_RULES)
