@@ -8,7 +8,6 @@ thirds, and started again.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import signal
@@ -24,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from eval.files import write_shown
 from gfscreen.cohort.records import CASES, MASKS, Layout, read_records
 from gfscreen.errors import UsageError
 
@@ -54,10 +54,7 @@ def run(args: argparse.Namespace) -> int:
     ask_for_ray()
     with tempfile.TemporaryDirectory(prefix="kills-") as folder:
         result = killed(Path(folder), args.cases, args.kills, args.nodes, args.seed)
-    args.output.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(result, indent=1) + "\n"
-    (args.output / RESULT_FILE).write_text(text, encoding="utf-8")
-    sys.stdout.write(text)
+    write_shown(args.output / RESULT_FILE, result)
     return 1 if result["failures"] else 0
 
 

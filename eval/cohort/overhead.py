@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import statistics
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from typing import Any
 
 import psutil
 
+from eval.files import write_shown
 from gfscreen.errors import EngineError, UsageError
 
 RESULT_FILE = "overhead.json"
@@ -58,10 +58,7 @@ def run(args: argparse.Namespace) -> int:
     ask_for_ray()
     with tempfile.TemporaryDirectory(prefix="overhead-") as folder:
         result = measure(args.input, args.weights, Path(folder), args.repeats)
-    args.output.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(result, indent=1) + "\n"
-    (args.output / RESULT_FILE).write_text(text, encoding="utf-8")
-    sys.stdout.write(text)
+    write_shown(args.output / RESULT_FILE, result)
     return 0 if result["overhead"]["whole_run"] <= MOST_OVERHEAD else 1
 
 

@@ -8,7 +8,6 @@ and the last items. Ray is told of as many CPUs as there are workers.
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from typing import Any
 
 import psutil
 
+from eval.files import write_shown
 from gfscreen.cohort.records import Layout, Record, read_records
 from gfscreen.errors import EngineError, UsageError
 
@@ -55,10 +55,7 @@ def run(args: argparse.Namespace) -> int:
     ask_for_ray()
     with tempfile.TemporaryDirectory(prefix="scale-") as folder:
         result = measure(Path(folder), args.items, args.workers, args.sleep)
-    args.output.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(result, indent=1) + "\n"
-    (args.output / RESULT_FILE).write_text(text, encoding="utf-8")
-    sys.stdout.write(text)
+    write_shown(args.output / RESULT_FILE, result)
     met = result["share_of_ideal"] >= LEAST_SHARE and result["driver_rss_growth_mb"] < MOST_GROWTH_MB
     return 0 if met and result["ended_once"] == args.items and result["exit_code"] == 0 else 1
 

@@ -153,11 +153,12 @@ def load_cells(folder: Path) -> CellGlance | None:
     plan = read_plan(folder)
     if plan.cells is None or not plan.marked_by_cells:
         return None
-    return CellGlance(load_trunk(folder, plan.cells), load_head(folder / CELLS_FILE)).eval()
+    return CellGlance(load_trunk(folder, plan.cells), load_head(folder, plan)).eval()
 
 
-def load_head(path: Path) -> CellHead:
-    """The head in a file of a weights folder. Raises WeightsError."""
+def load_head(folder: Path, plan: Plan) -> CellHead:
+    """The head of a weights folder's cells, whatever they are for. Raises WeightsError."""
+    path = folder / (GLANCE_FILE if plan.gated_by_cells else CELLS_FILE)
     head = CellHead()
     load_state(head, safetensors.torch.load_file(path), str(path))
     return head

@@ -24,7 +24,7 @@ from gfscreen.config import CellGlanceConfig, Plan, read_plan
 from gfscreen.errors import InputError, UsageError
 from gfscreen.networks.models.cell_glance import copy_trunk, linear_head, load_trunk
 from gfscreen.networks.models.focus import build_focus
-from gfscreen.networks.models.manifest import CELLS_FILE, FOCUS_FILE, GLANCE_FILE, file_sha256, read_manifest, verify
+from gfscreen.networks.models.manifest import FOCUS_FILE, GLANCE_FILE, file_sha256, read_manifest, verify
 from gfscreen.networks.models.trunk_pins import TRUNK_FILE
 from gfscreen.networks.models.weights import load_head, load_state, save_weights
 from gfscreen.screening.cells import REGION_CHANNEL, probability
@@ -172,7 +172,7 @@ def _base_head(job: CellJob, plan: Plan, region: str, channel: int) -> Regressio
             "lesions to insert"
         )
     log.warning("%s: no cells with and without lesion in the list; the head of %s stays", region, job.weights)
-    head = load_head(job.weights / (GLANCE_FILE if plan.gated_by_cells else CELLS_FILE))
+    head = load_head(job.weights, plan)
     parts = (head.fine_mean, head.fine_highest, head.middle, head.coarse)
     weight = torch.cat([layer.weight[channel].detach().flatten() for layer in parts])
     assert head.middle.bias is not None

@@ -22,7 +22,7 @@ from torch import Tensor
 from gfscreen.config import Plan, preset_plan, read_plan
 from gfscreen.errors import UsageError
 from gfscreen.networks.models.cell_glance import copy_trunk
-from gfscreen.networks.models.manifest import CELLS_FILE, GLANCE_FILE, Manifest, verify
+from gfscreen.networks.models.manifest import Manifest, verify
 from gfscreen.networks.models.weights import load_head, save_weights
 from gfscreen.training.learning.initialisation import read_learnt
 
@@ -99,7 +99,7 @@ def _with_marks(plan: Plan, source: Path) -> tuple[Plan, dict[str, Tensor], dict
     for other, what in ((plan.gated_by_cells, "a Glance that judges cells"), (plan.nnunet, "a Focus of nnU-Net's")):
         if other:
             raise UsageError(f"--marks {source}: {what} takes no other cells for its marks; leave out --marks")
-    head = load_head(source / (GLANCE_FILE if own.gated_by_cells else CELLS_FILE))
+    head = load_head(source, own)
     told = {key: manifest.info[key] for key in ("glance_cells",) if key in manifest.info}
     return replace(plan, cells=replace(own.cells, role="marks"), mark_from=own.mark_from), head.state_dict(), told
 
