@@ -38,6 +38,11 @@ class CellHead(nn.Module):
         self.middle = nn.Conv3d(MIDDLE, len(REGIONS), 1)
         self.coarse = nn.Conv3d(COARSE, len(REGIONS), 1, bias=False)
 
+    @property
+    def layers(self) -> tuple[nn.Conv3d, nn.Conv3d, nn.Conv3d, nn.Conv3d]:
+        """In the order of the features that `CellFeatures` gives."""
+        return self.fine_mean, self.fine_highest, self.middle, self.coarse
+
     def forward(self, fine: Tensor, middle: Tensor, coarse: Tensor) -> Tensor:
         """(N, 256, 2Z, 2X, 2Y), (N, 512, Z, X, Y), (N, 1024, Z/2, X/2, Y/2) -> logits (N, 2, Z, X, Y)."""
         mean, highest = around(fine)
@@ -146,7 +151,7 @@ def linear_head(weights: Mapping[str, Tensor], biases: Mapping[str, float]) -> C
     stacked = torch.stack([weights[region].float() for region in REGIONS])[..., None, None, None]
     parts = torch.split(stacked, [FINE, FINE, MIDDLE, COARSE], dim=1)
     with torch.no_grad():
-        for layer, part in zip((head.fine_mean, head.fine_highest, head.middle, head.coarse), parts, strict=True):
+        for layer, part in zip(head.layers, parts, strict=True):
             layer.weight.copy_(part)
         assert head.middle.bias is not None
         head.middle.bias.copy_(torch.tensor([biases[region] for region in REGIONS]))

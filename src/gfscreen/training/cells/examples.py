@@ -3,7 +3,9 @@
 A cell is an example of lesion if at least a quarter of it is lesion, or if it holds 30 % of a lesion: so every lesion,
 however small, has a cell. It is an example of no lesion if it has body, no voxel of it is lesion or unknown (IGNORE),
 and neither has any of its 26 neighbours a lesion voxel. What lies between is no example, but for the ring: cells
-without lesion beside one that has some, which teach where a lesion ends.
+without lesion beside one that has some, which teach where a lesion ends. Of a scan that nobody annotated all that has
+body is unknown; such scans show what annotated ones do not, so a head takes their cells for no lesion, but for those
+that it finds suspicious itself (learn.py).
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ from scipy import ndimage
 from gfscreen.screening.cells import REGION_CHANNEL, CellMap, body_share
 from gfscreen.training.objectives import IGNORE
 
-NONE, NEGATIVE, POSITIVE, WEAK, RING = -1, 0, 1, 2, 3
-"""Kinds of cell. WEAK: negative because the list's maker vouches for the scan, which nobody annotated."""
+NONE, NEGATIVE, POSITIVE, WEAK, RING, UNKNOWN = -1, 0, 1, 2, 3, 4
+"""Kinds of cell. WEAK: negative because the list's maker vouches for the scan, which nobody annotated. UNKNOWN: of a
+scan that nobody annotated or vouches for."""
 
 LESION_SHARE_OF_CELL = 0.25
 CELL_SHARE_OF_LESION = 0.3
@@ -37,13 +40,19 @@ class CellKinds:
 
 
 def cell_kinds(
-    lesions: NDArray[np.integer], label: NDArray[np.uint8], cells: CellMap, *, lesion_free: bool = False
+    lesions: NDArray[np.integer],
+    label: NDArray[np.uint8],
+    cells: CellMap,
+    *,
+    lesion_free: bool = False,
+    unannotated: bool = False,
 ) -> CellKinds:
     """What every cell of a scan is an example of.
 
     lesions: (x, y, z) on the model grid, number of the lesion that each voxel belongs to, 0 for none. label: uint8,
     same shape; voxels that are IGNORE are unknown, unless the scan is known to be lesion_free but for what was
-    inserted. cells: of that scan; those without body, -inf, are no examples. Without lesions none is POSITIVE.
+    inserted. unannotated: nobody knows of any voxel. cells: of that scan; those without body, -inf, are no examples.
+    Without lesions none is POSITIVE.
     """
     body = ~np.isneginf(cells.logit)
     owner, touched = _owners(lesions, cells)
@@ -54,6 +63,8 @@ def cell_kinds(
     kind = np.full(body.shape, NONE, np.int8)
     kind[clear & ~near] = WEAK if lesion_free else NEGATIVE
     kind[clear & near] = RING
+    if unannotated:
+        kind[body] = UNKNOWN
     positive = body & (owner > 0)
     kind[positive] = POSITIVE
     return CellKinds(kind, np.where(positive, owner, 0).astype(np.int32))
@@ -95,11 +106,11 @@ def choose(
 ) -> NDArray[np.bool_]:
     """Cells to learn from, bool (x, y, z): all POSITIVE ones, and of each region at most so many of the others.
 
-    region: (z,), as `region_of_layers` gives it. negatives: of NEGATIVE and of WEAK ones each; ring: of RING ones.
+    region: (z,), as `region_of_layers` gives it. negatives: of NEGATIVE, WEAK and UNKNOWN ones each; ring: of RING.
     """
     chosen: NDArray[np.bool_] = kinds.kind == POSITIVE
     for channel in REGION_CHANNEL.values():
-        for kind, most in ((NEGATIVE, negatives), (WEAK, negatives), (RING, ring)):
+        for kind, most in ((NEGATIVE, negatives), (WEAK, negatives), (RING, ring), (UNKNOWN, negatives)):
             found = np.flatnonzero((kinds.kind == kind) & (region == channel))
             chosen.flat[rng.choice(found, most, replace=False) if found.size > most else found] = True
     return chosen

@@ -113,11 +113,12 @@ def gather(
     *,
     until: float | None,
     more: tuple[str, ...] = (),
+    unannotated: bool = False,
 ) -> Iterator[tuple[Entry, int, Arrays]]:
     """What `make` gives of every version of every training scan, from the cache where it is there.
 
-    The scans as they are come first. Scans that nobody annotated, and nobody vouches for, have nothing to teach as they
-    are. kind: names the files. more: what `make` depends on besides. until: of the monotonic clock; what is not in the
+    The scans as they are come first; those that nobody annotated, and nobody vouches for, only if `unannotated`.
+    kind: names the files. more: what `make` depends on besides. until: of the monotonic clock; what is not in the
     cache then is counted as missing. A scan that cannot be used is told of in one line and left out.
     """
     folder = material.cache / "cells"
@@ -125,8 +126,8 @@ def gather(
     remove_leftovers(folder)
     for version in range(versions + 1):
         for entry in material.data.training:
-            known = entry.label is not None or entry.lesion_free
-            if entry.name in gathered.left_out or not (version or known):
+            teaches = version > 0 or unannotated or not _unannotated(entry)
+            if entry.name in gathered.left_out or not teaches:
                 continue
             try:
                 path = folder / f"{entry.name}-{kind}-{version}-{material.key(entry, version, more)}.npz"
@@ -144,6 +145,11 @@ def gather(
                 gathered.left_out.append(entry.name)
                 continue
             yield entry, version, arrays
+
+
+def _unannotated(entry: Entry) -> bool:
+    """Whether nobody knows what the scan holds."""
+    return entry.label is None and not entry.lesion_free
 
 
 def _kept(path: Path) -> Arrays | None:
@@ -181,7 +187,14 @@ class ScanCells:
 
 def example_cells(material: Material, draw: Draw) -> Arrays:
     """The fields of `ScanCells` of one version of a scan."""
-    kinds = cell_kinds(draw.populated.lesions, draw.populated.label, draw.cells, lesion_free=draw.entry.lesion_free)
+    kinds = cell_kinds(
+        draw.populated.lesions,
+        draw.populated.label,
+        draw.cells,
+        lesion_free=draw.entry.lesion_free,
+        # With lesions inserted it has the same tissue once more.
+        unannotated=_unannotated(draw.entry) and not draw.version,
+    )
     negatives = NEGATIVES if draw.version else NEGATIVES_AS_IT_IS
     chosen = choose(draw.rng, kinds, region_of_layers(draw.cells), negatives, RING)
     seen = features_of(material.run, draw.host, draw.cells, chosen, material.config)

@@ -28,7 +28,7 @@ from gfscreen.networks.models.manifest import FOCUS_FILE, GLANCE_FILE, file_sha2
 from gfscreen.networks.models.trunk_pins import TRUNK_FILE
 from gfscreen.networks.models.weights import load_head, load_state, save_weights
 from gfscreen.screening.cells import REGION_CHANNEL, probability
-from gfscreen.training.cells.examples import POSITIVE
+from gfscreen.training.cells.examples import POSITIVE, UNKNOWN
 from gfscreen.training.cells.gathering import Gathered, Material, ScanCells, example_cells, gather
 from gfscreen.training.cells.head import Regression, cell_weights, fit
 from gfscreen.training.cells.held_out import best_cells, bias_move, held_out, joined, mark_logit
@@ -44,6 +44,9 @@ log = logging.getLogger(__name__)
 GATE_SHARE = 0.977
 # Cells without lesion that are learnt from, at most; half of them from the scans as they are. 8 kB of memory each.
 MOST_OTHERS = 600_000
+# Of the cells of a scan that nobody annotated, so many may be lesion and teach nothing: the most suspicious ones. A
+# lesion of 100 ml has a hundredth of the cells of a trunk.
+SUSPICIOUS_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ def learn(job: CellJob) -> list[str]:
     named = [
         (entry.name, _thinned(ScanCells(**arrays), entry.name, version, len(job.data.training), versions, job.seed))
         for entry, version, arrays in gather(
-            material, versions, "cells", partial(example_cells, material), gathered, until=until
+            material, versions, "cells", partial(example_cells, material), gathered, until=until, unannotated=True
         )
     ]
     scans = [scan for _, scan in named]
@@ -148,9 +151,30 @@ def _thinned(cells: ScanCells, name: str, version: int, scans: int, versions: in
 
 
 def _fit_region(scans: Sequence[ScanCells], channel: int, penalty: float) -> Regression | None:
-    """The regression of one region; None where there are no cells with or none without lesion."""
+    """The regression of one region; None where there are no cells with or none without lesion.
+
+    Fitted to cells that somebody knows; then once more, with the unknown ones that it does not find suspicious as cells
+    without lesion.
+    """
     own = [scan.at(scan.region == channel) for scan in scans]
-    own = [scan for scan in own if len(scan.kind)]
+    known = [scan.at(scan.kind != UNKNOWN) for scan in own]
+    first = _fitted(known, penalty)
+    ordinary = [] if first is None else [_ordinary(scan.at(scan.kind == UNKNOWN), first) for scan in own]
+    if not any(len(scan.kind) for scan in ordinary):
+        return first
+    return _fitted(known + ordinary, penalty)
+
+
+def _ordinary(unknown: ScanCells, regression: Regression) -> ScanCells:
+    """The cells of a scan that nobody annotated, but for SUSPICIOUS_SHARE of them: those may be lesion."""
+    if not len(unknown.kind):
+        return unknown
+    logits = regression.logits(unknown.features)
+    return unknown.at(logits <= np.quantile(logits, 1.0 - SUSPICIOUS_SHARE))
+
+
+def _fitted(scans: Sequence[ScanCells], penalty: float) -> Regression | None:
+    own = [scan for scan in scans if len(scan.kind)]
     if not own:
         return None
     positive = np.concatenate([scan.kind == POSITIVE for scan in own])
@@ -173,8 +197,7 @@ def _base_head(job: CellJob, plan: Plan, region: str, channel: int) -> Regressio
         )
     log.warning("%s: no cells with and without lesion in the list; the head of %s stays", region, job.weights)
     head = load_head(job.weights, plan)
-    parts = (head.fine_mean, head.fine_highest, head.middle, head.coarse)
-    weight = torch.cat([layer.weight[channel].detach().flatten() for layer in parts])
+    weight = torch.cat([layer.weight[channel].detach().flatten() for layer in head.layers])
     assert head.middle.bias is not None
     bias = float(head.middle.bias[channel].detach())
     return Regression(torch.zeros_like(weight), torch.ones_like(weight), weight, bias)

@@ -12,6 +12,7 @@ from gfscreen.training.cells.examples import (
     NONE,
     POSITIVE,
     RING,
+    UNKNOWN,
     WEAK,
     CellKinds,
     cell_kinds,
@@ -96,6 +97,18 @@ def test_an_unannotated_scan_gives_no_negatives_unless_its_maker_vouches_for_it(
     assert NEGATIVE not in kinds.kind
 
 
+def test_of_a_scan_that_nobody_annotated_all_body_is_unknown():
+    body = np.zeros(SHAPE, bool)
+    body[:33] = True
+    cells = blank_cells(model_scan(SHAPE, body=body, spacing_mm=SPACING_MM), CellGlanceConfig())
+    nothing, unknown = np.zeros(SHAPE, np.int32), np.full(SHAPE, 255, np.uint8)
+    kinds = cell_kinds(nothing, unknown, cells, unannotated=True)
+    has_body = body_share(body, cells) >= 0.25
+    assert 0 < np.count_nonzero(has_body) < has_body.size
+    assert (kinds.kind[has_body] == UNKNOWN).all()
+    assert (kinds.kind[~has_body] == NONE).all()
+
+
 def test_cells_without_body_are_no_examples():
     body = np.zeros(SHAPE, bool)
     body[:33] = True
@@ -111,6 +124,7 @@ def test_choosing_keeps_all_lesions_and_limits_the_others_in_each_region():
     kind = np.full((4, 4, 4), NEGATIVE, np.int8)
     kind[0, 0] = POSITIVE
     kind[1, :, :] = RING
+    kind[2, :, :] = UNKNOWN
     region = np.array([1, 1, 0, 0], np.int8)
     chosen = choose(np.random.default_rng(0), CellKinds(kind, np.zeros(kind.shape, np.int32)), region, 5, 3)
     assert chosen[kind == POSITIVE].all()
@@ -118,6 +132,7 @@ def test_choosing_keeps_all_lesions_and_limits_the_others_in_each_region():
         part, of = chosen[..., layers], kind[..., layers]
         assert np.count_nonzero(part & (of == NEGATIVE)) == 5
         assert np.count_nonzero(part & (of == RING)) == 3
+        assert np.count_nonzero(part & (of == UNKNOWN)) == 5
 
 
 @pytest.mark.parametrize("first_chest", [0, 12, 22])

@@ -48,7 +48,6 @@ def test_a_lesion_counts_by_its_most_suspicious_cell():
     found = best_cells(scan, {0: head(), 1: head(10.0)})
     assert found.logit.tolist() == [3.0, 11.0]
     assert found.region.tolist() == [0, 1]
-    assert found.real.tolist() == [True, False]
     assert found.ml.tolist() == [2.0, 0.25]
 
 
@@ -89,11 +88,9 @@ def test_a_fold_that_teaches_nothing_leaves_its_lesions_out():
     assert found.logit.size == others[0].size == 0
 
 
-def lesions(*logits: float, ml: float = 1.0, real: bool = True, channel: int = 1) -> HeldOutLesions:
+def lesions(*logits: float, ml: float = 1.0, channel: int = 1) -> HeldOutLesions:
     n = len(logits)
-    return HeldOutLesions(
-        np.array(logits, np.float32), np.full(n, channel, np.int8), np.full(n, real), np.full(n, ml, np.float32)
-    )
+    return HeldOutLesions(np.array(logits, np.float32), np.full(n, channel, np.int8), np.full(n, ml, np.float32))
 
 
 def test_one_other_cell_of_fifty_is_likely_after_the_move():
@@ -106,13 +103,13 @@ def test_one_other_cell_of_fifty_is_likely_after_the_move():
 
 
 class TestMarkLogit:
-    def test_four_of_five_real_lesions_reach_it(self):
+    def test_four_of_five_lesions_reach_it(self):
         found = lesions(2.0, 1.0, -0.5, -1.5, -4.0)
         assert mark_logit(found.logit, found) == -1.5
         assert mark_logit(found.logit + 1.0, found) == -0.5
 
-    def test_small_and_inserted_ones_do_not_count(self):
-        found = joined([lesions(1.0), lesions(-3.0, ml=0.4), lesions(-3.0, real=False)])
+    def test_small_ones_do_not_count(self):
+        found = joined([lesions(1.0), lesions(-3.0, ml=0.4)])
         assert mark_logit(found.logit, found) == 1.0
 
     def test_none(self):

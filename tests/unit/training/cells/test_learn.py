@@ -30,11 +30,11 @@ from gfscreen.networks.models.weights import (  # noqa: E402
 )
 from gfscreen.screening.cells import TrunkInput, blank_cells, take_over  # noqa: E402
 from gfscreen.training.cells import features, gathering  # noqa: E402
-from gfscreen.training.cells.examples import POSITIVE  # noqa: E402
+from gfscreen.training.cells.examples import NEGATIVE, POSITIVE, UNKNOWN  # noqa: E402
 from gfscreen.training.cells.features import _by_torch, features_of, host_of  # noqa: E402
-from gfscreen.training.cells.gathering import Material  # noqa: E402
+from gfscreen.training.cells.gathering import Material, ScanCells  # noqa: E402
 from gfscreen.training.cells.inserted import Bank  # noqa: E402
-from gfscreen.training.cells.learn import gate_of  # noqa: E402
+from gfscreen.training.cells.learn import _fit_region, gate_of  # noqa: E402
 from gfscreen.training.data.cache import load_scan  # noqa: E402
 from gfscreen.training.data.lists import read_list  # noqa: E402
 from tests.helpers.training_lists import write_training_list  # noqa: E402
@@ -132,7 +132,7 @@ def test_the_cells_that_training_sees_are_those_of_a_screening(tmp_path, base, d
             take_over(cells, piece, glance(torch.from_numpy(see(piece, cells))[None, None])[0].numpy())
     assert len(seen.cell) == wanted.sum() > 100
     head = glance.head
-    layers = (head.fine_mean, head.fine_highest, head.middle, head.coarse)
+    layers = head.layers
     weight = torch.cat([layer.weight[1].flatten() for layer in layers])
     logits = torch.from_numpy(seen.features.astype(np.float32)) @ weight + head.middle.bias[1]
     np.testing.assert_allclose(logits.detach().numpy(), cells.logit[tuple(seen.cell.T)], atol=5e-3)
@@ -164,7 +164,7 @@ def test_learns_what_was_planted_and_writes_weights_that_load(tmp_path, base, da
 
     with np.load(next((tmp_path / "cache/cells").glob("A-cells-0-*.npz"))) as kept:
         known, kind = torch.from_numpy(kept["features"].astype(np.float32)), kept["kind"]
-    layers = (glance.head.fine_mean, glance.head.fine_highest, glance.head.middle, glance.head.coarse)
+    layers = glance.head.layers
     weight = torch.cat([layer.weight[1].flatten() for layer in layers])
     logits = (known @ weight + glance.head.middle.bias[1]).detach().numpy()
     assert logits[kind == POSITIVE].mean() > np.quantile(logits[kind != POSITIVE], 0.99)
@@ -195,21 +195,21 @@ def test_for_the_marks_alone_the_glance_of_the_base_stays(tmp_path, base, data):
 def test_goes_on_from_what_is_kept_and_makes_a_damaged_file_anew(tmp_path, base, data, monkeypatch, capsys):
     sizes = runs_of_the_trunk(monkeypatch)
     assert train_cells(tmp_path, "--versions", "0") == 0
-    assert len(sizes) == 1  # A alone: nobody knows what B holds
+    assert len(sizes) == 2  # A, and B, of which nobody knows what it holds
     first = (tmp_path / "out/glance.safetensors").read_bytes()
     assert train_cells(tmp_path, "--versions", "0") == 0
-    assert len(sizes) == 1
+    assert len(sizes) == 2
     assert (tmp_path / "out/glance.safetensors").read_bytes() == first
     (kept,) = (tmp_path / "cache/cells").glob("A-cells-0-*.npz")
     kept.write_bytes(kept.read_bytes()[:1000])
     capsys.readouterr()
     assert train_cells(tmp_path, "--versions", "0") == 0
     assert "damaged" in capsys.readouterr().err
-    assert len(sizes) == 2
+    assert len(sizes) == 3
     assert (tmp_path / "out/glance.safetensors").read_bytes() == first
     change(data, lambda entries: [entries[0], {**entries[1], "lesion_free": True}])
     assert train_cells(tmp_path, "--versions", "0") == 0
-    assert len(sizes) == 3  # B as well, now that somebody vouches for it
+    assert len(sizes) == 4  # B once more, now that somebody vouches for it
     assert (tmp_path / "out/glance.safetensors").read_bytes() != first
 
 
@@ -239,7 +239,7 @@ def test_as_a_policy_it_reads_each_sub_volume_once(tmp_path, base, data, monkeyp
     """The Focus is random: whatever it pays, its reading is kept, and the head is moved or it is said why not."""
     sizes = runs_of_the_trunk(monkeypatch)
     codes = [train_cells(tmp_path, "--versions", "0", "--objective", "grpo-detection") for _ in range(2)]
-    assert len(sizes) == 2  # once for the cells, once for the sub-volumes
+    assert len(sizes) == 3  # once for the cells of A and of B, once for the sub-volumes
     with np.load(next((tmp_path / "cache/cells").glob("A-sub_volumes-0-*.npz"))) as kept:
         rewards, counts = kept["rewards"], kept["counts"]
         assert kept["members"].max() < len(kept["features"])
@@ -309,6 +309,30 @@ class TestBadInput:
         line = self.refused(tmp_path, capsys)
         assert "training[0]" in line
         assert "lesion_free" in line
+
+
+def test_cells_that_nobody_knows_teach_as_ordinary_ones_but_for_the_most_suspicious():
+    """One feature tells lesion, one that unknown cells have alone is not known to be ordinary without them."""
+    rng = np.random.default_rng(0)
+
+    def cells(kind, shift, count=200):
+        features = rng.normal(size=(count, 3)).astype(np.float16) + np.array(shift, np.float16)
+        lesion = np.ones(count, np.int32) if kind == POSITIVE else np.zeros(count, np.int32)
+        return ScanCells(
+            features, np.zeros(count, np.int8), np.full(count, kind, np.int8), lesion,
+            np.array(["real"]), np.array([1.0], np.float32),
+        )  # fmt: skip
+
+    known = [cells(POSITIVE, (3, 3, 0)), cells(NEGATIVE, (-3, -3, 0))]
+    unknown = cells(UNKNOWN, (-3, 3, 0), 1000)
+    unknown.features[:50] = np.array((8, 8, 0), np.float16)  # lesions, for all that anybody knows
+    without, both = _fit_region(known, 0, 0.005), _fit_region([*known, unknown], 0, 0.005)
+    ordinary, lesion = unknown.features[50:], unknown.features[:50]
+    assert np.mean(without.logits(ordinary) < -2) < 0.5
+    assert np.mean(both.logits(ordinary) < -2) > 0.9
+    assert (both.logits(lesion) > 0).all()
+    assert _fit_region([unknown], 0, 0.005) is None
+    assert _fit_region([unknown, cells(NEGATIVE, (0, 0, 0))], 0, 0.005) is None
 
 
 def test_the_gate_leaves_most_lesions_above_it():
