@@ -126,7 +126,7 @@ def gather(
     remove_leftovers(folder)
     for version in range(versions + 1):
         for entry in material.data.training:
-            teaches = version > 0 or unannotated or not _unannotated(entry)
+            teaches = version > 0 or unannotated or not entry.unannotated
             if entry.name in gathered.left_out or not teaches:
                 continue
             try:
@@ -145,11 +145,6 @@ def gather(
                 gathered.left_out.append(entry.name)
                 continue
             yield entry, version, arrays
-
-
-def _unannotated(entry: Entry) -> bool:
-    """Whether nobody knows what the scan holds."""
-    return entry.label is None and not entry.lesion_free
 
 
 def _kept(path: Path) -> Arrays | None:
@@ -193,7 +188,7 @@ def example_cells(material: Material, draw: Draw) -> Arrays:
         draw.cells,
         lesion_free=draw.entry.lesion_free,
         # With lesions inserted it has the same tissue once more.
-        unannotated=_unannotated(draw.entry) and not draw.version,
+        unannotated=draw.entry.unannotated and not draw.version,
     )
     negatives = NEGATIVES if draw.version else NEGATIVES_AS_IT_IS
     chosen = choose(draw.rng, kinds, region_of_layers(draw.cells), negatives, RING)

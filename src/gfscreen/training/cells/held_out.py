@@ -53,11 +53,7 @@ def best_cells(scan: ScanCells, regressions: dict[int, Regression]) -> HeldOutLe
         logits[own] = regression.logits(found.features[own])
     numbers = np.unique(found.lesion)
     best = np.array([np.flatnonzero(found.lesion == n)[logits[found.lesion == n].argmax()] for n in numbers], np.intp)
-    return HeldOutLesions(
-        logits[best],
-        found.region[best],
-        found.lesion_ml[numbers - 1],
-    )
+    return HeldOutLesions(logits[best], found.region[best], found.lesion_ml[numbers - 1])
 
 
 def held_out(

@@ -156,19 +156,16 @@ def _fit_region(scans: Sequence[ScanCells], channel: int, penalty: float) -> Reg
     Fitted to cells that somebody knows; then once more, with the unknown ones that it does not find suspicious as cells
     without lesion.
     """
-    own = [scan.at(scan.region == channel) for scan in scans]
-    known = [scan.at(scan.kind != UNKNOWN) for scan in own]
+    known = [scan.at((scan.region == channel) & (scan.kind != UNKNOWN)) for scan in scans]
+    unknown = [scan.at((scan.region == channel) & (scan.kind == UNKNOWN)) for scan in scans]
     first = _fitted(known, penalty)
-    ordinary = [] if first is None else [_ordinary(scan.at(scan.kind == UNKNOWN), first) for scan in own]
-    if not any(len(scan.kind) for scan in ordinary):
+    if first is None or not any(len(scan.kind) for scan in unknown):
         return first
-    return _fitted(known + ordinary, penalty)
+    return _fitted(known + [_ordinary(scan, first) for scan in unknown if len(scan.kind)], penalty)
 
 
 def _ordinary(unknown: ScanCells, regression: Regression) -> ScanCells:
     """The cells of a scan that nobody annotated, but for SUSPICIOUS_SHARE of them: those may be lesion."""
-    if not len(unknown.kind):
-        return unknown
     logits = regression.logits(unknown.features)
     return unknown.at(logits <= np.quantile(logits, 1.0 - SUSPICIOUS_SHARE))
 

@@ -89,7 +89,7 @@ def _starts(draw: Draw, size: tuple[int, ...]) -> Iterator[tuple[int, int, int]]
     for number in rng.permutation(count)[:WITH_LESION] + 1:
         voxels = np.flatnonzero(lesions == number)
         yield _around(rng, int(rng.choice(voxels)), shape, size)
-    if not (draw.scan.annotated or draw.entry.lesion_free):
+    if draw.entry.unannotated:
         return
     body = np.flatnonzero(draw.scan.body)
     found = 0

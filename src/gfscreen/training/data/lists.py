@@ -68,6 +68,11 @@ class Entry:
     weight: float = 1.0
     lesion_free: bool = False
 
+    @property
+    def unannotated(self) -> bool:
+        """Whether nobody knows where the scan has lesions: without a label, and nobody vouches that it has none."""
+        return self.label is None and not self.lesion_free
+
 
 @dataclass(frozen=True)
 class DataList:
