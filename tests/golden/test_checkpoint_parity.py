@@ -71,7 +71,7 @@ def plan(weights: Path) -> Plan:
     return read_plan(weights)
 
 
-@pytest.fixture(scope="module", params=["torch", "openvino"])
+@pytest.fixture(scope="module")
 def engine(request: pytest.FixtureRequest, weights: Path) -> Remembering:
     loaded = load_engine(weights, device="cpu", engine=request.param, precision="fp32", gpu_memory_limit_mb=None)
     return Remembering(loaded)
@@ -89,7 +89,10 @@ def test_the_crop_is_recognised_as_chest(volume: Volume, plan: Plan) -> None:
     assert to_model(volume, plan).region.label == "chest"
 
 
-@pytest.mark.parametrize("suffix", OVERLAPS)
+# Torch reads the sub-volumes at overlap 0.25, which are among those at 0.75: three minutes of CI for the others.
+@pytest.mark.parametrize(
+    ("engine", "suffix"), [("torch", "025"), ("openvino", "075"), ("openvino", "025")], indirect=["engine"]
+)
 def test_glance_and_focus_equal_the_published_ones(
     reference: Path, volume: Volume, plan: Plan, engine: Remembering, suffix: str
 ) -> None:

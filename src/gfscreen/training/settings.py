@@ -16,17 +16,18 @@ Stage = Literal["focus", "glance", "joint"]
 Gate = Literal["none", "ce", "grpo_detection", "grpo_dice", "ppo_detection", "ppo_dice"]
 PPO_GATES = ("ppo_detection", "ppo_dice")
 DICE_GATES = ("grpo_dice", "ppo_dice")
-KINDS = ("real", "background", "nodules", "masses", "soft", "leaning", "nodes")
+KINDS = ("real", "background", "nodules", "masses", "soft", "leaning", "nodes", "hot")
 
 
 @dataclass(frozen=True)
 class Mix:
     """Shares of the kinds of sub-volume; they need not add up to 1. Kinds that the data cannot give are left out.
 
-    real: around an annotated lesion. background: anywhere in an annotated scan, away from its lesions. The others have
-    inserted lesions: nodules, masses: in lung; soft: in homogeneous soft tissue; leaning: masses that grow from
-    mediastinum or chest wall into lung; nodes: in fat. annotated_only: insert only where somebody annotated the rest of
-    the scan, so that a Glance sees every host with and without lesions and cannot tell them by the host.
+    real: around an annotated lesion. background: anywhere in an annotated scan, away from its lesions. hot: where a
+    Glance sends Focus though there is no lesion; needs `judged_by`. The others have inserted lesions: nodules,
+    masses: in lung; soft: in homogeneous soft tissue; leaning: masses that grow from mediastinum or chest wall into
+    lung; nodes: in fat. annotated_only: insert only where somebody annotated the rest of the scan, so that a Glance
+    sees every host with and without lesions and cannot tell them by the host.
     """
 
     real: float = 0.5
@@ -36,6 +37,7 @@ class Mix:
     soft: float = 0.0
     leaning: float = 0.0
     nodes: float = 0.0
+    hot: float = 0.0
     nodules_per_crop: int = 4
     annotated_only: bool = False
 
@@ -65,8 +67,9 @@ class TrainingSettings:
     threads: 0 follows how busy the machine is. draw_workers: processes that draw the sub-volumes of coming steps, which
     changes no result; 0 draws within the step, as suits a CPU.
     init: folder of a run, or of weights (those that ship), to start from; init_glance: the same, whose Glance to take
-    instead. nnunet: a Focus that nnU-Net trained, taken over from `init`; it is not trained here, only the Glance
-    against it.
+    instead. judged_by: weights whose Glance judges cells: in scans that nobody annotated all but the most suspicious
+    cells are background then, and kind `hot` of the mix can be drawn (learning/judged_scans.py). nnunet: a Focus that
+    nnU-Net trained, taken over from `init`; it is not trained here, only the Glance against it.
     """
 
     preset: str = "paper"
@@ -107,6 +110,7 @@ class TrainingSettings:
     nnunet: NnunetConfig | None = None
     init: str | None = None
     init_glance: str | None = None
+    judged_by: str | None = None
     log_every: int = 10
     checkpoint_minutes: float = 5.0
     evaluate_minutes: float = 10.0
@@ -142,6 +146,8 @@ class TrainingSettings:
         drawn = {kind for kind in KINDS if getattr(self.mix, kind) > 0}
         if self.batch_dice and drawn - set(self.dice_kinds):
             raise ValueError("batch_dice is one Dice for all: leave dice_kinds out or set batch_dice to false")
+        if self.mix.hot > 0 and self.judged_by is None:
+            raise ValueError("mix.hot is where a Glance sends Focus: name weights whose Glance has cells as judged_by")
         if not 0.0 < self.lesion_prior <= 0.5:
             raise ValueError(f"lesion_prior must be in (0, 0.5], got {self.lesion_prior}")
         if self.nnunet is not None and (self.stage != "glance" or self.augment != "published"):

@@ -7,7 +7,7 @@ import io
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ class Scan:
     """A scan on the model grid, (x, y, z): hu int16, label uint8 (0, 1, IGNORE), tissue uint8, body bool.
 
     chest: bool (z,). loose: the wider outline if there is one. lesions: model voxels of lesion (n, 3), int16.
+    annotated: of most of the scan it is known where there is no lesion. hot: voxels (n, 3), int16, without lesion, in
+    cells that a Glance finds suspicious all the same (learning/judged_scans.py); None if none was asked.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Scan:
     loose: NDArray[np.uint8] | None
     lesions: NDArray[np.int16]
     weight: float = 1.0
+    hot: NDArray[np.int16] | None = None
 
 
 def _read_label(path: Path, volume: Volume, meaning: LabelValues) -> NDArray[np.uint8]:
@@ -133,5 +136,9 @@ def load_scan(entry: Entry, plan: Plan, cache: Path, meaning: LabelValues = ONE_
 
 
 def load_scans(entries: tuple[Entry, ...], data: DataList, plan: Plan, cache: Path) -> list[Scan]:
-    """All scans of one side of a list, on the model grid."""
-    return [load_scan(entry, plan, cache, data.label_values) for entry in entries]
+    """All scans of one side of a list, on the model grid; one that is vouched for is known to hold no lesion."""
+    scans = [load_scan(entry, plan, cache, data.label_values) for entry in entries]
+    return [
+        replace(scan, annotated=True, label=np.zeros_like(scan.label)) if entry.lesion_free else scan
+        for entry, scan in zip(entries, scans, strict=True)
+    ]

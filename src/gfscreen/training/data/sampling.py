@@ -115,6 +115,7 @@ class PatchSampler:
             "soft": {s.name: _points((s.tissue == SOFT) & ~s.chest) for s in hosts},
             "leaning": {s.name: _deep_lung_points(s, plan.spacing_mm) for s in hosts},
             "nodes": {s.name: _points(s.body & (s.hu > FAT_HU[0]) & (s.hu < FAT_HU[1])) for s in hosts},
+            "hot": {s.name: s.hot for s in self._annotated if s.hot is not None},
         }
         self._hosts = {
             kind: [s for s in source.scans if len(points.get(s.name, ()))] for kind, points in self._points.items()
@@ -123,6 +124,7 @@ class PatchSampler:
         self.possible = {
             "real": bool(self._with_lesion),
             "background": bool(self._hosts["background"]),
+            "hot": bool(self._hosts["hot"]),
             "nodules": bool(self._hosts["lung"] and source.nodules),
             **{kind: bool(self._hosts[self._place_of(kind)] and own) for kind, (own, _) in self._grown.items()},
         }
@@ -171,7 +173,7 @@ class PatchSampler:
             crop = cut(scan, start, size, self.plan)
             before, own, lesion_free = crop.hu.copy(), crop.label == 1, not crop.label.any()
             inserted = self._insert(rng, crop, kind)
-            if inserted or (kind in ("real", "background") and (crop.label != IGNORE).any()):
+            if inserted or (kind in ("real", "background", "hot") and (crop.label != IGNORE).any()):
                 break
         window = self.plan.hu_windows.of(region_of(scan.chest, start[2], size[2]))
         sample = Sample(
@@ -195,7 +197,7 @@ class PatchSampler:
         points = self._points[where][scan.name]
         for _ in range(TRIES):
             start = _start_around(rng, points[int(rng.integers(len(points)))], size, jitter=0.2)
-            if kind != "background" or not (_part(scan.label, start, size) == 1).any():
+            if kind not in ("background", "hot") or not (_part(scan.label, start, size) == 1).any():
                 break
         return scan, start
 

@@ -42,6 +42,7 @@ from gfscreen.training.data.sampling import PatchSampler, Sample, Source, load_l
 from gfscreen.training.learning.distributed import World
 from gfscreen.training.learning.glance_step import Policy, Values, judge
 from gfscreen.training.learning.initialisation import build_run, mixed_precision
+from gfscreen.training.learning.judged_scans import judged_scans
 from gfscreen.training.learning.lesion_weights import small_lesion_weight
 from gfscreen.training.learning.reward_pool import Pool
 from gfscreen.training.learning.run_log import Journal, Means, PoliteThreads, StopRequest, memory
@@ -125,7 +126,10 @@ def train(settings: TrainingSettings, job: Job, world: World) -> Path:
 def load_samplers(settings: TrainingSettings, job: Job) -> tuple[PatchSampler, PatchSampler | None]:
     """Samplers of the training side and, if the list has a validation side, of the dev side."""
     plan, data = settings.plan, job.data
-    training = Source(tuple(load_scans(data.training, data, plan, job.cache)), *load_lesions(data, dev=False))
+    scans = load_scans(data.training, data, plan, job.cache)
+    if settings.judged_by is not None:
+        scans = judged_scans(scans, plan, Path(settings.judged_by), job.cache)
+    training = Source(tuple(scans), *load_lesions(data, dev=False))
     sampler = PatchSampler(training, plan, settings.mix, strong=settings.augment == "strong")
     if not data.validation or settings.evaluation_crops == 0:
         return sampler, None

@@ -1,0 +1,136 @@
+"""What a Glance's cells say of scans to train on: ordinary tissue becomes background, and hot places are known ones."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("monai")
+
+from gfscreen.config import CellGlanceConfig, FocusConfig, preset_plan  # noqa: E402
+from gfscreen.errors import UsageError  # noqa: E402
+from gfscreen.networks.models.cell_glance import CellHead  # noqa: E402
+from gfscreen.networks.models.weights import build_networks, init_weights, save_weights  # noqa: E402
+from gfscreen.training.cells import features  # noqa: E402
+from gfscreen.training.data.cache import Scan, load_scans  # noqa: E402
+from gfscreen.training.data.lists import read_list  # noqa: E402
+from gfscreen.training.data.sampling import PatchSampler, Source  # noqa: E402
+from gfscreen.training.learning.judged_scans import judged_scans  # noqa: E402
+from gfscreen.training.objectives import IGNORE  # noqa: E402
+from gfscreen.training.settings import Mix, TrainingSettings  # noqa: E402
+from tests.helpers.training_lists import write_training_list  # noqa: E402
+from tests.helpers.trunk import random_trunk  # noqa: E402
+
+PLAN = replace(
+    preset_plan("fast"),
+    weights="trained",
+    cells=CellGlanceConfig(trunk_blocks=1, role="marks"),
+    mark_from=0.1,
+    sub_volume_voxels=(64, 64, 32),
+    focus=FocusConfig(feature_size=12, depths=(1, 1, 1, 1), num_heads=(1, 2, 4, 8), window_size=4),
+)
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@dataclass
+class Made:
+    """Scans as they are in the cache's folder, the weights that judge them, and the scans as judged."""
+
+    folder: Path
+    weights: Path
+    scans: list[Scan]
+    judged: dict[str, Scan]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Iterator[Made]:
+    """Scan A with a lesion, and twice the same scan without label: B, which nobody annotated, C, vouched for.
+
+    Judged on a tiny trunk, which torch runs: OpenVINO would take longer to compile it.
+    """
+    folder = tmp_path_factory.mktemp("judged")
+    path = write_training_list(folder)
+    entries = json.loads(path.read_text())["training"]
+    for name, more in (("B", {}), ("C", {"lesion_free": True})):
+        shutil.copy(folder / "imagesTr/A_0000.nii.gz", folder / f"imagesTr/{name}_0000.nii.gz")
+        entries.append({"image": f"imagesTr/{name}_0000.nii.gz", "label": None, **more})
+    path.write_text(json.dumps({"training": entries}))
+    data = read_list(path)
+
+    def missing(network):
+        raise ImportError("no module named openvino")
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(features, "_by_openvino", missing)
+        weights = folder / "weights"
+        random_trunk(weights, monkeypatch)
+        torch.manual_seed(0)
+        glance, focus = build_networks(PLAN)
+        head = CellHead().state_dict()
+        save_weights(weights, PLAN, glance.state_dict(), focus.state_dict(), cells_state=head, precision="keep")
+        scans = load_scans(data.training, data, PLAN, folder)
+        yield Made(folder, weights, scans, {s.name: s for s in judged_scans(scans, PLAN, weights, folder)})
+
+
+def test_a_scan_that_is_vouched_for_is_background_throughout(made):
+    annotated, unknown, vouched_for = made.scans
+    assert vouched_for.annotated
+    assert not vouched_for.label.any()
+    assert not unknown.annotated
+    assert (unknown.label == IGNORE).all()
+    assert (annotated.label == 1).any()
+
+
+def test_of_a_scan_that_nobody_annotated_all_but_the_most_suspicious_cells_are_background(made):
+    unknown = made.judged["B"]
+    assert unknown.annotated
+    assert set(np.unique(unknown.label)) == {0, IGNORE}
+    # 5 % of the cells with body; cells at the rim of the grid are cut, and so smaller than others.
+    assert 0.01 < np.mean(unknown.label[unknown.body] == IGNORE) < 0.08
+    for before in (made.scans[0], made.scans[2]):
+        np.testing.assert_array_equal(made.judged[before.name].label, before.label)
+
+
+def test_hot_places_are_known_to_hold_no_lesion(made):
+    for scan in made.judged.values():
+        place = tuple(scan.hot.T)
+        assert len(scan.hot) > 100
+        assert (scan.label[place] == 0).all()
+        assert scan.body[place].all()
+        assert len(scan.hot) < 0.25 * scan.body.sum()
+
+
+def test_hot_sub_volumes_are_drawn_around_them(made):
+    sampler = PatchSampler(Source(tuple(made.judged.values())), PLAN, Mix(real=0, background=0, hot=1))
+    drawn = [sampler.draw_plain(np.random.default_rng(seed), (32, 32, 32), kind="hot") for seed in range(8)]
+    assert all(sample.kind == "hot" and (sample.label == 0).any() for sample in drawn)
+    assert not any((sample.label == 1).any() for sample in drawn)
+
+
+def test_what_was_judged_is_kept(made, monkeypatch):
+    def never(trunk):
+        raise AssertionError("the trunk ran again")
+
+    monkeypatch.setattr("gfscreen.training.learning.judged_scans.trunk_runner", never)
+    for scan in judged_scans(made.scans, PLAN, made.weights, made.folder):
+        np.testing.assert_array_equal(scan.label, made.judged[scan.name].label)
+        np.testing.assert_array_equal(scan.hot, made.judged[scan.name].hot)
+
+
+def test_weights_without_cells_are_refused(tmp_path):
+    plan = replace(PLAN, cells=None, mark_from=0.0, weights="untrained")
+    init_weights(tmp_path / "plain", plan, 0)
+    with pytest.raises(UsageError, match=r"plain: its Glance judges no cells; name weights that train-cells made"):
+        judged_scans([], PLAN, tmp_path / "plain", tmp_path)
+
+
+def test_hot_needs_a_judge():
+    with pytest.raises(ValueError, match=r"mix\.hot .* judged_by"):
+        TrainingSettings(mix=Mix(hot=0.2))
