@@ -1,12 +1,18 @@
-"""Boxes of a voxel grid, kept apart so that whatever hangs together lies within one."""
+"""Boxes of a voxel grid that hold lesions, kept apart so that whatever hangs together lies within one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
 
+Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 BoxSlices = tuple[slice, slice, slice]
+# Lesions that have no block of so many voxels a side in common, and none side by side, get a box each. The bits of a
+# byte.
+BLOCK_VOXELS = 8
 
 
 def apart(boxes: Iterable[BoxSlices]) -> list[BoxSlices]:
@@ -20,3 +26,36 @@ def apart(boxes: Iterable[BoxSlices]) -> list[BoxSlices]:
         lows, highs = np.vstack([lows, low]), np.vstack([highs, high])
     sides = zip(lows.tolist(), highs.tolist(), strict=True)
     return [(slice(a[0], b[0]), slice(a[1], b[1]), slice(a[2], b[2])) for a, b in sides]
+
+
+def lesion_boxes(lesion: NDArray[np.bool_]) -> list[Box]:
+    """Half-open boxes, one voxel larger on each side within the grid, that hold all of `lesion` (x, y, z).
+
+    Lesions that are well apart get a box each, so that two small ones at the ends of a scan do not cost all between.
+    """
+    blocks = _blocks_with(lesion)
+    labels, _ = ndimage.label(blocks, np.ones((3, 3, 3), bool))
+    boxes = []
+    for found in ndimage.find_objects(labels):
+        start = [part.start * BLOCK_VOXELS for part in found]
+        part = lesion[tuple(slice(low, s.stop * BLOCK_VOXELS) for low, s in zip(start, found, strict=True))]
+        box = []
+        for axis, (low, size) in enumerate(zip(start, lesion.shape, strict=True)):
+            present = np.flatnonzero(part.any(axis=tuple(a for a in range(3) if a != axis)))
+            box.append((max(0, low + int(present[0]) - 1), min(size, low + int(present[-1]) + 2)))
+        boxes.append((box[0], box[1], box[2]))
+    return boxes
+
+
+def _blocks_with(lesion: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which blocks of BLOCK_VOXELS along each axis hold a voxel of `lesion`.
+
+    Eight voxels that follow each other in memory are packed into a byte first, in a quarter of the time that reducing
+    takes; an axis that runs backwards in memory is turned for that.
+    """
+    inner = min(range(3), key=lambda axis: abs(lesion.strides[axis]))
+    forward = lesion if lesion.strides[inner] > 0 else lesion.copy(order="K")
+    blocks: NDArray[np.bool_] = np.packbits(forward, axis=inner) != 0
+    for axis in {0, 1, 2} - {inner}:
+        blocks = np.logical_or.reduceat(blocks, np.arange(0, blocks.shape[axis], BLOCK_VOXELS), axis=axis)
+    return blocks

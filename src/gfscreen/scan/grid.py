@@ -13,17 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk  # noqa: N813 - the field's usual name
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from gfscreen.config import Plan
 from gfscreen.scan.anatomy import Anatomy, find_anatomy
+from gfscreen.scan.boxes import Box, lesion_boxes
 from gfscreen.scan.region import RegionSplit, forced, split
 from gfscreen.scan.volume import Volume
 from gfscreen.scan.volume.ras import ras_spacing, ras_view
 
-Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
-# Lesions that have no block of so many voxels a side in common, and none side by side, are restored one by one.
-BOX_BLOCK_VOXELS = 8
 # So many slices of the model grid are brought back at once where all of them are.
 SLAB_SLICES = 16
 
@@ -220,27 +217,6 @@ def to_native_mask(
     for box in lesion_boxes(lesion_probability > threshold):
         restore_box(lesion_probability, box, grid, view, threshold)
     return mask
-
-
-def lesion_boxes(lesion: NDArray[np.bool_]) -> list[Box]:
-    """Half-open boxes, one voxel larger on each side within the grid, that hold all of `lesion` (x, y, z).
-
-    Lesions that are well apart get a box each, so that two small ones at the ends of a scan do not cost all between.
-    """
-    blocks = lesion
-    for axis, size in enumerate(lesion.shape):
-        blocks = np.logical_or.reduceat(blocks, np.arange(0, size, BOX_BLOCK_VOXELS), axis=axis)
-    labels, _ = ndimage.label(blocks, np.ones((3, 3, 3), bool))
-    boxes = []
-    for found in ndimage.find_objects(labels):
-        start = [part.start * BOX_BLOCK_VOXELS for part in found]
-        part = lesion[tuple(slice(low, s.stop * BOX_BLOCK_VOXELS) for low, s in zip(start, found, strict=True))]
-        box = []
-        for axis, (low, size) in enumerate(zip(start, lesion.shape, strict=True)):
-            present = np.flatnonzero(part.any(axis=tuple(a for a in range(3) if a != axis)))
-            box.append((max(0, low + int(present[0]) - 1), min(size, low + int(present[-1]) + 2)))
-        boxes.append((box[0], box[1], box[2]))
-    return boxes
 
 
 def native_range(box: Box, grid: ModelGrid) -> tuple[slice, slice, slice] | None:

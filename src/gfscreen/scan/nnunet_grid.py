@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gfscreen.nnunet_plan import InputChannel, NnunetConfig
-from gfscreen.scan.grid import Box, ModelGrid
+from gfscreen.scan.boxes import Box
+from gfscreen.scan.grid import ModelGrid
 from gfscreen.scan.resizing import FloatArray, along, resized_shape, resizing_matrix, separate_axis
 from gfscreen.scan.volume import Volume
 from gfscreen.scan.volume.ras import ras_view

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from gfscreen.config import Plan
-from gfscreen.scan.boxes import apart
-from gfscreen.scan.grid import ModelGrid, lesion_boxes, native_range
+from gfscreen.scan.boxes import apart, lesion_boxes
+from gfscreen.scan.grid import ModelGrid, native_range
 from gfscreen.scan.volume import Volume
 from gfscreen.scan.volume.ras import ras_view
 

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from gfscreen.config import Plan
 from gfscreen.networks.engines.base import FloatArray
-from gfscreen.scan.boxes import apart
-from gfscreen.scan.grid import Box, lesion_boxes
+from gfscreen.scan.boxes import Box, apart, lesion_boxes
 from gfscreen.scan.nnunet_grid import NnunetGrid, restore_scores, scan_box, slabs
 from gfscreen.scan.volume import Volume
 from gfscreen.screening.cells import logit_of

@@ -19,7 +19,8 @@ from scipy import ndimage
 from gfscreen.config import Plan
 from gfscreen.networks.engines.base import Engine, FloatArray
 from gfscreen.nnunet_plan import NnunetConfig
-from gfscreen.scan.grid import Box, ModelScan
+from gfscreen.scan.boxes import Box
+from gfscreen.scan.grid import ModelScan
 from gfscreen.scan.nnunet_grid import NnunetScan, model_box, to_nnunet
 from gfscreen.scan.region import region_of
 from gfscreen.scan.volume import Volume

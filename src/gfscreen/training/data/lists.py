@@ -14,7 +14,8 @@ A folder is accepted for a list: its `dataset.json`, or every `images/X_0000.nii
 
 `label` null: nobody annotated the scan; it can host inserted lesions but is no negative, though `train-cells` takes
 most of its cells for ordinary ones. `loose_label`: a wider outline to report against as well. `lesion_free` true, with
-label null: nobody annotated the scan, but the list's maker vouches that it holds no lesion. `weight`: how often the scan is drawn, against 1.
+label null: nobody annotated the scan, but the list's maker vouches that it holds no lesion. `weight`: how often the
+scan is drawn, against 1.
 `lesion_values`: label values that are lesions; every other value but 0 is an error, unless it is listed in
 `other_values` (no lesion) or `ignore_values` (nobody knows: neither lesion nor background). `patient` defaults to the
 name; a patient on both sides is an error.

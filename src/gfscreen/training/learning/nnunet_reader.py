@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gfscreen.networks.models.nnunet import NnunetFocus
-from gfscreen.scan.grid import Box
+from gfscreen.scan.boxes import Box
 from gfscreen.scan.nnunet_grid import restore_scores, to_nnunet
 from gfscreen.scan.volume import Geometry, Volume
 from gfscreen.screening.patches import PatchStitcher, axis_steps, gather_patch, lesion_logit
