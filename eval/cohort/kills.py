@@ -1,8 +1,8 @@
 """Workers, a node and the driver of a cohort are killed; afterwards its masks must be those of `predict`, made once.
 
-Three Ray nodes on this machine with one worker each, small painted scans and networks of a few operations (OpenVINO).
-Workers are killed one by one while the cohort goes on; one node goes after a third of it; the driver is killed at two
-thirds, and started again.
+Three Ray nodes on this machine with one worker each, small painted scans, or those of a folder again and again under
+other names, and networks of a few operations (OpenVINO). Workers are killed one by one while the cohort goes on; one
+node goes after a third of it; the driver is killed at two thirds, and started again.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,8 +29,8 @@ from gfscreen.cohort.records import CASES, MASKS, Layout, read_records
 from gfscreen.errors import UsageError
 
 RESULT_FILE = "kills.json"
-# Driver and restarts together; a run that hangs is ended then.
-_LIMIT_S = 1800.0
+# Driver and restarts together, of each case; a run that hangs is ended then.
+_LIMIT_S_A_CASE = 20.0
 _LOOK_EVERY_S = 0.2
 _LEAST_CASES_PER_KILL = 2
 
@@ -37,6 +38,7 @@ _LEAST_CASES_PER_KILL = 2
 def configure(parser: argparse.ArgumentParser) -> None:
     """Options of `python -m eval cohort-kills`."""
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help=f"gets {RESULT_FILE}")
+    parser.add_argument("-i", "--input", type=Path, metavar="DIR", help="scans (default: small painted ones)")
     parser.add_argument("--cases", type=int, default=300, metavar="N", help="default 300")
     parser.add_argument("--kills", type=int, default=20, metavar="N", help="workers to kill (default 20)")
     parser.add_argument("--nodes", type=int, default=3, metavar="N", help="nodes; one of them is killed (default 3)")
@@ -53,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         )
     ask_for_ray()
     with tempfile.TemporaryDirectory(prefix="kills-") as folder:
-        result = killed(Path(folder), args.cases, args.kills, args.nodes, args.seed)
+        result = killed(Path(folder), args.input, args.cases, args.kills, args.nodes, args.seed)
     write_shown(args.output / RESULT_FILE, result)
     return 1 if result["failures"] else 0
 
@@ -80,13 +82,19 @@ class Course:
         return len(self.finished)
 
 
-def killed(folder: Path, cases: int, kills: int, nodes: int, seed: int) -> dict[str, Any]:
-    """Make everything in an empty folder, run, kill, and compare; the result as JSON values. Raises EngineError."""
+def killed(folder: Path, scans: Path | None, cases: int, kills: int, nodes: int, seed: int) -> dict[str, Any]:
+    """Make everything in an empty folder, run, kill, and compare; the result as JSON values.
+
+    scans: the folder to take them from; None paints small ones. Raises EngineError, UsageError for a folder without.
+    """
     from eval.cohort.nodes import ROOT, another_node, cluster, environment
     from eval.reliability.threshold_engine import write_threshold_weights
 
     weights, inputs, output = write_threshold_weights(folder / "weights"), folder / "inputs", folder / "cohort"
-    _write_scans(inputs, cases, seed)
+    if scans is None:
+        _write_scans(inputs, cases, seed)
+    else:
+        _repeat_scans(scans, inputs, cases)
     course = Course()
     with cluster(cpus=1) as address, ExitStack() as stack, (folder / "driver.log").open("ab") as log:
         others = [stack.enter_context(another_node(address, cpus=1)) for _ in range(nodes - 1)]
@@ -136,7 +144,7 @@ def _drive(
                 driver.kill()
                 driver.wait()
                 course.driver_kills = 1
-            if time.monotonic() - began_s > _LIMIT_S:
+            if time.monotonic() - began_s > _LIMIT_S_A_CASE * cases:
                 break
     finally:
         driver.kill()
@@ -189,6 +197,20 @@ def _write_scans(folder: Path, count: int, seed: int) -> None:
         hu[i : i + 8, j : j + 6, k : k + 4] = 200
         hu += draw.integers(-5, 6, hu.shape).astype(np.int16)
         nib.save(nib.Nifti1Image(hu, np.diag([4.0, 4.0, 5.0, 1.0])), folder / f"c{number:04d}_0000.nii.gz")
+
+
+def _repeat_scans(source: Path, folder: Path, count: int) -> None:
+    """The scans of a folder by turns as `c0000_0000.nii.gz` and on; each is copied once. Raises UsageError for none."""
+    found = sorted(source.glob("*_0000.nii.gz"))
+    if not found:
+        raise UsageError(f"{source}: holds no scan X_0000.nii.gz; name a folder of scans")
+    folder.mkdir(parents=True)
+    for number in range(count):
+        target = folder / f"c{number:04d}_0000.nii.gz"
+        if number < len(found):
+            shutil.copyfile(found[number], target)
+        else:
+            os.link(folder / f"c{number % len(found):04d}_0000.nii.gz", target)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
