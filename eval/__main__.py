@@ -44,6 +44,7 @@ TOPICS = {
         "peak": "eval.tuning.finding_thresholds",
         "nodules": "eval.tuning.nodules",
         "optimisations": "eval.tuning.optimisations",
+        "ablation": "eval.tuning.ablation",
     },
     "what it withstands": {
         "torture": "eval.reliability.torture.command",

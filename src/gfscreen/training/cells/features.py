@@ -21,7 +21,7 @@ from gfscreen.networks.engines.openvino import core, import_openvino
 from gfscreen.networks.models.cell_glance import CellFeatures
 from gfscreen.networks.models.trunk import Trunk
 from gfscreen.scan.grid import ModelGrid
-from gfscreen.screening.cells import CELL_STRIDE, REGION_CHANNEL, CellMap, TrunkInput
+from gfscreen.screening.cells import CELL_STRIDE, REGION_CHANNEL, CellMap, OnModelGrid, TrunkInput
 from gfscreen.training.data.cache import Scan
 
 log = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ class Seen:
 
 
 def features_of(
-    run: TrunkRunner, host: Host, cells: CellMap, wanted: NDArray[np.bool_], config: CellGlanceConfig
+    run: TrunkRunner, host: OnModelGrid, cells: CellMap, wanted: NDArray[np.bool_], config: CellGlanceConfig
 ) -> Seen:
     """Features of the wanted cells, bool (x, y, z), in the order of the scan's pieces.
 

@@ -78,7 +78,7 @@ def learn(job: CellJob) -> list[str]:
         raise UsageError(f"{job.output}: is the folder of --weights, which would be written over; name another -o")
     start = time.monotonic()
     until = None if job.max_minutes is None else start + 60.0 * job.max_minutes
-    material = _material(job)
+    material = material_of(job)
     versions = job.versions if material.bank.names else 0
     if versions < job.versions:
         log.warning("the list names no lesions to insert (nodules, shapes): the scans teach as they are")
@@ -101,7 +101,7 @@ def learn(job: CellJob) -> list[str]:
     ]
     count = 0
     if job.objective != "ce":
-        pool = _pool(job, material, versions, gathered, until)
+        pool = pool_of(job, material, versions, gathered, until)
         count = len(pool)
         regressions = reinforce(regressions, pool, job.objective, job.seed)
     lesions, others = held_out(named, tuple(REGION_CHANNEL.values()), partial(_fit_region, penalty=job.penalty))
@@ -121,7 +121,7 @@ def learn(job: CellJob) -> list[str]:
     return gathered.left_out
 
 
-def _material(job: CellJob) -> Material:
+def material_of(job: CellJob) -> Material:
     """Read what the base gives, and say at once if the trunk is missing. Raises WeightsError."""
     verify(job.weights)
     plan = read_plan(job.weights)
@@ -200,7 +200,9 @@ def _base_head(job: CellJob, plan: Plan, region: str, channel: int) -> Regressio
     return Regression(torch.zeros_like(weight), torch.ones_like(weight), weight, bias)
 
 
-def _pool(job: CellJob, material: Material, versions: int, gathered: Gathered, until: float | None) -> list[SubVolume]:
+def pool_of(
+    job: CellJob, material: Material, versions: int, gathered: Gathered, until: float | None
+) -> list[SubVolume]:
     """Sub-volumes of all scans, read by the base's Focus."""
     if material.plan.nnunet is not None:
         raise UsageError(

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from gfscreen.errors import InputError
-from gfscreen.training.cells.head import Regression
+from gfscreen.training.cells.head import SCALE_FLOOR, Regression
 from gfscreen.training.cells.sub_volumes import SubVolume
 from gfscreen.training.objectives import CE_WEIGHT, PolicyParts, balanced_cross_entropy, policy_parts
 from gfscreen.training.ppo import PPOParts, action_reward, ppo_parts, sample_action
@@ -32,6 +32,9 @@ REFERENCE_EVERY = 40
 # Of Adam: with 2048 standardised features a step moves a logit by some hundredths.
 LEARNING_RATE = 2e-5
 VALUE_RATE = 1e-3
+# Of heads that have not learnt anything: size of the standardised weights, and the logit of a mean cell.
+START_SIZE = 0.003
+START_BIAS = -2.0
 
 
 class CellPolicy(nn.Module):
@@ -75,6 +78,39 @@ class CellPolicy(nn.Module):
             replace(r, weight=self.weight[channel].detach().clone(), bias=float(self.bias[channel].detach()))
             for channel, r in enumerate(before)
         ]
+
+
+def untrained(pool: Sequence[SubVolume], regions: int, seed: int) -> list[Regression]:
+    """Heads of random weights, which find most cells unlikely, on the features of the pool's cells, standardised.
+
+    A region without cells in the pool has those of all. The pool must hold a cell.
+    """
+    features = torch.from_numpy(np.concatenate([sub_volume.features for sub_volume in pool]).astype(np.float32))
+    region = torch.from_numpy(np.concatenate([sub_volume.region for sub_volume in pool]))
+    random = torch.Generator().manual_seed(seed)
+    heads = []
+    for channel in range(regions):
+        own = features[region == channel] if bool((region == channel).any()) else features
+        scale = own.std(dim=0, correction=0) + SCALE_FLOOR
+        weight = START_SIZE * torch.randn(features.shape[1], generator=random)
+        heads.append(Regression(own.mean(dim=0), scale, weight, START_BIAS))
+    return heads
+
+
+def learn_from_labels(
+    regressions: Sequence[Regression], pool: Sequence[SubVolume], seed: int, *, steps: int, learning_rate: float
+) -> list[Regression]:
+    """The heads after as many groups as `reinforce` takes, by the cross-entropy of the sub-volumes alone."""
+    policy = CellPolicy(regressions)
+    optimizer = torch.optim.Adam(policy.parameters(), lr=learning_rate)
+    for step in range(steps):
+        chosen = np.random.default_rng([seed, step]).choice(len(pool), size=GROUP, replace=len(pool) < GROUP)
+        group = [pool[int(index)] for index in chosen]
+        label = torch.tensor([sub_volume.has_lesion for sub_volume in group]).long()
+        optimizer.zero_grad()
+        torch.autograd.backward(balanced_cross_entropy(policy(group)[0], label))
+        optimizer.step()
+    return policy.regressions(regressions)
 
 
 def reinforce(
