@@ -24,9 +24,11 @@ from gfscreen.errors import UsageError
 from gfscreen.networks.models.cell_glance import copy_trunk
 from gfscreen.networks.models.manifest import Manifest, verify
 from gfscreen.networks.models.weights import load_head, save_weights
-from gfscreen.training.learning.initialisation import read_learnt
+from gfscreen.training.learning.initialisation import Learnt, read_learnt
 
 log = logging.getLogger(__name__)
+
+THRESHOLDS = ("lesion_threshold", "finding_peak", "min_finding_ml")
 
 
 def assemble(
@@ -73,6 +75,7 @@ def assemble(
         plan, beside, beside_info = _with_marks(plan, marks or judges[0].folder)
     if gate is not None:
         plan = replace(plan, gate=gate)
+    _say_what_is_the_presets(plan, [*readers, *judges])
     info = {
         "focus_runs": [reader.folder.name for reader in readers],
         "focus_steps": [reader.focus_steps for reader in readers],
@@ -85,6 +88,19 @@ def assemble(
     if plan.cells is not None and (copied := copy_trunk(marks or judges[0].folder, target)):
         info["copied"] = copied
     return save_weights(target, plan, *states, cells_state=beside, info=info)
+
+
+def _say_what_is_the_presets(plan: Plan, sources: Sequence[Learnt]) -> None:
+    """Thresholds belong to the networks that they were chosen for: those of a source are not taken over."""
+    for source in sources:
+        values = [(name, getattr(plan, name), getattr(source.plan, name)) for name in THRESHOLDS]
+        if any(ours != theirs for _, ours, theirs in values):
+            told = ", ".join(f"{name} {ours:g} (there {theirs:g})" for name, ours, theirs in values if ours != theirs)
+            log.warning(
+                "%s: not taken over, chosen for its own networks: %s; choose anew with python -m eval peak",
+                source.folder, told,
+            )  # fmt: skip
+            return
 
 
 def _with_marks(plan: Plan, source: Path) -> tuple[Plan, dict[str, Tensor], dict[str, Any]]:

@@ -18,6 +18,7 @@ from gfscreen import files
 from gfscreen.command.cli import main
 from gfscreen.config import FocusConfig, GlanceConfig
 from gfscreen.errors import OutputError, WeightsError
+from gfscreen.networks.models.manifest import change_plan
 from gfscreen.networks.models.weights import load_networks
 from gfscreen.training.data.lists import read_list
 from gfscreen.training.data.sampling import Sample
@@ -407,6 +408,18 @@ class TestAssemble:
         )
         with pytest.raises(WeightsError, match="does not fit the plan"):
             build_run(other, ALONE)
+
+    def test_thresholds_of_other_networks_are_not_taken_over_in_silence(self, runs, tmp_path, caplog):
+        shipped = tmp_path / "shipped"
+        assemble.assemble([runs / "a"], [runs / "b"], shipped)
+        assert not caplog.records
+        change_plan(shipped, lesion_threshold=0.2)
+        assemble.assemble([shipped], [shipped], tmp_path / "weights")
+        (said,) = caplog.messages
+        assert said == (
+            f"{shipped}: not taken over, chosen for its own networks: lesion_threshold 0.5 (there 0.2); choose anew "
+            "with python -m eval peak"
+        )
 
     def test_weights_folders_in_place_of_runs(self, runs, tmp_path):
         """What was assembled can be averaged with a run that goes on from it, and lend its Glance."""
