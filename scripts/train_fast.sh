@@ -1,6 +1,6 @@
 #!/bin/sh
-# Trains the weights that ship, anew: both networks of the `fast` preset, stage by stage, the gate, and cells beside it.
-# Usage: sh scripts/train_fast.sh SHARED_DATA [PYTHON]   (seven hours on two CPU cores; writes runs/; resumes)
+# Trains the weights that ship, anew: both networks of the `fast` preset, stage by stage, the gate, cells beside it, and Focus once more.
+# Usage: sh scripts/train_fast.sh SHARED_DATA [PYTHON]   (eight hours on two CPU cores; writes runs/; resumes)
 # SHARED_DATA: the folder that holds images/, lidc_voi/, masklib/ (weights/MODEL_CARD.md names the sources).
 set -eu
 
@@ -9,13 +9,13 @@ runs=runs
 python=${2:-.venv/bin/python}
 recipe=$(CDPATH='' cd -- "$(dirname -- "$0")/../weights/recipe" && pwd)
 
-train() { # train STAGE: a finished stage is not run again, an interrupted one goes on
+train() { # train STAGE [LIST]: a finished stage is not run again, an interrupted one goes on
     test -d "$runs/$1/weights" && return 0
     resume=
     if test -f "$runs/$1/checkpoint.pt"; then resume=--resume; fi
     # shellcheck disable=SC2086 # no word where there is nothing to resume
-    "$python" -m gfscreen train --config "$recipe/$1.json" --data "$runs/data/shared.json" --cache "$runs/cache" \
-        -o "$runs/$1" $resume
+    "$python" -m gfscreen train --config "$recipe/$1.json" --data "${2:-$runs/data/shared.json}" \
+        --cache "$runs/cache" -o "$runs/$1" $resume
 }
 
 gate_cases() { # gate_cases NAME HOSTS HALF SEED
@@ -77,4 +77,25 @@ EOF
 "$python" -m gfscreen trunk -o "$runs/weights"
 "$python" -m gfscreen train-cells --data "$runs/data/cells.json" --cache "$runs/cache" --weights "$runs/weights" \
     --role marks --versions 3 -o "$runs/weights_cells"
-"$python" -m gfscreen export --weights "$runs/weights_cells"
+
+# Focus goes on from there, and learns from scans that nobody annotated what those cells find ordinary. Thresholds stay.
+train focus_q "$runs/data/cells.json"
+"$python" -m gfscreen assemble --focus "$runs/focus_q" --focus "$runs/weights_cells" --glance "$runs/weights_cells" -o "$runs/weights_q"
+"$python" - "$runs/weights_cells" "$runs/weights_q" <<'EOF'
+import sys
+from pathlib import Path
+
+from gfscreen.config import read_plan
+from gfscreen.networks.models.manifest import change_plan
+
+chosen = read_plan(Path(sys.argv[1]))
+change_plan(
+    Path(sys.argv[2]),
+    gate=chosen.gate,
+    overlap=chosen.overlap,
+    second_look=chosen.second_look,
+    lesion_threshold=chosen.lesion_threshold,
+    finding_peak=chosen.finding_peak,
+)
+EOF
+"$python" -m gfscreen export --weights "$runs/weights_q"
