@@ -131,7 +131,7 @@ def gather(
                 continue
             try:
                 path = folder / f"{entry.name}-{kind}-{version}-{material.key(entry, version, more)}.npz"
-                arrays = _kept(path)
+                arrays = kept(path)
                 if arrays is None and until is not None and time.monotonic() > until:
                     gathered.missing += 1
                     continue
@@ -147,7 +147,7 @@ def gather(
             yield entry, version, arrays
 
 
-def _kept(path: Path) -> Arrays | None:
+def kept(path: Path) -> Arrays | None:
     """The arrays of a file of the cache; None if it is not there, or damaged, which is said."""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:

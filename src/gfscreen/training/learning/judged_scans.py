@@ -27,6 +27,7 @@ from gfscreen.networks.models.weights import load_head
 from gfscreen.screening.cells import CellMap, blank_cells, body_share
 from gfscreen.training.cells.examples import region_of_layers
 from gfscreen.training.cells.features import TrunkRunner, features_of, host_of, trunk_runner
+from gfscreen.training.cells.gathering import kept
 from gfscreen.training.cells.learn import SUSPICIOUS_SHARE
 from gfscreen.training.data.cache import Scan, write_arrays
 from gfscreen.training.objectives import IGNORE
@@ -102,9 +103,8 @@ class _Judge:
         cells = blank_cells(host, self._config)
         key = hashlib.sha256(self._digest.encode() + scan.hu.tobytes()).hexdigest()[:16]
         path = cache / "judged" / f"{scan.name}-{key}.npz"
-        if path.is_file():
-            with np.load(path, allow_pickle=False) as stored:
-                cells.logit[...] = stored["logit"]
+        if (before := kept(path)) is not None:
+            cells.logit[...] = before["logit"]
             return cells
         log.info("judging the cells of %s", scan.name)
         seen = features_of(self._run, host, cells, np.isnan(cells.logit), self._config)

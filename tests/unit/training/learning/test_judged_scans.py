@@ -124,6 +124,13 @@ def test_what_was_judged_is_kept(made, monkeypatch):
         np.testing.assert_array_equal(scan.hot, made.judged[scan.name].hot)
 
 
+def test_what_was_kept_and_is_damaged_is_judged_anew(made):
+    for path in (made.folder / "judged").iterdir():
+        path.write_bytes(path.read_bytes()[:100])
+    for scan in judged_scans(made.scans[:1], PLAN, made.weights, made.folder):
+        np.testing.assert_array_equal(scan.hot, made.judged[scan.name].hot)
+
+
 def test_weights_without_cells_are_refused(tmp_path):
     plan = replace(PLAN, cells=None, mark_from=0.0, weights="untrained")
     init_weights(tmp_path / "plain", plan, 0)
