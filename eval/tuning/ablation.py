@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,30 +29,20 @@ from gfscreen.errors import UsageError
 from gfscreen.networks.engines.select import load_engine
 from gfscreen.screening.cells import REGION_CHANNEL
 from gfscreen.training.cells.gathering import Gathered
-from gfscreen.training.cells.head import Regression
 from gfscreen.training.cells.learn import CellJob, material_of, pool_of
-from gfscreen.training.cells.reinforcement import learn_from_labels, reinforce, untrained
-from gfscreen.training.cells.sub_volumes import SubVolume
+from gfscreen.training.cells.reinforcement import Objective, learn_from_labels, reinforce, untrained
 from gfscreen.training.data.lists import read_list
 
 logger = logging.getLogger(__name__)
 
 STEPS, LEARNING_RATE = 600, 2e-4
 NONE = "none (reads all)"
-Learner = Callable[[Sequence[Regression], Sequence[SubVolume], int, int], list[Regression]]
-LEARNERS: dict[str, Learner] = {
-    "cross-entropy": lambda heads, pool, seed, steps: learn_from_labels(
-        heads, pool, seed, steps=steps, learning_rate=LEARNING_RATE
-    ),
-    "PPO, detection": lambda heads, pool, seed, steps: reinforce(
-        heads, pool, "ppo", seed, steps=steps, learning_rate=LEARNING_RATE
-    ),
-    "GRPO, detection": lambda heads, pool, seed, steps: reinforce(
-        heads, pool, "grpo-detection", seed, steps=steps, learning_rate=LEARNING_RATE
-    ),
-    "GRPO, Dice": lambda heads, pool, seed, steps: reinforce(
-        heads, pool, "grpo-dice", seed, steps=steps, learning_rate=LEARNING_RATE
-    ),
+# None: by the labels alone.
+LEARNERS: dict[str, Objective | None] = {
+    "cross-entropy": None,
+    "PPO, detection": "ppo",
+    "GRPO, detection": "grpo-detection",
+    "GRPO, Dice": "grpo-dice",
 }
 
 
@@ -179,10 +169,9 @@ def run(args: argparse.Namespace) -> int:
     if not pool:
         raise UsageError(f"{args.data}: gives no sub-volume to learn from; add annotated scans")
     engine = load_engine(args.weights, device="cpu", engine=args.engine, precision="auto", gpu_memory_limit_mb=None)
-    plan = replace(material.plan, mark_from=0.0)
     reads = args.output / "reads"
     scans = [
-        tried_scan(case, data.label_values, plan, material.config, material.run, engine, reads)
+        tried_scan(case, data.label_values, material.plan, material.config, material.run, engine, reads)
         for case in cases
         if case.annotated
     ]
@@ -190,8 +179,11 @@ def run(args: argparse.Namespace) -> int:
     trials = {NONE: [replace(trial(scans, everything, 1.0), auc=None)]}
     for seed in range(args.seeds):
         start = untrained(pool, len(REGION_CHANNEL), seed)
-        for learner, learn in LEARNERS.items():
-            heads = learn(start, pool, seed, args.steps)
+        for learner, objective in LEARNERS.items():
+            if objective is None:
+                heads = learn_from_labels(start, pool, seed, steps=args.steps, learning_rate=LEARNING_RATE)
+            else:
+                heads = reinforce(start, pool, objective, seed, steps=args.steps, learning_rate=LEARNING_RATE)
             found = trial(scans, [scan.suspicion(heads) for scan in scans], args.kept)
             trials.setdefault(learner, []).append(found)
             logger.info("seed %d, %s: AUC %s, DSC %s", seed, learner, found.auc, found.dsc)

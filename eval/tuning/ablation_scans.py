@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from eval.accuracy.detection import TENTH
 from eval.accuracy.masks import read_mask
 from eval.tuning.gate_runs import GateCase, label_lesions, label_on_grid
 from gfscreen.config import CellGlanceConfig, Plan
@@ -28,8 +29,6 @@ from gfscreen.training.data.cache import write_arrays
 from gfscreen.training.data.lists import LabelValues
 
 logger = logging.getLogger(__name__)
-
-TENTH = 0.1
 
 
 @dataclass(frozen=True)

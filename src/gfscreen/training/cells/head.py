@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from gfscreen.networks.models.cell_glance import CellHead
 from gfscreen.training.cells.examples import POSITIVE
 
 ITERATIONS = 60
@@ -38,6 +39,14 @@ class Regression:
         """Logits (n,) of features (n, features); empty of none."""
         weight, bias = self.folded()
         return np.asarray(torch.from_numpy(features.astype(np.float32)) @ weight + bias, np.float32)
+
+
+def regression_of(head: CellHead, channel: int) -> Regression:
+    """A stored head's answer for the region of that channel, on features as the trunk makes them."""
+    weight = torch.cat([layer.weight[channel].detach().flatten() for layer in head.layers])
+    assert head.middle.bias is not None
+    bias = float(head.middle.bias[channel].detach())
+    return Regression(torch.zeros_like(weight), torch.ones_like(weight), weight, bias)
 
 
 def cell_weights(kind: NDArray[np.int8], lesion: NDArray[np.int32], real: NDArray[np.bool_]) -> NDArray[np.float32]:

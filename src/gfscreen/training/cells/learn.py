@@ -17,7 +17,6 @@ from typing import Any, Literal
 
 import numpy as np
 import safetensors.torch
-import torch
 from numpy.typing import NDArray
 
 from gfscreen.config import CellGlanceConfig, Plan, read_plan
@@ -30,7 +29,7 @@ from gfscreen.networks.models.weights import load_head, load_state, save_weights
 from gfscreen.screening.cells import REGION_CHANNEL, probability
 from gfscreen.training.cells.examples import POSITIVE, UNKNOWN
 from gfscreen.training.cells.gathering import Gathered, Material, ScanCells, example_cells, gather
-from gfscreen.training.cells.head import Regression, cell_weights, fit
+from gfscreen.training.cells.head import Regression, cell_weights, fit, regression_of
 from gfscreen.training.cells.held_out import best_cells, bias_move, held_out, joined, mark_logit
 from gfscreen.training.cells.inserted import REAL, Bank
 from gfscreen.training.cells.reinforcement import Objective, reinforce
@@ -193,11 +192,7 @@ def _base_head(job: CellJob, plan: Plan, region: str, channel: int) -> Regressio
             "lesions to insert"
         )
     log.warning("%s: no cells with and without lesion in the list; the head of %s stays", region, job.weights)
-    head = load_head(job.weights, plan)
-    weight = torch.cat([layer.weight[channel].detach().flatten() for layer in head.layers])
-    assert head.middle.bias is not None
-    bias = float(head.middle.bias[channel].detach())
-    return Regression(torch.zeros_like(weight), torch.ones_like(weight), weight, bias)
+    return regression_of(load_head(job.weights, plan), channel)
 
 
 def pool_of(

@@ -97,6 +97,12 @@ def untrained(pool: Sequence[SubVolume], regions: int, seed: int) -> list[Regres
     return heads
 
 
+def _drawn(rng: np.random.Generator, size: int) -> list[int]:
+    """A group from a pool of that size, each once where there are enough."""
+    chosen: list[int] = rng.choice(size, size=GROUP, replace=size < GROUP).tolist()
+    return chosen
+
+
 def learn_from_labels(
     regressions: Sequence[Regression], pool: Sequence[SubVolume], seed: int, *, steps: int, learning_rate: float
 ) -> list[Regression]:
@@ -104,8 +110,7 @@ def learn_from_labels(
     policy = CellPolicy(regressions)
     optimizer = torch.optim.Adam(policy.parameters(), lr=learning_rate)
     for step in range(steps):
-        chosen = np.random.default_rng([seed, step]).choice(len(pool), size=GROUP, replace=len(pool) < GROUP)
-        group = [pool[int(index)] for index in chosen]
+        group = [pool[index] for index in _drawn(np.random.default_rng([seed, step]), len(pool))]
         label = torch.tensor([sub_volume.has_lesion for sub_volume in group]).long()
         optimizer.zero_grad()
         torch.autograd.backward(balanced_cross_entropy(policy(group)[0], label))
@@ -147,9 +152,9 @@ def reinforce(
         if step % REFERENCE_EVERY == 0:
             reference.load_state_dict(policy.state_dict())
         rng = np.random.default_rng([seed, step])
-        chosen = rng.choice(len(pool), size=GROUP, replace=len(pool) < GROUP)
-        group = [pool[int(index)] for index in chosen]
-        reward = torch.tensor([pays[int(index)] for index in chosen])
+        chosen = _drawn(rng, len(pool))
+        group = [pool[index] for index in chosen]
+        reward = torch.tensor([pays[index] for index in chosen])
         label = torch.tensor([sub_volume.has_lesion for sub_volume in group]).long()
         logits, cells = policy(group)
         with torch.no_grad():

@@ -43,6 +43,8 @@ DEEP_MM = 60.0
 TRIES = 20
 POINTS = 20_000
 MIN_HOST_LUNG_ML = 300.0
+# Kinds that are placed away from annotated lesions, and get none inserted.
+WITHOUT_LESION = ("background", "hot")
 
 
 @dataclass(frozen=True)
@@ -109,12 +111,12 @@ class PatchSampler:
         self._with_lesion = [s for s in self._annotated if len(s.lesions)]
         voxel_ml = float(np.prod(plan.spacing_mm)) / 1000.0
         self._points = {
-            "background": {s.name: _points(s.body & (s.label == 0)) for s in self._annotated},
-            "lung": {s.name: _points(s.tissue == LUNG, MIN_HOST_LUNG_ML / voxel_ml) for s in hosts},
+            "background": {s.name: spread_points(s.body & (s.label == 0)) for s in self._annotated},
+            "lung": {s.name: spread_points(s.tissue == LUNG, MIN_HOST_LUNG_ML / voxel_ml) for s in hosts},
             # 30 HU of contrast are 2 % of the chest window: soft tissue lesions are only asked for in the other one.
-            "soft": {s.name: _points((s.tissue == SOFT) & ~s.chest) for s in hosts},
+            "soft": {s.name: spread_points((s.tissue == SOFT) & ~s.chest) for s in hosts},
             "leaning": {s.name: _deep_lung_points(s, plan.spacing_mm) for s in hosts},
-            "nodes": {s.name: _points(s.body & (s.hu > FAT_HU[0]) & (s.hu < FAT_HU[1])) for s in hosts},
+            "nodes": {s.name: spread_points(s.body & (s.hu > FAT_HU[0]) & (s.hu < FAT_HU[1])) for s in hosts},
             "hot": {s.name: s.hot for s in self._annotated if s.hot is not None},
         }
         self._hosts = {
@@ -173,7 +175,7 @@ class PatchSampler:
             crop = cut(scan, start, size, self.plan)
             before, own, lesion_free = crop.hu.copy(), crop.label == 1, not crop.label.any()
             inserted = self._insert(rng, crop, kind)
-            if inserted or (kind in ("real", "background", "hot") and (crop.label != IGNORE).any()):
+            if inserted or (kind in ("real", *WITHOUT_LESION) and (crop.label != IGNORE).any()):
                 break
         window = self.plan.hu_windows.of(region_of(scan.chest, start[2], size[2]))
         sample = Sample(
@@ -197,7 +199,7 @@ class PatchSampler:
         points = self._points[where][scan.name]
         for _ in range(TRIES):
             start = _start_around(rng, points[int(rng.integers(len(points)))], size, jitter=0.2)
-            if kind not in ("background", "hot") or not (_part(scan.label, start, size) == 1).any():
+            if kind not in WITHOUT_LESION or not (_part(scan.label, start, size) == 1).any():
                 break
         return scan, start
 
@@ -231,7 +233,7 @@ def _distorted(sample: Sample, rng: np.random.Generator) -> Sample:
     return Sample(image, label, sample.kind, sample.inserted)
 
 
-def _points(mask: NDArray[np.bool_], at_least: float = 1.0) -> NDArray[np.int16]:
+def spread_points(mask: NDArray[np.bool_], at_least: float = 1.0) -> NDArray[np.int16]:
     """Up to POINTS voxels of the mask (n, 3), evenly over it; none if it has fewer than `at_least` voxels."""
     flat = np.flatnonzero(mask)
     if flat.size < at_least:

@@ -16,7 +16,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from gfscreen.config import Plan, read_plan
@@ -24,19 +23,20 @@ from gfscreen.errors import UsageError
 from gfscreen.networks.models.cell_glance import load_trunk
 from gfscreen.networks.models.manifest import verify
 from gfscreen.networks.models.weights import load_head
-from gfscreen.screening.cells import CellMap, blank_cells, body_share
+from gfscreen.screening.cells import REGION_CHANNEL, CellMap, blank_cells, body_share
 from gfscreen.training.cells.examples import region_of_layers
 from gfscreen.training.cells.features import TrunkRunner, features_of, host_of, trunk_runner
 from gfscreen.training.cells.gathering import kept
+from gfscreen.training.cells.head import regression_of
 from gfscreen.training.cells.learn import SUSPICIOUS_SHARE
 from gfscreen.training.data.cache import Scan, write_arrays
+from gfscreen.training.data.sampling import spread_points
 from gfscreen.training.objectives import IGNORE
 
 log = logging.getLogger(__name__)
 
 # Of the cells of a region that are known to hold no lesion, so many are hot: the most suspicious ones.
 HOT_SHARE = 0.1
-HOT_POINTS = 20_000
 
 
 def judged_scans(scans: Sequence[Scan], plan: Plan, weights: Path, cache: Path) -> list[Scan]:
@@ -58,10 +58,7 @@ def _judged(scan: Scan, cells: CellMap) -> Scan:
         label = np.where(_voxels(unknown, cells, label.shape), np.uint8(IGNORE), np.uint8(0))
     known = body & (body_share(label != 0, cells) == 0)
     hot = _voxels(_highest(cells, known, region, HOT_SHARE), cells, label.shape) & scan.body
-    flat = np.flatnonzero(hot)
-    chosen = flat[:: max(1, flat.size // HOT_POINTS)]
-    points = np.stack(np.unravel_index(chosen, hot.shape), axis=-1).astype(np.int16)
-    return replace(scan, annotated=True, label=label, hot=points)
+    return replace(scan, annotated=True, label=label, hot=spread_points(hot))
 
 
 def _highest(cells: CellMap, among: NDArray[np.bool_], region: NDArray[np.int8], share: float) -> NDArray[np.bool_]:
@@ -89,9 +86,7 @@ class _Judge:
             raise UsageError(f"judged_by {weights}: its Glance judges no cells; name weights that train-cells made")
         self._weights, self._config, self._grid_mm, self._digest = weights, own.cells, plan.spacing_mm, digest
         head = load_head(weights, own)
-        assert head.middle.bias is not None
-        weight = torch.cat([layer.weight.detach().flatten(1) for layer in head.layers], dim=1)
-        self._weight, self._bias = weight.numpy().T, head.middle.bias.detach().numpy()
+        self._heads = {channel: regression_of(head, channel) for channel in REGION_CHANNEL.values()}
 
     @cached_property
     def _run(self) -> TrunkRunner:
@@ -108,9 +103,10 @@ class _Judge:
             return cells
         log.info("judging the cells of %s", scan.name)
         seen = features_of(self._run, host, cells, np.isnan(cells.logit), self._config)
-        if len(seen.cell):
-            logits = seen.features.astype(np.float32) @ self._weight + self._bias
-            cells.logit[tuple(seen.cell.T)] = logits[np.arange(len(logits)), seen.region]
+        for channel, head in self._heads.items():
+            own = seen.region == channel
+            if own.any():
+                cells.logit[tuple(seen.cell[own].T)] = head.logits(seen.features[own])
         path.parent.mkdir(parents=True, exist_ok=True)
         write_arrays(path, {"logit": cells.logit})
         return cells
