@@ -80,22 +80,6 @@ EOF
 
 # Focus goes on from there, and learns from scans that nobody annotated what those cells find ordinary. Thresholds stay.
 train focus_q "$runs/data/cells.json"
-"$python" -m gfscreen assemble --focus "$runs/focus_q" --focus "$runs/weights_cells" --glance "$runs/weights_cells" -o "$runs/weights_q"
-"$python" - "$runs/weights_cells" "$runs/weights_q" <<'EOF'
-import sys
-from pathlib import Path
-
-from gfscreen.config import read_plan
-from gfscreen.networks.models.manifest import change_plan
-
-chosen = read_plan(Path(sys.argv[1]))
-change_plan(
-    Path(sys.argv[2]),
-    gate=chosen.gate,
-    overlap=chosen.overlap,
-    second_look=chosen.second_look,
-    lesion_threshold=chosen.lesion_threshold,
-    finding_peak=chosen.finding_peak,
-)
-EOF
+"$python" -m gfscreen assemble --focus "$runs/focus_q" --focus "$runs/weights_cells" --glance "$runs/weights_cells" \
+    --thresholds "$runs/weights_cells" -o "$runs/weights_q"
 "$python" -m gfscreen export --weights "$runs/weights_q"

@@ -277,12 +277,18 @@ def add_assemble(commands: Commands) -> None:
         metavar="DIR",
         help="weights folder of train-cells, whose cells say where Focus may mark (default: those of the first Glance)",
     )
+    parser.add_argument(
+        "--thresholds",
+        type=Path,
+        metavar="DIR",
+        help="weights folder whose gate, thresholds and operating points to keep (default: the preset's)",
+    )
     parser.set_defaults(run=_assemble)
 
 
 def _assemble(args: argparse.Namespace) -> int:
     from gfscreen.training.learning.assemble import assemble
 
-    assemble(args.focus, args.glance, args.output, args.gate, args.marks)
+    assemble(args.focus, args.glance, args.output, args.gate, args.marks, args.thresholds)
     logger.info("%s: written", args.output)
     return 0

@@ -108,12 +108,12 @@ def verify(folder: Path, names: Iterable[str] | None = None) -> Manifest:
     return manifest
 
 
-def change_plan(folder: Path, **values: float) -> Manifest:
+def change_plan(folder: Path, **values: Any) -> Manifest:
     """Write other values of the plan (`gate=0.1`) into a weights folder, and its manifest anew.
 
     Raises WeightsError for a damaged folder, ValueError for a value that the plan does not allow.
     """
     manifest = verify(folder)
-    plan = replace(read_plan(folder), **values)  # type: ignore[arg-type]  # numbers only; the plan checks them
+    plan = replace(read_plan(folder), **values)
     write_atomically(folder / PLAN_FILE, (json.dumps(plan_to_json(plan), indent=2) + "\n").encode())
     return write_manifest(folder, manifest.sha256, manifest.info)

@@ -2,6 +2,7 @@
 
     gfscreen assemble --focus runs/focus --glance runs/glance_grpo -o weights --gate 0.62
     gfscreen assemble --focus runs/focus --glance runs/glance_grpo --marks runs/cells -o weights
+    gfscreen assemble --focus runs/on_from_weights --glance weights --thresholds weights -o better
 
 Several runs with --focus, or with --glance, give the mean of their networks, which must come from one start (a run and
 one that goes on from it): it often holds what each of them has learnt. In place of a run's folder a weights folder will
@@ -29,6 +30,8 @@ from gfscreen.training.learning.initialisation import Learnt, read_learnt
 log = logging.getLogger(__name__)
 
 THRESHOLDS = ("lesion_threshold", "finding_peak", "min_finding_ml")
+# What was chosen for networks as a whole, and `--thresholds` takes over.
+CHOSEN = ("gate", "overlap", "second_look", *THRESHOLDS, "mark_from", "operating_points")
 
 
 def assemble(
@@ -37,11 +40,13 @@ def assemble(
     target: Path,
     gate: float | None = None,
     marks: Path | None = None,
+    thresholds: Path | None = None,
 ) -> Manifest:
     """Write the weights folder. Raises WeightsError if a source holds no networks, UsageError if they do not fit.
 
     marks: a weights folder whose cells say where Focus may mark, from its `mark_from` on; None for those that the first
-    Glance has beside it, if it has any.
+    Glance has beside it, if it has any. thresholds: a weights folder whose gate, thresholds and operating points to
+    keep, for networks that went on from its own; its networks must be of the same make. `gate` goes over it.
     """
     readers, judges = [read_learnt(folder) for folder in focus], [read_learnt(folder) for folder in glance]
     first = readers[0]
@@ -73,9 +78,12 @@ def assemble(
         plan = replace(plan, cells=own.cells, gate=own.gate, mark_from=mark_from)
     if marks is not None or (judges[0].plan.marked_by_cells and plan.nnunet is None):
         plan, beside, beside_info = _with_marks(plan, marks or judges[0].folder)
+    if thresholds is not None:
+        plan = _with_thresholds(plan, thresholds)
+    else:
+        _say_what_is_the_presets(plan, [*readers, *judges])
     if gate is not None:
         plan = replace(plan, gate=gate)
-    _say_what_is_the_presets(plan, [*readers, *judges])
     info = {
         "focus_runs": [reader.folder.name for reader in readers],
         "focus_steps": [reader.focus_steps for reader in readers],
@@ -90,6 +98,15 @@ def assemble(
     return save_weights(target, plan, *states, cells_state=beside, info=info)
 
 
+def _with_thresholds(plan: Plan, source: Path) -> Plan:
+    """The plan with what another weights folder's plan chose. Raises UsageError where that means nothing here."""
+    own = read_plan(source)
+    for name in ("preset", "focus", "glance", "cells", "nnunet"):
+        if getattr(own, name) != getattr(plan, name):
+            raise UsageError(f"--thresholds {source}: has another {name}; choose thresholds anew with eval peak and gates")
+    return replace(plan, **{name: getattr(own, name) for name in CHOSEN})
+
+
 def _say_what_is_the_presets(plan: Plan, sources: Sequence[Learnt]) -> None:
     """Thresholds belong to the networks that they were chosen for: those of a source are not taken over."""
     for source in sources:
@@ -97,7 +114,8 @@ def _say_what_is_the_presets(plan: Plan, sources: Sequence[Learnt]) -> None:
         if any(ours != theirs for _, ours, theirs in values):
             told = ", ".join(f"{name} {ours:g} (there {theirs:g})" for name, ours, theirs in values if ours != theirs)
             log.warning(
-                "%s: not taken over, chosen for its own networks: %s; choose anew with python -m eval peak",
+                "%s: not taken over, chosen for its own networks: %s; choose anew with python -m eval peak, or keep them "
+                "with --thresholds",
                 source.folder, told,
             )  # fmt: skip
             return

@@ -16,10 +16,10 @@ import torch
 
 from gfscreen import files
 from gfscreen.command.cli import main
-from gfscreen.config import FocusConfig, GlanceConfig
-from gfscreen.errors import OutputError, WeightsError
+from gfscreen.config import FocusConfig, GlanceConfig, OperatingPoint, read_plan
+from gfscreen.errors import OutputError, UsageError, WeightsError
 from gfscreen.networks.models.manifest import change_plan
-from gfscreen.networks.models.weights import load_networks
+from gfscreen.networks.models.weights import init_weights, load_networks
 from gfscreen.training.data.lists import read_list
 from gfscreen.training.data.sampling import Sample
 from gfscreen.training.learning import assemble, loop, state
@@ -418,8 +418,23 @@ class TestAssemble:
         (said,) = caplog.messages
         assert said == (
             f"{shipped}: not taken over, chosen for its own networks: lesion_threshold 0.5 (there 0.2); choose anew "
-            "with python -m eval peak"
+            "with python -m eval peak, or keep them with --thresholds"
         )
+
+    def test_thresholds_of_weights_that_a_run_went_on_from_are_kept_on_request(self, runs, tmp_path, caplog):
+        shipped, target = tmp_path / "shipped", tmp_path / "weights"
+        assemble.assemble([runs / "a"], [runs / "b"], shipped)
+        points = (OperatingPoint("sensitive", 0.1, 0.0, 0.1, 0.2),)
+        change_plan(shipped, lesion_threshold=0.2, gate=0.25, min_finding_ml=0.1, operating_points=points)
+        assemble.assemble([runs / "a", shipped], [shipped], target, thresholds=shipped)
+        assert read_plan(target) == read_plan(shipped)
+        assemble.assemble([runs / "a"], [shipped], target, gate=0.5, thresholds=shipped)
+        assert read_plan(target) == dataclasses.replace(read_plan(shipped), gate=0.5)
+        assert not caplog.records
+        other = tmp_path / "other"
+        init_weights(other, dataclasses.replace(read_plan(shipped), focus=FocusConfig(12, (1, 1, 1, 1), (1, 1, 1, 2))), 0)
+        with pytest.raises(UsageError, match=r"--thresholds .*other: has another focus; choose thresholds anew"):
+            assemble.assemble([runs / "a"], [shipped], target, thresholds=other)
 
     def test_weights_folders_in_place_of_runs(self, runs, tmp_path):
         """What was assembled can be averaged with a run that goes on from it, and lend its Glance."""
