@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from eval.accuracy.masks import SUFFIX, Mask, MaskError, geometry_problem, list_masks, read_mask
 from eval.efficiency.runner import find_cases
 from eval.report.inputs import case_name
-from gfscreen.config import HUWindow, HUWindows, RegionName
 from gfscreen.errors import UsageError
+from gfscreen.network_plan import HUWindow, HUWindows, RegionName
 from gfscreen.results.preview.case import FileAxis, file_axes
 from gfscreen.results.preview.volumes import Box, body_box
 from gfscreen.scan.anatomy import Anatomy, find_anatomy

@@ -11,8 +11,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from gfscreen.config import HUWindows
 from gfscreen.errors import InputError
+from gfscreen.network_plan import HUWindows
 from gfscreen.results.preview.planes import (
     PLANES,
     boxes_for_missing_glyphs,

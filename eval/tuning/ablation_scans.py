@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from eval.accuracy.detection import TENTH
 from eval.accuracy.masks import read_mask
 from eval.tuning.gate_runs import GateCase, label_lesions, label_on_grid
-from gfscreen.config import CellGlanceConfig, Plan
+from gfscreen.config import Plan
+from gfscreen.network_plan import CellGlanceConfig
 from gfscreen.networks.engines.base import Engine
 from gfscreen.scan.grid import ModelScan, to_model
 from gfscreen.scan.volume import read_volume

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import types
 import typing
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gfscreen.errors import UsageError, WeightsError
+from gfscreen.network_plan import CellGlanceConfig, FocusConfig, GlanceConfig, HUWindows
 from gfscreen.nnunet_plan import NnunetConfig
 
 PLAN_FILE = "plan.json"
@@ -27,78 +27,8 @@ NO_WEIGHTS_REMEDY = (
     "train, convert or init"
 )
 
-RegionName = Literal["chest", "abdomen"]
 OperatingPointName = Literal["sensitive", "balanced", "specific"]
 OPERATING_POINTS: tuple[OperatingPointName, ...] = typing.get_args(OperatingPointName)
-
-
-@dataclass(frozen=True)
-class HUWindow:
-    """An interval of Hounsfield units that is mapped linearly to [0, 1]; values beyond it are clipped."""
-
-    low_hu: float
-    high_hu: float
-
-    def __post_init__(self) -> None:
-        if not self.low_hu < self.high_hu:
-            raise ValueError(f"HU window: low_hu must be below high_hu, got [{self.low_hu}, {self.high_hu}]")
-
-
-@dataclass(frozen=True)
-class HUWindows:
-    """The HU window of each region (FLARE report of the method)."""
-
-    chest: HUWindow = HUWindow(-900.0, 650.0)
-    abdomen: HUWindow = HUWindow(-175.0, 250.0)
-
-    def of(self, region: RegionName) -> HUWindow:
-        """Window of one region."""
-        return self.chest if region == "chest" else self.abdomen
-
-
-@dataclass(frozen=True)
-class GlanceConfig:
-    """3D ResNet that classifies a sub-volume as suspicious or not.
-
-    `stage_channels` are the widths of the four stages, `first_stride` the stride of the first convolution in x, y, z.
-    `shortcut` and `bias_downsample` are MONAI's names for the form of the residual connection.
-    """
-
-    architecture: Literal["resnet10", "resnet18", "resnet34"] = "resnet18"
-    stage_channels: tuple[int, ...] = (64, 128, 256, 512)
-    first_stride: tuple[int, ...] = (1, 1, 1)
-    shortcut: Literal["A", "B"] = "A"
-    bias_downsample: bool = True
-    pooling: Literal["max", "avg"] = "max"
-
-
-@dataclass(frozen=True)
-class CellGlanceConfig:
-    """A Glance on a pretrained CT trunk: one pass over the whole scan, a suspicion for each cell of 12 mm.
-
-    trunk: whose weights, kept in `trunk.safetensors` (`gfscreen trunk` fetches them). trunk_blocks: how many blocks of
-    its third stage are used, of 36. spacing_mm: of the grid that it reads. hu_windows: what it sees of each region.
-    case_calibration: slope and offset of the logistic curve from the logit of a scan's most suspicious cell to the
-    probability that the scan holds a lesion; None where nobody knows, and no suspicion of a scan is told.
-    role: `gate`: cells say where Focus reads, and the plan's `glance` counts for nothing. `marks`: the plan's `glance`
-    says which sub-volumes are suspicious, cells where Focus may mark (`mark_from`).
-    """
-
-    trunk: Literal["astra"] = "astra"
-    trunk_blocks: int = 6
-    spacing_mm: tuple[float, ...] = (1.5, 1.5, 3.0)
-    hu_windows: HUWindows = HUWindows(HUWindow(-1000.0, 200.0), HUWindow(-175.0, 250.0))
-    case_calibration: tuple[float, ...] | None = None
-    role: Literal["gate", "marks"] = "gate"
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.trunk_blocks <= 36:
-            raise ValueError(f"trunk_blocks must be from 1 to 36, got {self.trunk_blocks}")
-        if len(self.spacing_mm) != 3 or min(self.spacing_mm) <= 0:
-            raise ValueError(f"spacing_mm must be three positive lengths, got {self.spacing_mm}")
-        curve = (0.0, 0.0) if self.case_calibration is None else self.case_calibration
-        if len(curve) != 2 or not all(map(math.isfinite, curve)):
-            raise ValueError(f"case_calibration must be a slope and an offset, got {curve}")
 
 
 @dataclass(frozen=True)
@@ -138,23 +68,6 @@ def _check_marking(gate: float, mark_from: float, lesion_threshold: float, findi
         )
     if not 0.0 <= mark_from < 1.0:
         raise ValueError(f"mark_from must be a probability in [0, 1), got {mark_from}")
-
-
-@dataclass(frozen=True)
-class FocusConfig:
-    """SwinUNETR that outlines the lesions of a sub-volume.
-
-    `patch_merging`: order of the eight neighbours in Swin's down-sampling: `monai` as since MONAI 1.5, `legacy` as
-    before it, which every checkpoint of the published code was trained with.
-    `window_size`: voxels along each axis of the windows that attention works in, 7 as published.
-    """
-
-    feature_size: int = 48
-    depths: tuple[int, ...] = (2, 2, 2, 2)
-    num_heads: tuple[int, ...] = (3, 6, 12, 24)
-    use_v2: bool = True
-    patch_merging: Literal["legacy", "monai"] = "monai"
-    window_size: int = 7
 
 
 @dataclass(frozen=True)

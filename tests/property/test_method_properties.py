@@ -8,7 +8,8 @@ import numpy as np
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from gfscreen.config import HUWindow, Plan
+from gfscreen.config import Plan
+from gfscreen.network_plan import HUWindow
 from gfscreen.scan.anatomy import Anatomy
 from gfscreen.scan.grid import ModelGrid, full_model_shape, sample_to_grid, to_native_mask
 from gfscreen.scan.region import region_of, split

@@ -12,11 +12,6 @@ import pytest
 from gfscreen.config import (
     OPERATING_POINTS,
     PRESETS,
-    CellGlanceConfig,
-    FocusConfig,
-    GlanceConfig,
-    HUWindow,
-    HUWindows,
     OperatingPoint,
     Plan,
     from_json,
@@ -26,6 +21,7 @@ from gfscreen.config import (
     read_plan,
 )
 from gfscreen.errors import UsageError, WeightsError
+from gfscreen.network_plan import CellGlanceConfig, FocusConfig, GlanceConfig, HUWindow, HUWindows
 from gfscreen.nnunet_plan import InputChannel, NnunetConfig, Resampling, UNetConfig
 
 

@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from gfscreen.config import Plan, RegionName, read_plan
+from gfscreen.config import Plan, read_plan
 from gfscreen.errors import GFScreenError, InputError, ScanTooLargeError
+from gfscreen.network_plan import RegionName
 from gfscreen.networks.engines.select import load_engine
 from gfscreen.networks.models.manifest import read_manifest
 from gfscreen.pacs.archive import Archive, ArchiveError, FoundSeries

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from gfscreen.config import RegionName
+from gfscreen.network_plan import RegionName
 from gfscreen.scan.anatomy import Anatomy
 
 # Share of lung in the body's area above which a slice is chest. The recesses behind the liver stay below it, the

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from gfscreen.config import CellGlanceConfig, Plan
+from gfscreen.config import Plan
+from gfscreen.network_plan import CellGlanceConfig
 from gfscreen.networks.engines.base import NOMINAL_VOXELS, Engine
 from gfscreen.screening.budget import Allowance
 from gfscreen.screening.cells import CellMap, OnModelGrid, Piece, TrunkInput, blank_cells, case_suspicion, take_over

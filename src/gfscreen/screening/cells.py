@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gfscreen.config import CellGlanceConfig, RegionName
+from gfscreen.network_plan import CellGlanceConfig, RegionName
 from gfscreen.scan.grid import ModelGrid, resample_model, resampled_shape
 from gfscreen.screening.windows import Window, apply_hu_window
 

@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from gfscreen.config import HUWindow, Plan, RegionName
+from gfscreen.config import Plan
+from gfscreen.network_plan import HUWindow, RegionName
 from gfscreen.scan.grid import ModelScan
 from gfscreen.scan.region import region_of
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from gfscreen.config import PLAN_FILE, FocusConfig, GlanceConfig, Plan, from_json, preset_plan, read_plan
+from gfscreen.config import PLAN_FILE, Plan, from_json, preset_plan, read_plan
 from gfscreen.errors import UsageError
+from gfscreen.network_plan import FocusConfig, GlanceConfig
 from gfscreen.nnunet_plan import NnunetConfig
 
 Stage = Literal["focus", "glance", "joint"]

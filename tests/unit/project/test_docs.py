@@ -13,8 +13,9 @@ import gfscreen.run.api
 from gfscreen.cohort.worklist.table import COLUMNS
 from gfscreen.command.arguments import leaves
 from gfscreen.command.cli import build_parser
-from gfscreen.config import CellGlanceConfig, FocusConfig, GlanceConfig, HUWindow, OperatingPoint, Plan
+from gfscreen.config import OperatingPoint, Plan
 from gfscreen.errors import GFScreenError
+from gfscreen.network_plan import CellGlanceConfig, FocusConfig, GlanceConfig, HUWindow
 from gfscreen.nnunet_plan import InputChannel, NnunetConfig, Resampling, UNetConfig
 from gfscreen.run.report import CaseReport, run_report
 from gfscreen.version import __version__

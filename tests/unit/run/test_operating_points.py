@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from gfscreen.command.cli import main
-from gfscreen.config import CellGlanceConfig, OperatingPoint, Plan
+from gfscreen.config import OperatingPoint, Plan
 from gfscreen.errors import UsageError
+from gfscreen.network_plan import CellGlanceConfig
 from gfscreen.run.api import Screener
 from gfscreen.screening.settings import ScreeningSettings
 from tests.helpers.engines import TINY_PLAN, FakeEngine, bright_engine

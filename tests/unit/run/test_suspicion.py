@@ -12,8 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from eval.accuracy.froc.sources import read_statistics, read_suspicions
-from gfscreen.config import CellGlanceConfig
 from gfscreen.errors import UsageError
+from gfscreen.network_plan import CellGlanceConfig
 from gfscreen.run.case_table import case_table, case_table_path
 from gfscreen.run.report import CaseReport
 from gfscreen.scan.volume import InputCase

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gfscreen.config import CellGlanceConfig
+from gfscreen.network_plan import CellGlanceConfig
 from gfscreen.networks.engines.base import NOMINAL_VOXELS, EngineInfo
 from gfscreen.scan.grid import ModelScan, resample_model
 from gfscreen.screening.budget import Budget

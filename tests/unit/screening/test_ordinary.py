@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gfscreen.config import CellGlanceConfig
+from gfscreen.network_plan import CellGlanceConfig
 from gfscreen.scan.grid import ModelScan
 from gfscreen.screening.cells import CellMap
 from gfscreen.screening.ordinary import NEIGHBOUR_LOGIT, clear_ordinary, marked_slices, may_mark, nodules_in_air

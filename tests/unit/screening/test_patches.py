@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gfscreen.config import CellGlanceConfig
 from gfscreen.errors import UsageError
+from gfscreen.network_plan import CellGlanceConfig
 from gfscreen.nnunet_plan import InputChannel, NnunetConfig, Resampling, UNetConfig
 from gfscreen.screening.budget import Budget, write_reserve_s
 from gfscreen.screening.patches import (

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gfscreen.config import CellGlanceConfig, Plan
+from gfscreen.config import Plan
+from gfscreen.network_plan import CellGlanceConfig
 from gfscreen.screening.cells import CellMap, probability
 from gfscreen.screening.pointing import MIDDLE, pointed
 from gfscreen.screening.windows import Window, plan_windows, within_middle

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gfscreen.config import CellGlanceConfig, Plan
+from gfscreen.config import Plan
+from gfscreen.network_plan import CellGlanceConfig
 from gfscreen.screening.budget import Budget, write_reserve_s
 from gfscreen.screening.cells import CellMap
 from gfscreen.screening.screening import Screening, screen

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gfscreen.config import HUWindow, HUWindows, Plan
+from gfscreen.config import Plan
+from gfscreen.network_plan import HUWindow, HUWindows
 from gfscreen.screening.windows import (
     Stitcher,
     all_starts,

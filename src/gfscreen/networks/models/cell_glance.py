@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gfscreen.config import CellGlanceConfig
 from gfscreen.errors import WeightsError
 from gfscreen.files import write_atomically
+from gfscreen.network_plan import CellGlanceConfig
 from gfscreen.networks.models.manifest import NOTICE_FILE
 from gfscreen.networks.models.trunk import Trunk, read_trunk
 from gfscreen.networks.models.trunk_pins import TRUNK_FILE

@@ -13,7 +13,7 @@ from monai.networks.blocks.unetr_block import UnetrBasicBlock
 from monai.networks.nets.swin_unetr import PatchMergingV2, SwinUNETR
 from torch import Tensor, nn
 
-from gfscreen.config import FocusConfig
+from gfscreen.network_plan import FocusConfig
 
 LESION_CLASS = 1
 

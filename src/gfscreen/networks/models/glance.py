@@ -14,7 +14,7 @@ import torch
 from monai.networks.nets.resnet import ResNet, ResNetBlock
 from torch import Tensor, nn
 
-from gfscreen.config import GlanceConfig
+from gfscreen.network_plan import GlanceConfig
 
 _BLOCKS = {"resnet10": [1, 1, 1, 1], "resnet18": [2, 2, 2, 2], "resnet34": [3, 4, 6, 3]}
 LESION_CLASS = 1

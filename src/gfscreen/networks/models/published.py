@@ -15,8 +15,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from gfscreen.config import FocusConfig, GlanceConfig, Plan, preset_plan
+from gfscreen.config import Plan, preset_plan
 from gfscreen.errors import WeightsError
+from gfscreen.network_plan import FocusConfig, GlanceConfig
 from gfscreen.networks.models.manifest import Manifest
 from gfscreen.networks.models.weights import build_networks, load_state, save_weights
 

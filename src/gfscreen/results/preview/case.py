@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gfscreen.config import RegionName
+from gfscreen.network_plan import RegionName
 from gfscreen.results.preview.reading_windows import preset_of_region, presets_of_findings
 from gfscreen.results.preview.volumes import Box, body_box
 from gfscreen.results.statistics.lesions import MeasuredLesion

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from gfscreen.config import HUWindow
+from gfscreen.network_plan import HUWindow
 from gfscreen.text import visible
 
 SCALE_BAR_MM = 50.0

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from gfscreen.config import HUWindow, RegionName
+from gfscreen.network_plan import HUWindow, RegionName
 from gfscreen.results.preview.volumes import Box
 
 # What counts as around a finding. The first voxels are left out: they hold some of the finding.

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gfscreen.config import RegionName
 from gfscreen.errors import OutputError
+from gfscreen.network_plan import RegionName
 from gfscreen.results.statistics.lesions import MeasuredLesion
 from gfscreen.scan.volume.dicom.headers import quiet
 from gfscreen.version import __version__

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gfscreen.config import CellGlanceConfig
 from gfscreen.cpus import usable_cpus
+from gfscreen.network_plan import CellGlanceConfig
 from gfscreen.networks.engines.openvino import core, import_openvino
 from gfscreen.networks.models.cell_glance import CellFeatures
 from gfscreen.networks.models.trunk import Trunk

@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gfscreen.config import CellGlanceConfig, Plan
+from gfscreen.config import Plan
 from gfscreen.errors import InputError
 from gfscreen.files import remove_leftovers
+from gfscreen.network_plan import CellGlanceConfig
 from gfscreen.networks.models.cell_glance import load_trunk
 from gfscreen.screening.cells import CellMap, blank_cells
 from gfscreen.training.cells.examples import cell_kinds, choose, region_of_layers

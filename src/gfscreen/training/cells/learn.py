@@ -19,8 +19,9 @@ import numpy as np
 import safetensors.torch
 from numpy.typing import NDArray
 
-from gfscreen.config import CellGlanceConfig, Plan, read_plan
+from gfscreen.config import Plan, read_plan
 from gfscreen.errors import InputError, UsageError
+from gfscreen.network_plan import CellGlanceConfig
 from gfscreen.networks.models.cell_glance import copy_trunk, linear_head, load_trunk
 from gfscreen.networks.models.focus import build_focus
 from gfscreen.networks.models.manifest import FOCUS_FILE, GLANCE_FILE, file_sha256, read_manifest, verify

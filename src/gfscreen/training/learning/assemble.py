@@ -103,7 +103,9 @@ def _with_thresholds(plan: Plan, source: Path) -> Plan:
     own = read_plan(source)
     for name in ("preset", "focus", "glance", "cells", "nnunet"):
         if getattr(own, name) != getattr(plan, name):
-            raise UsageError(f"--thresholds {source}: has another {name}; choose thresholds anew with eval peak and gates")
+            raise UsageError(
+                f"--thresholds {source}: has another {name}; choose thresholds anew with eval peak and gates"
+            )
     return replace(plan, **{name: getattr(own, name) for name in CHOSEN})
 
 
@@ -114,8 +116,8 @@ def _say_what_is_the_presets(plan: Plan, sources: Sequence[Learnt]) -> None:
         if any(ours != theirs for _, ours, theirs in values):
             told = ", ".join(f"{name} {ours:g} (there {theirs:g})" for name, ours, theirs in values if ours != theirs)
             log.warning(
-                "%s: not taken over, chosen for its own networks: %s; choose anew with python -m eval peak, or keep them "
-                "with --thresholds",
+                "%s: not taken over, chosen for its own networks: %s; choose anew with python -m eval peak, "
+                "or keep them with --thresholds",
                 source.folder, told,
             )  # fmt: skip
             return

@@ -232,7 +232,8 @@ def test_the_peer_is_the_dense_window(tmp_path, monkeypatch):
     torch.set_num_threads(1)
     monkeypatch.setattr("torch.set_num_threads", lambda _: None)
     monkeypatch.setattr("gfscreen.networks.engines.torch.keep_large_buffers", lambda: None)
-    from gfscreen.config import FocusConfig, GlanceConfig, Plan
+    from gfscreen.config import Plan
+    from gfscreen.network_plan import FocusConfig, GlanceConfig
     from gfscreen.networks.models.weights import init_weights
 
     plan = Plan(

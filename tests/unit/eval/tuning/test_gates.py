@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from eval.tuning import gate_runs, gates
 from eval.tuning.gate_curve import read_curve
 from eval.tuning.gate_runs import GateCase, Variant, WindowRecord, find_gate_cases, load_variants, run_case
-from gfscreen.config import FocusConfig, GlanceConfig, Plan, read_plan
+from gfscreen.config import Plan, read_plan
+from gfscreen.network_plan import FocusConfig, GlanceConfig
 from gfscreen.networks.models.manifest import change_plan, verify
 from gfscreen.networks.models.weights import init_weights
 from tests.helpers.engines import BRIGHT, TINY_PLAN, FakeEngine, bright_engine, constant_engine

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from gfscreen.command.cli import main
-from gfscreen.config import CellGlanceConfig, FocusConfig, GlanceConfig, Plan, read_plan
+from gfscreen.config import Plan, read_plan
 from gfscreen.errors import InputError, UsageError, WeightsError
+from gfscreen.network_plan import CellGlanceConfig, FocusConfig, GlanceConfig
 from gfscreen.networks.engines.openvino import OpenVINOEngine
 from gfscreen.networks.models.manifest import verify
 from gfscreen.screening.budget import Budget

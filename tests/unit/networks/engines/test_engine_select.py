@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gfscreen.config import FocusConfig, GlanceConfig, Plan
+from gfscreen.config import Plan
 from gfscreen.errors import EngineError, InputError, UsageError, WeightsError
+from gfscreen.network_plan import FocusConfig, GlanceConfig
 from gfscreen.networks.engines import select
 from gfscreen.networks.engines.openvino import FOCUS_MODEL, GLANCE_MODEL, OpenVINOEngine, _precision, core
 from gfscreen.networks.engines.select import find_export, load_engine, resolve_device

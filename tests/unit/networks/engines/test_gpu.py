@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gfscreen.config import FocusConfig, GlanceConfig, Plan
+from gfscreen.config import Plan
 from gfscreen.errors import EngineError
+from gfscreen.network_plan import FocusConfig, GlanceConfig
 from gfscreen.networks.engines import gpu_memory
 from gfscreen.networks.engines.gpu_memory import CONTEXT_MB, GpuMemory
 

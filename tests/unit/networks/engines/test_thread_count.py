@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gfscreen.config import FocusConfig, GlanceConfig, Plan
+from gfscreen.config import Plan
+from gfscreen.network_plan import FocusConfig, GlanceConfig
 from gfscreen.networks.engines.openvino import FOCUS_MODEL, OpenVINOEngine
 from gfscreen.run.options import Options
 from gfscreen.run.predict import predict

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gfscreen.config import GlanceConfig
+from gfscreen.network_plan import GlanceConfig
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("monai")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gfscreen.config import GlanceConfig
+from gfscreen.network_plan import GlanceConfig
 from gfscreen.networks.models.manifest import write_manifest
 from tests.helpers.runs import write_plan
 

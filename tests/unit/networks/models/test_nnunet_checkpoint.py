@@ -15,8 +15,9 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("monai")
 
 from eval.efficiency.nnunet_example import dataset_of, plans_of  # noqa: E402 - torch is optional
-from gfscreen.config import CellGlanceConfig, preset_plan, read_plan  # noqa: E402
+from gfscreen.config import preset_plan, read_plan  # noqa: E402
 from gfscreen.errors import WeightsError  # noqa: E402
+from gfscreen.network_plan import CellGlanceConfig  # noqa: E402
 from gfscreen.networks.models.glance import Glance  # noqa: E402
 from gfscreen.networks.models.manifest import read_manifest, verify  # noqa: E402
 from gfscreen.networks.models.nnunet import NnunetFocus, UNet  # noqa: E402

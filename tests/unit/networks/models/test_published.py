@@ -14,8 +14,9 @@ import pytest
 torch = pytest.importorskip("torch")
 PatchMergingV2 = pytest.importorskip("monai.networks.nets.swin_unetr").PatchMergingV2
 
-from gfscreen.config import FocusConfig, GlanceConfig, preset_plan, read_plan  # noqa: E402 - torch is optional
+from gfscreen.config import preset_plan, read_plan  # noqa: E402 - torch is optional
 from gfscreen.errors import WeightsError  # noqa: E402
+from gfscreen.network_plan import FocusConfig, GlanceConfig  # noqa: E402
 from gfscreen.networks.models.focus import LESION_CLASS, FocusProbability, LegacyPatchMerging, build_focus  # noqa: E402
 from gfscreen.networks.models.glance import Glance, GlanceProbability  # noqa: E402
 from gfscreen.networks.models.manifest import read_manifest, verify  # noqa: E402

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gfscreen.config import CellGlanceConfig
+from gfscreen.network_plan import CellGlanceConfig
 from tests.helpers.browser import Page, open_page
 from tests.helpers.engines import TINY_PLAN, FakeEngine, bright_engine
 from tests.helpers.nifti_files import write_nifti

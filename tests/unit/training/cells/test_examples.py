@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gfscreen.config import CellGlanceConfig
+from gfscreen.network_plan import CellGlanceConfig
 from gfscreen.screening.cells import blank_cells, body_share
 from gfscreen.training.cells.examples import (
     NEGATIVE,

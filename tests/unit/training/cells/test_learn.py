@@ -17,7 +17,8 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("monai")
 
 from gfscreen.command.cli import main  # noqa: E402
-from gfscreen.config import CellGlanceConfig, FocusConfig, GlanceConfig, preset_plan, read_plan  # noqa: E402
+from gfscreen.config import preset_plan, read_plan  # noqa: E402
+from gfscreen.network_plan import CellGlanceConfig, FocusConfig, GlanceConfig  # noqa: E402
 from gfscreen.networks.models.cell_glance import CellFeatures  # noqa: E402
 from gfscreen.networks.models.manifest import read_manifest, verify  # noqa: E402
 from gfscreen.networks.models.trunk_pins import TRUNK_FILE  # noqa: E402

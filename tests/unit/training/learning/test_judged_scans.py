@@ -14,8 +14,9 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("monai")
 
-from gfscreen.config import CellGlanceConfig, FocusConfig, preset_plan  # noqa: E402
+from gfscreen.config import preset_plan  # noqa: E402
 from gfscreen.errors import UsageError  # noqa: E402
+from gfscreen.network_plan import CellGlanceConfig, FocusConfig  # noqa: E402
 from gfscreen.networks.models.cell_glance import CellHead  # noqa: E402
 from gfscreen.networks.models.weights import build_networks, init_weights, save_weights  # noqa: E402
 from gfscreen.training.cells import features  # noqa: E402

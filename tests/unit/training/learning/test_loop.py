@@ -16,8 +16,9 @@ import torch
 
 from gfscreen import files
 from gfscreen.command.cli import main
-from gfscreen.config import FocusConfig, GlanceConfig, OperatingPoint, read_plan
+from gfscreen.config import OperatingPoint, read_plan
 from gfscreen.errors import OutputError, UsageError, WeightsError
+from gfscreen.network_plan import FocusConfig, GlanceConfig
 from gfscreen.networks.models.manifest import change_plan
 from gfscreen.networks.models.weights import init_weights, load_networks
 from gfscreen.training.data.lists import read_list
@@ -432,7 +433,9 @@ class TestAssemble:
         assert read_plan(target) == dataclasses.replace(read_plan(shipped), gate=0.5)
         assert not caplog.records
         other = tmp_path / "other"
-        init_weights(other, dataclasses.replace(read_plan(shipped), focus=FocusConfig(12, (1, 1, 1, 1), (1, 1, 1, 2))), 0)
+        init_weights(
+            other, dataclasses.replace(read_plan(shipped), focus=FocusConfig(12, (1, 1, 1, 1), (1, 1, 1, 2))), 0
+        )
         with pytest.raises(UsageError, match=r"--thresholds .*other: has another focus; choose thresholds anew"):
             assemble.assemble([runs / "a"], [shipped], target, thresholds=other)
 

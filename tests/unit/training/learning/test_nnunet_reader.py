@@ -13,8 +13,9 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("monai")
 
-from gfscreen.config import GlanceConfig, read_plan  # noqa: E402 - torch is optional
+from gfscreen.config import read_plan  # noqa: E402 - torch is optional
 from gfscreen.errors import UsageError  # noqa: E402
+from gfscreen.network_plan import GlanceConfig  # noqa: E402
 from gfscreen.networks.models.nnunet import NnunetFocus  # noqa: E402
 from gfscreen.networks.models.nnunet_checkpoint import convert_nnunet  # noqa: E402
 from gfscreen.networks.models.weights import load_networks  # noqa: E402

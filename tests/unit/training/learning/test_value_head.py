@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from gfscreen.config import FocusConfig, GlanceConfig
 from gfscreen.errors import WeightsError
+from gfscreen.network_plan import FocusConfig, GlanceConfig
 from gfscreen.training import objectives, ppo
 from gfscreen.training.data.lists import read_list
 from gfscreen.training.learning import assemble, glance_step, loop, state
