@@ -45,6 +45,7 @@ TOPICS = {
         "nodules": "eval.tuning.nodules",
         "optimisations": "eval.tuning.optimisations",
         "ablation": "eval.tuning.ablation",
+        "calibrate": "eval.tuning.calibration",
     },
     "what it withstands": {
         "torture": "eval.reliability.torture.command",

@@ -23,7 +23,7 @@ from gfscreen.scan.grid import ModelScan, to_model
 from gfscreen.scan.volume import read_volume
 from gfscreen.screening.cells import CellMap, blank_cells
 from gfscreen.screening.findings import drop_unlikely
-from gfscreen.screening.windows import Stitcher, Window, clipped, gather, plan_windows
+from gfscreen.screening.windows import Stitcher, Window, clipped, gather_for_focus, plan_windows
 from gfscreen.training.cells.features import TrunkRunner, features_of
 from gfscreen.training.cells.head import Regression
 from gfscreen.training.data.cache import write_arrays
@@ -142,6 +142,6 @@ def _read_all(scan: ModelScan, windows: Sequence[Window], plan: Plan, engine: En
     """Focus's probability in every sub-volume, uint8 (windows, X, Y, Z) in steps of 1/255."""
     reads = np.zeros((len(windows), *plan.sub_volume_voxels), np.uint8)
     for index, window in enumerate(windows):
-        image = gather(scan.hu, window.start, plan.sub_volume_voxels, plan.hu_windows.of(window.region))
+        image = gather_for_focus(scan.hu, window.start, plan.sub_volume_voxels, window.region, plan)
         reads[index] = np.rint(engine.focus(image[None])[0] * 255).astype(np.uint8)
     return reads

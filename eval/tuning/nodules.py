@@ -77,7 +77,7 @@ def nodule_samples(
 
 
 def read_sub_volume(image: FloatArray, engine: Engine, plan: Plan) -> FloatArray:
-    """Lesion probability of one sub-volume (x, y, z), as screening has it: what Focus is sure of is looked at twice.
+    """Lesion probability (x, y, z) of what Focus sees of a sub-volume, as screening has it: what is sure is read twice.
 
     The second look cannot move where there is but one sub-volume: it is the same, mirrored.
     """
@@ -91,7 +91,7 @@ def read_sub_volume(image: FloatArray, engine: Engine, plan: Plan) -> FloatArray
 def score_nodule(nodule: Nodule, sample: Sample, engine: Engine, plan: Plan, placement: int = 0) -> NoduleScore:
     """Read the sub-volume and compare the mask, cut and freed of unlikely findings by the plan, with both outlines."""
     assert sample.loose is not None
-    probability = read_sub_volume(sample.image, engine, plan)
+    probability = read_sub_volume(sample.image if sample.other_window is None else sample.channels, engine, plan)
     drop_unlikely(probability, None, threshold=plan.lesion_threshold, peak=plan.finding_peak)
     predicted = probability > plan.lesion_threshold
     tight = score_crop(predicted, sample, plan.spacing_mm)

@@ -32,6 +32,10 @@ class HUWindows:
         """Window of one region."""
         return self.chest if region == "chest" else self.abdomen
 
+    def beside(self, region: RegionName) -> HUWindow:
+        """Window of the other region."""
+        return self.abdomen if region == "chest" else self.chest
+
 
 @dataclass(frozen=True)
 class GlanceConfig:
@@ -85,6 +89,8 @@ class FocusConfig:
     `patch_merging`: order of the eight neighbours in Swin's down-sampling: `monai` as since MONAI 1.5, `legacy` as
     before it, which every checkpoint of the published code was trained with.
     `window_size`: voxels along each axis of the windows that attention works in, 7 as published.
+    `hu_channels`: `region`, one channel in the HU window of the sub-volume's region, as published; `both`, a second one
+    in the other region's, so that a mass in the mediastinum and a nodule above the diaphragm have contrast as well.
     """
 
     feature_size: int = 48
@@ -93,3 +99,9 @@ class FocusConfig:
     use_v2: bool = True
     patch_merging: Literal["legacy", "monai"] = "monai"
     window_size: int = 7
+    hu_channels: Literal["region", "both"] = "region"
+
+    @property
+    def channels(self) -> int:
+        """How many channels its input has."""
+        return 1 if self.hu_channels == "region" else 2

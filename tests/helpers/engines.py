@@ -36,7 +36,10 @@ class FakeClock:
 
 @dataclass
 class FakeEngine:
-    """An engine of two functions of one sub-volume (x, y, z); counts what it was asked. Optionally takes its time."""
+    """An engine of two functions of one sub-volume (x, y, z); counts what it was asked. Optionally takes its time.
+
+    channels: how many Focus sees; with two `outline` gets (channels, x, y, z).
+    """
 
     suspicion: Callable[[FloatArray], float]
     outline: Callable[[FloatArray], FloatArray]
@@ -50,6 +53,7 @@ class FakeEngine:
     later_rounds: int = 0
     released: int = 0
     focused: list[FloatArray] = field(default_factory=list)
+    channels: int = 1
     judge: Callable[[FloatArray], FloatArray] | None = None
     pieces: list[FloatArray] = field(default_factory=list)
 
@@ -76,7 +80,10 @@ class FakeEngine:
         return self.judge(volume)
 
     def focus(self, batch: FloatArray) -> FloatArray:
-        self._check(batch, self.focus_batch)
+        if self.channels > 1:
+            assert batch.shape[1] == self.channels
+            self._check(batch[:, 0], self.focus_batch)
+        self._check(batch if self.channels == 1 else batch[:, -1], self.focus_batch)
         self.focused.extend(batch)
         if self.clock:
             self.clock.now_s += self.focus_s

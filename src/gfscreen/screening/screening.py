@@ -16,7 +16,6 @@ How the time is shared, and what happens if not even glance can see all, is deci
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -40,7 +39,7 @@ from gfscreen.screening.schedule import Timetable, evenly_spread
 from gfscreen.screening.screening_state import Glanced, ScreeningState
 from gfscreen.screening.second_look import second_look
 from gfscreen.screening.settings import ScreeningSettings
-from gfscreen.screening.windows import Stitcher, Window, gather, plan_windows
+from gfscreen.screening.windows import Stitcher, Window, gather, gather_for_focus, plan_windows
 
 
 @dataclass
@@ -247,7 +246,7 @@ def focus(
     while part := windows[done : done + engine.focus_batch]:
         if not allowance.another(len(part)):
             break
-        seen = np.ascontiguousarray(_gather(scan, part, plan)[..., turn])
+        seen = np.ascontiguousarray(_gather_for_focus(scan, part, plan)[..., turn])
         for window, probability in zip(part, engine.focus(seen), strict=True):
             stitcher.add(window.start, probability[..., turn])
         done += len(part)
@@ -258,9 +257,11 @@ def focus(
 
 def _gather(scan: ModelScan, windows: list[Window], plan: Plan) -> FloatArray:
     """The sub-volumes as one batch (n, x, y, z), each through the HU window of its own region."""
+    size, hu_windows = plan.sub_volume_voxels, plan.hu_windows
+    return np.stack([gather(scan.hu, window.start, size, hu_windows.of(window.region)) for window in windows])
 
-    def patches() -> Iterator[FloatArray]:
-        for window in windows:
-            yield gather(scan.hu, window.start, plan.sub_volume_voxels, plan.hu_windows.of(window.region))
 
-    return np.stack(list(patches()))
+def _gather_for_focus(scan: ModelScan, windows: list[Window], plan: Plan) -> FloatArray:
+    """The same as Focus sees them: of one that sees both HU windows (n, 2, x, y, z)."""
+    size = plan.sub_volume_voxels
+    return np.stack([gather_for_focus(scan.hu, window.start, size, window.region, plan) for window in windows])

@@ -163,6 +163,20 @@ def gather(
     return patch
 
 
+def gather_for_focus(
+    hu: NDArray[np.int16] | NDArray[np.float32],
+    start: tuple[int, int, int],
+    size: tuple[int, ...],
+    region: RegionName,
+    plan: Plan,
+) -> NDArray[np.float32]:
+    """One sub-volume as Focus sees it: (x, y, z) as `gather` gives it, or (2, x, y, z) of a Focus with both windows."""
+    own = gather(hu, start, size, plan.hu_windows.of(region))
+    if plan.focus.channels == 1:
+        return own
+    return np.stack([own, gather(hu, start, size, plan.hu_windows.beside(region))])
+
+
 def gaussian_weight(size: tuple[int, ...]) -> NDArray[np.float32]:
     """How much each voxel of a sub-volume counts (x, y, z), float32, 1 in its middle; sigma an eighth of its size.
 

@@ -116,7 +116,7 @@ class TestBlur:
         label = np.zeros(host.shape, np.uint8)
         before = len(kinds)
         for _ in range(40):  # one in six is blurred
-            augmentation.distort(rng, rng.random((16, 16, 8), dtype=np.float32), label[:16, :16, :8])
+            augmentation.distort(rng, rng.random((1, 16, 16, 8), dtype=np.float32), label[:16, :16, :8])
         assert len(kinds) > before >= 4
         assert set(kinds) == {"f"}
 

@@ -93,6 +93,27 @@ class TestStages:
         # 40 HU: (40 + 900) / 1550 in the chest, (40 + 175) / 425 in the abdomen.
         assert {round(value, 4) for value in seen} == {round(940 / 1550, 4), round(215 / 425, 4)}
 
+    def test_a_focus_with_both_windows_sees_the_other_beside_its_own(self):
+        hu = block((60, 48, 96), AIR_HU)
+        hu[4:56, 4:44] = TISSUE_HU
+        hu[10:24, 10:38, 48:] = LUNG_HU
+        hu[36:50, 10:38, 48:] = LUNG_HU
+        plan = replace(TINY_PLAN, focus=replace(TINY_PLAN.focus, hu_channels="both"), second_look=0.5)
+        seen: set[tuple[float, ...]] = set()
+
+        def remember(patch: NDArray[np.float32]) -> NDArray[np.float32]:
+            tissue = patch[0] > 0.5
+            seen.add(tuple(round(float(np.median(channel[tissue])), 4) for channel in patch))
+            return (patch[-1] > 0.5).astype(np.float32)
+
+        engine = FakeEngine(lambda _: 1.0, remember, channels=2)
+        result = screened(hu, engine, plan)
+        # Chest first or abdomen first, as the region says.
+        chest, abdomen = round(940 / 1550, 4), round(215 / 425, 4)
+        assert seen == {(chest, abdomen), (abdomen, chest)}
+        assert result.second_looks_done > 0
+        np.testing.assert_array_equal(result.mask, hu == TISSUE_HU)
+
     def test_batches(self):
         """More than one sub-volume at once changes nothing; the last batch may be smaller."""
         hu = block()

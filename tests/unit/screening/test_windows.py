@@ -17,6 +17,7 @@ from gfscreen.screening.windows import (
     apply_hu_window,
     axis_starts,
     gather,
+    gather_for_focus,
     gaussian_weight,
     plan_windows,
     starts_over_body,
@@ -167,6 +168,17 @@ class TestHUWindow:
         hu = np.full((4, 4, 4), 40, np.float32)
         apply_hu_window(hu, ABDOMEN)
         assert (hu == 40).all()
+
+
+def test_a_focus_sees_one_window_or_both():
+    plan = Plan()
+    hu = np.linspace(-1000, 800, 4 * 4 * 4, dtype=np.float32).reshape(4, 4, 4)
+    start, size = (-1, 0, 1), (5, 4, 3)
+    own, other = gather(hu, start, size, CHEST), gather(hu, start, size, ABDOMEN)
+    np.testing.assert_array_equal(gather_for_focus(hu, start, size, "chest", plan), own)
+    both = replace(plan, focus=replace(plan.focus, hu_channels="both"))
+    np.testing.assert_array_equal(gather_for_focus(hu, start, size, "chest", both), np.stack([own, other]))
+    np.testing.assert_array_equal(gather_for_focus(hu, start, size, "abdomen", both), np.stack([other, own]))
 
 
 class TestGather:

@@ -75,6 +75,7 @@ def export_openvino(weights: Path, target: Path) -> Path:
         ) from error
     plan, glance, focus = load_networks(weights)
     sub_volume = torch.rand(1, 1, *plan.sub_volume_voxels)
+    seen_by_focus = torch.rand(1, plan.focus.channels, *plan.sub_volume_voxels)
     any_size = torch.rand(1, 1, 16, 32, 32), [1, 1, -1, -1, -1]
     one_size = sub_volume, list(sub_volume.shape)
     networks: list[tuple[nn.Module, str, str, tuple[Tensor, list[int]]]] = []
@@ -85,7 +86,7 @@ def export_openvino(weights: Path, target: Path) -> Path:
     if (cells := load_cells(weights)) is not None:
         networks.append((cells, CELLS_FILE, CELLS_MODEL, any_size))
     if plan.nnunet is None:
-        networks.append((FocusProbability(focus), FOCUS_FILE, FOCUS_MODEL, one_size))
+        networks.append((FocusProbability(focus), FOCUS_FILE, FOCUS_MODEL, (seen_by_focus, list(seen_by_focus.shape))))
     else:
         patch = torch.rand(1, len(plan.nnunet.channels), *plan.nnunet.patch_voxels)
         networks.append((focus, FOCUS_FILE, FOCUS_MODEL, (patch, list(patch.shape))))

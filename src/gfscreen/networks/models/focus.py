@@ -16,6 +16,12 @@ from torch import Tensor, nn
 from gfscreen.network_plan import FocusConfig
 
 LESION_CLASS = 1
+# The weights of a SwinUNETR (out, channels, x, y, z) that read its input.
+INPUT_LAYERS = (
+    "swinViT.patch_embed.proj.weight",
+    "encoder1.layer.conv1.conv.weight",
+    "encoder1.layer.conv3.conv.weight",
+)
 
 # Offsets (x, y, z) of the eight neighbours that are concatenated, in MONAI's order before 1.5. Two of them stand twice
 # and two corners are never read: a slip of the original that trained weights depend on.
@@ -36,13 +42,13 @@ class LegacyPatchMerging(PatchMergingV2):  # type: ignore[misc]  # MONAI is unty
 
 
 def build_focus(config: FocusConfig, *, use_checkpoint: bool = False) -> nn.Module:
-    """SwinUNETR with 1 input and 2 output channels: (N, 1, X, Y, Z) in [0, 1] -> logits (N, 2, X, Y, Z).
+    """SwinUNETR with 2 output channels: (N, C, X, Y, Z) in [0, 1] -> logits (N, 2, X, Y, Z), C as the config says.
 
     X, Y, Z must be multiples of 32. `use_checkpoint` trades time for memory in training.
     """
     downsample: Any = LegacyPatchMerging if config.patch_merging == "legacy" else "merging"
     network = SwinUNETR(
-        in_channels=1,
+        in_channels=config.channels,
         out_channels=2,
         feature_size=config.feature_size,
         depths=config.depths,
@@ -55,6 +61,20 @@ def build_focus(config: FocusConfig, *, use_checkpoint: bool = False) -> nn.Modu
     )
     assert isinstance(network, nn.Module)
     return network
+
+
+def widened(state: dict[str, Tensor], config: FocusConfig) -> dict[str, Tensor]:
+    """The state of a Focus for a config with more input channels: new ones weigh nothing, and it answers as before.
+
+    With as many channels, and of a network without these layers, it is returned as it is.
+    """
+    result = dict(state)
+    for name in INPUT_LAYERS:
+        layer = state.get(name)
+        if layer is not None and layer.shape[1] < config.channels:
+            more = layer.new_zeros(layer.shape[0], config.channels - layer.shape[1], *layer.shape[2:])
+            result[name] = torch.cat([layer, more], dim=1)
+    return result
 
 
 class Float32Block(UnetrBasicBlock):  # type: ignore[misc]  # MONAI is untyped
@@ -84,5 +104,5 @@ class FocusProbability(nn.Module):
         self.focus = focus
 
     def forward(self, x: Tensor) -> Tensor:
-        """Lesion probability (N, X, Y, Z) of sub-volumes (N, 1, X, Y, Z)."""
+        """Lesion probability (N, X, Y, Z) of sub-volumes (N, C, X, Y, Z)."""
         return torch.softmax(self.focus(x).float(), dim=1)[:, LESION_CLASS]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from gfscreen.scan.region import region_of
-from gfscreen.screening.windows import gather as gather_window
+from gfscreen.screening.windows import gather_for_focus
 from gfscreen.training.cells.features import features_of
 from gfscreen.training.cells.gathering import Arrays, Draw, Material
 from gfscreen.training.data.sampling import cut
@@ -45,7 +45,7 @@ class SubVolume:
 def read_sub_volumes(material: Material, focus: nn.Module, draw: Draw) -> Arrays:
     """Sub-volumes of one version of a scan as arrays: their cells once, and for each those that lie in it.
 
-    focus: logits (1, 2, X, Y, Z) of (1, 1, X, Y, Z), in evaluation mode; asked only where there is a lesion, for
+    focus: logits (1, 2, X, Y, Z) of (1, C, X, Y, Z), in evaluation mode; asked only where there is a lesion, for
     without one the reward is 0.
     """
     size = material.plan.sub_volume_voxels
@@ -62,10 +62,10 @@ def read_sub_volumes(material: Material, focus: nn.Module, draw: Draw) -> Arrays
         has_lesion = bool((label == 1).any())
         detection = dice = 0.0
         if has_lesion:
-            window = material.plan.hu_windows.of(region_of(scan.chest, start[2], size[2]))
-            image = torch.from_numpy(gather_window(scan.hu, start, size, window))
+            region = region_of(scan.chest, start[2], size[2])
+            seen_by_focus = torch.from_numpy(gather_for_focus(scan.hu, start, size, region, material.plan))
             with torch.inference_mode():
-                logits = focus(image[None, None])
+                logits = focus(seen_by_focus.reshape(1, -1, *size))
             known = torch.from_numpy(label)[None]
             detection, dice = float(detection_reward(logits, known)), float(dice_reward(logits, known))
         rewards.append((float(has_lesion), detection, dice))

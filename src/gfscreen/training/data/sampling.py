@@ -15,8 +15,9 @@ from scipy import ndimage
 
 from gfscreen.config import Plan
 from gfscreen.errors import UsageError
+from gfscreen.network_plan import RegionName
 from gfscreen.scan.region import region_of
-from gfscreen.screening.windows import gather
+from gfscreen.screening.windows import apply_hu_window
 from gfscreen.training.data.cache import Scan
 from gfscreen.training.data.lists import DataList
 from gfscreen.training.objectives import IGNORE
@@ -49,7 +50,9 @@ WITHOUT_LESION = ("background", "hot")
 
 @dataclass(frozen=True)
 class Sample:
-    """One sub-volume: image float32 in [0, 1], label uint8 (0, 1, IGNORE), kind as drawn, lesions inserted.
+    """One sub-volume: image float32 (x, y, z) in [0, 1], label uint8 (0, 1, IGNORE), kind as drawn, lesions inserted.
+
+    other_window: the same in the other region's HU window, for a Focus that sees both; None elsewhere.
 
     loose: bool, the wider outlines of inserted nodules; own: bool, the lesions that the host had before others were
     inserted. Both None once the sub-volume is augmented, own also where nothing was inserted. weight: float16, how
@@ -65,6 +68,12 @@ class Sample:
     own: NDArray[np.bool_] | None = None
     weight: NDArray[np.float16] | None = None
     hu: NDArray[np.int16] | None = None
+    other_window: FloatArray | None = None
+
+    @property
+    def channels(self) -> FloatArray:
+        """What Focus sees, float32 (channels, x, y, z)."""
+        return self.image[None] if self.other_window is None else np.stack([self.image, self.other_window])
 
 
 @dataclass(frozen=True)
@@ -113,8 +122,8 @@ class PatchSampler:
         self._points = {
             "background": {s.name: spread_points(s.body & (s.label == 0)) for s in self._annotated},
             "lung": {s.name: spread_points(s.tissue == LUNG, MIN_HOST_LUNG_ML / voxel_ml) for s in hosts},
-            # 30 HU of contrast are 2 % of the chest window: soft tissue lesions are only asked for in the other one.
-            "soft": {s.name: spread_points((s.tissue == SOFT) & ~s.chest) for s in hosts},
+            # 30 HU are 2 % of the chest window: lesions of soft tissue are only asked for where the other one is seen.
+            "soft": {s.name: spread_points((s.tissue == SOFT) & (~s.chest | (plan.focus.channels > 1))) for s in hosts},
             "leaning": {s.name: _deep_lung_points(s, plan.spacing_mm) for s in hosts},
             "nodes": {s.name: spread_points(s.body & (s.hu > FAT_HU[0]) & (s.hu < FAT_HU[1])) for s in hosts},
             "hot": {s.name: s.hot for s in self._annotated if s.hot is not None},
@@ -141,7 +150,7 @@ class PatchSampler:
         Where nobody annotated and no lesion found a place, another one is drawn.
         """
         sample, _ = self.draw_twins(rng, size, kind=kind)
-        changed = Sample(*augment(rng, sample.image, sample.label), sample.kind, sample.inserted)
+        changed = _changed(sample, *augment(rng, sample.channels, sample.label))
         return _distorted(changed, rng) if self.strong else changed
 
     def draw_plain(self, rng: np.random.Generator, size: tuple[int, ...], *, kind: str) -> Sample:
@@ -177,14 +186,22 @@ class PatchSampler:
             inserted = self._insert(rng, crop, kind)
             if inserted or (kind in ("real", *WITHOUT_LESION) and (crop.label != IGNORE).any()):
                 break
-        window = self.plan.hu_windows.of(region_of(scan.chest, start[2], size[2]))
+        region = region_of(scan.chest, start[2], size[2])
+        image, other_window = self._seen(crop.hu, region)
         sample = Sample(
-            gather(crop.hu, (0, 0, 0), size, window), crop.label, kind, inserted, crop.loose, own if inserted else None,
-            hu=crop.hu if self.plan.nnunet is not None else None,
+            image, crop.label, kind, inserted, crop.loose, own if inserted else None,
+            hu=crop.hu if self.plan.nnunet is not None else None, other_window=other_window,
         )  # fmt: skip
         if not (inserted and lesion_free):
             return sample, None
-        return sample, Sample(gather(before, (0, 0, 0), size, window), np.zeros_like(crop.label), "background", 0)
+        image, other_window = self._seen(before, region)
+        return sample, Sample(image, np.zeros_like(crop.label), "background", 0, other_window=other_window)
+
+    def _seen(self, hu: NDArray[np.int16], region: RegionName) -> tuple[FloatArray, FloatArray | None]:
+        """A sub-volume's HU in the window of its region, and, for a Focus that sees both, in the other."""
+        windows = self.plan.hu_windows
+        own = apply_hu_window(hu, windows.of(region))
+        return own, apply_hu_window(hu, windows.beside(region)) if self.plan.focus.channels > 1 else None
 
     def _place(self, rng: np.random.Generator, kind: str, size: tuple[int, ...]) -> tuple[Scan, tuple[int, int, int]]:
         """A scan and the start of a sub-volume that can hold what `kind` asks for."""
@@ -229,8 +246,12 @@ class PatchSampler:
 
 
 def _distorted(sample: Sample, rng: np.random.Generator) -> Sample:
-    image, label = distort(rng, sample.image, sample.label)
-    return Sample(image, label, sample.kind, sample.inserted)
+    return _changed(sample, *distort(rng, sample.channels, sample.label))
+
+
+def _changed(sample: Sample, channels: FloatArray, label: NDArray[np.uint8]) -> Sample:
+    other_window = None if sample.other_window is None else channels[1]
+    return Sample(channels[0], label, sample.kind, sample.inserted, other_window=other_window)
 
 
 def spread_points(mask: NDArray[np.bool_], at_least: float = 1.0) -> NDArray[np.int16]:

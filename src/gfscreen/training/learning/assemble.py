@@ -5,8 +5,8 @@
     gfscreen assemble --focus runs/on_from_weights --glance weights --thresholds weights -o better
 
 Several runs with --focus, or with --glance, give the mean of their networks, which must come from one start (a run and
-one that goes on from it): it often holds what each of them has learnt. In place of a run's folder a weights folder will
-do: those that ship and a run that went on from them (`init`).
+one that goes on from it, also with a channel more): it often holds what each of them has learnt. In place of a run's
+folder a weights folder will do: those that ship and a run that went on from them (`init`).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from torch import Tensor
 from gfscreen.config import Plan, preset_plan, read_plan
 from gfscreen.errors import UsageError
 from gfscreen.networks.models.cell_glance import copy_trunk
+from gfscreen.networks.models.focus import widened
 from gfscreen.networks.models.manifest import Manifest, verify
 from gfscreen.networks.models.weights import load_head, save_weights
 from gfscreen.training.learning.initialisation import Learnt, read_learnt
@@ -56,14 +57,16 @@ def assemble(
                 f"{first.folder} is of preset {first.plan.preset}, {other.folder} of {other.plan.preset}; "
                 "they must agree"
             )
+    widest = max((reader.plan.focus for reader in readers), key=lambda config: config.channels)
     for other in readers[1:]:
-        if (other.plan.focus, other.plan.nnunet) != (first.plan.focus, first.plan.nnunet):
+        same_make = replace(other.plan.focus, hu_channels=first.plan.focus.hu_channels) == first.plan.focus
+        if not same_make or other.plan.nnunet != first.plan.nnunet:
             raise UsageError(f"{first.folder} and {other.folder} hold different Focus networks; they have no mean")
     for other in judges[1:]:
         if (other.plan.glance, other.plan.cells) != (judges[0].plan.glance, judges[0].plan.cells):
             raise UsageError(f"{judges[0].folder} and {other.folder} hold different Glance networks; they have no mean")
     preset = preset_plan(first.plan.preset)
-    plan = replace(preset, weights="trained", focus=first.plan.focus, glance=judges[0].plan.glance)
+    plan = replace(preset, weights="trained", focus=widest, glance=judges[0].plan.glance)
     if first.plan.nnunet is not None:
         plan = replace(plan, nnunet=first.plan.nnunet, second_look=0.0)
     for judge in judges:
@@ -92,7 +95,7 @@ def assemble(
         "glance_gate": judges[-1].gate,
         **beside_info,
     }
-    states = mean([j.glance for j in judges]), mean([r.focus for r in readers])
+    states = mean([j.glance for j in judges]), mean([widened(r.focus, widest) for r in readers])
     if plan.cells is not None and (copied := copy_trunk(marks or judges[0].folder, target)):
         info["copied"] = copied
     return save_weights(target, plan, *states, cells_state=beside, info=info)
@@ -101,6 +104,8 @@ def assemble(
 def _with_thresholds(plan: Plan, source: Path) -> Plan:
     """The plan with what another weights folder's plan chose. Raises UsageError where that means nothing here."""
     own = read_plan(source)
+    # One may have gone on from it with a channel more.
+    own = replace(own, focus=replace(own.focus, hu_channels=plan.focus.hu_channels))
     for name in ("preset", "focus", "glance", "cells", "nnunet"):
         if getattr(own, name) != getattr(plan, name):
             raise UsageError(

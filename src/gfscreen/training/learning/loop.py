@@ -161,11 +161,11 @@ def draw_rng(settings: TrainingSettings, world: World, step: int) -> np.random.G
 
 
 def batch_of(samples: list[Sample], settings: TrainingSettings, device: torch.device) -> tuple[Tensor, ...]:
-    """Images (N, 1, X, Y, Z) float32, labels (N, X, Y, Z) uint8, bool (N,): those whose kind has a Dice, and weights.
+    """What Focus sees, float32 (N, C, X, Y, Z), labels uint8 (N, X, Y, Z), bool (N,): those with a Dice, and weights.
 
     The weights of voxels are float32 (N, X, Y, Z), or (N, 1, 1, 1) of ones where every voxel counts once.
     """
-    images = torch.from_numpy(np.stack([s.image for s in samples])[:, None])
+    images = torch.from_numpy(np.stack([s.channels for s in samples]))
     labels = torch.from_numpy(np.stack([s.label for s in samples]))
     with_dice = torch.tensor([s.kind in settings.dice_kinds for s in samples])
     once = np.ones((1, 1, 1), dtype=np.float16)
@@ -246,7 +246,8 @@ def stage_step(settings: TrainingSettings, run: Run, sampler: PatchSampler, worl
             rewards.append(reward_of(settings)(logits, label))
         values = {"focus_loss": sum(losses) / len(losses)}
         if settings.gate != "none":
-            values |= judge(settings, run, policy, autocast(), (images, labels, torch.cat(rewards)), step)
+            # The first channel is what a Glance sees.
+            values |= judge(settings, run, policy, autocast(), (images[:, :1], labels, torch.cat(rewards)), step)
         return update(values)
 
     if settings.stage == "glance":

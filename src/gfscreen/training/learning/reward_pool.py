@@ -103,7 +103,7 @@ class Pool:
                 assert sample.hu is not None
                 logits = self._patch_reader(sample.hu)
             else:
-                logits = self._focus(torch.from_numpy(sample.image)[None, None].to(self._world.device))
+                logits = self._focus(torch.from_numpy(sample.channels)[None].to(self._world.device))
         return float(self._reward_of(logits, torch.from_numpy(sample.label)[None].to(self._world.device)))
 
     def group(self, rng: np.random.Generator, step: int) -> tuple[Tensor, Tensor, Tensor]:

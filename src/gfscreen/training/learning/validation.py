@@ -91,7 +91,7 @@ def score_focus(focus: nn.Module, samples: Sequence[Sample], spacing_mm: tuple[f
     scores = []
     with torch.no_grad():
         for sample in samples:
-            image = torch.from_numpy(sample.image)[None, None].to(device)
+            image = torch.from_numpy(sample.channels)[None].to(device)
             predicted = (focus(image).argmax(dim=1)[0] == LESION_CLASS).cpu().numpy()
             scores.append(score_crop(predicted, sample, spacing_mm))
     focus.train(was_training)

@@ -1,5 +1,6 @@
 """Lists and their errors, the split by patient, the cache on the model grid, sampling, settings."""
 
+import dataclasses
 import json
 
 import nibabel as nib
@@ -182,6 +183,33 @@ class TestSampling:
             assert real.image.min() >= 0
             assert real.image.max() <= 1
 
+    def test_both_windows_move_together(self, source):
+        """Of a Focus that sees both, the second channel is the same place, turned and zoomed like the first."""
+        both = dataclasses.replace(PLAN, focus=dataclasses.replace(PLAN.focus, hu_channels="both"))
+        for seed in range(8):
+            plain = PatchSampler(source, both, Mix()).draw_plain(np.random.default_rng(seed), (32, 32, 32), kind="real")
+            assert plain.other_window is not None
+            np.testing.assert_array_equal(plain.channels, np.stack([plain.image, plain.other_window]))
+            # From -175 to 250 HU both windows tell the same tissue.
+            hu = plain.image * 425 - 175
+            within = (plain.image > 0) & (plain.image < 1)
+            np.testing.assert_allclose(plain.other_window[within], (hu[within] + 900) / 1550, atol=1e-5)
+            drawn = PatchSampler(source, both, Mix(), strong=True).draw(
+                np.random.default_rng(seed), (32, 32, 32), kind="real"
+            )
+            assert drawn.other_window is not None
+            assert (drawn.label == 1).any()
+            for channel in drawn.channels:
+                assert np.median(channel[drawn.label == 1]) > np.median(channel[drawn.label == 0])
+
+    def test_soft_tissue_of_a_chest_takes_lesions_where_its_window_is_seen(self, source):
+        chest = dataclasses.replace(source.scans[0], chest=np.ones_like(source.scans[0].chest))
+        mask = np.ones((8, 8, 8), bool)
+        source = Source((chest,), (), (Shape("s", "s", "uls23_LiTS", mask, (1.0, 1.0, 3.0)),))
+        both = dataclasses.replace(PLAN, focus=dataclasses.replace(PLAN.focus, hu_channels="both"))
+        assert not PatchSampler(source, PLAN, Mix()).possible["soft"]
+        assert PatchSampler(source, both, Mix()).possible["soft"]
+
     def test_drawn_by_the_generator_alone(self, source):
         one, two = (PatchSampler(source, PLAN, Mix()).draw(np.random.default_rng(3), (32, 32, 32)) for _ in range(2))
         assert (one.image == two.image).all()
@@ -281,7 +309,7 @@ class TestDistort:
         image[20:30, 14:26, 4:9], label[20:30, 14:26, 4:9] = 0.8, 1
         volumes = []
         for seed in range(60):
-            turned, moved = distort(np.random.default_rng(seed), image, label)
+            (turned,), moved = distort(np.random.default_rng(seed), image[None], label)
             assert turned.dtype == np.float32
             assert 0 <= turned.min() <= turned.max() <= 1
             assert set(np.unique(moved)) <= {0, 1, IGNORE}
@@ -296,7 +324,7 @@ class TestDistort:
     def test_the_same_generator_gives_the_same(self):
         image = np.random.default_rng(1).random((32, 32, 32), np.float32)
         label = (image > 0.9).astype(np.uint8)
-        first, second = (distort(np.random.default_rng(7), image, label) for _ in range(2))
+        first, second = (distort(np.random.default_rng(7), image[None], label) for _ in range(2))
         for a, b in zip(first, second, strict=True):
             np.testing.assert_array_equal(a, b)
 

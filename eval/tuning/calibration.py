@@ -1,0 +1,224 @@
+"""Choose the plan's `case_calibration`: from a scan's most suspicious cell to how likely it is to hold a lesion.
+
+`python -m eval calibrate --cases DIR --weights WEIGHTS -o OUT [--share P] [--write]`
+
+`DIR` has images/ and labels/, as for `eval gates`: scans that somebody read, with and without lesions, of patients that
+the weights were not trained on. Cells alone are judged; Focus is not asked. The curve is a logistic regression on one
+logit per scan, with Platt's targets instead of 0 and 1, which keep it finite where few scans are told apart without
+error (Platt 1999). What it is worth is judged by curves that were fitted without the scan in question.
+
+A curve that tells nothing is not written: the AUC of the logits must be above one half with its whole interval, and the
+held-out suspicions must have a lower Brier score than the share of scans with lesion alone.
+
+The suspicion is that of a scan among scans of which as many hold a lesion as of these. `--share` is the share where the
+weights are used; the offset moves by the difference of the log odds (King and Zeng 2001).
+
+Written: calibration.json, scans.csv (logit, lesion, held-out suspicion), reliability.png and .svg.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import expit, logit
+
+from eval.accuracy.froc.case_level import auc, reliability
+from eval.accuracy.masks import MaskError, read_mask
+from eval.report.froc_figures import reliability_chart
+from eval.tuning.gate_runs import GateCase, find_gate_cases
+from gfscreen.config import Plan, read_plan
+from gfscreen.errors import GFScreenError, UsageError
+from gfscreen.files import write_atomically
+from gfscreen.networks.engines.base import Engine
+from gfscreen.networks.engines.select import load_engine
+from gfscreen.networks.models.manifest import change_plan
+from gfscreen.scan.grid import to_model
+from gfscreen.scan.volume import read_volume
+from gfscreen.screening.cells import TrunkInput, blank_cells, take_over
+
+logger = logging.getLogger(__name__)
+
+LESION, IGNORE = 1, 2
+
+
+@dataclass(frozen=True)
+class JudgedScan:
+    """One scan: the logit of its most suspicious cell, and whether its label has a lesion."""
+
+    name: str
+    logit: float
+    lesion: bool
+
+
+@dataclass(frozen=True)
+class Curve:
+    """suspicion = logistic(slope * logit + offset)."""
+
+    slope: float
+    offset: float
+
+    def of(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Suspicion in [0, 1] of each logit (n,)."""
+        result: NDArray[np.float64] = expit(self.slope * logits + self.offset)
+        return result
+
+    def at_share(self, share: float, of_cases: float) -> Curve:
+        """The same curve where a share of the scans holds a lesion, instead of that of the cases it was fitted to."""
+        return Curve(self.slope, self.offset + float(logit(share) - logit(of_cases)))
+
+
+def judge(cases: Sequence[GateCase], plan: Plan, engine: Engine) -> Iterator[JudgedScan]:
+    """The scans whose image and label can be read and that have a cell to judge; one line for each of the others."""
+    assert plan.cells is not None
+    for case in cases:
+        try:
+            volume, label = read_volume(case.image), read_mask(case.label).voxels
+        except (GFScreenError, MaskError) as error:
+            logger.warning("%s: left out (%s)", case.name, error)
+            continue
+        lesion = bool((label == LESION).any())
+        if not lesion and (label == IGNORE).any():
+            logger.warning("%s: left out (nothing but value %d is labelled: readers did not agree)", case.name, IGNORE)
+            continue
+        scan = to_model(volume, plan)
+        cells = blank_cells(scan, plan.cells)
+        see = TrunkInput(scan, plan.cells)
+        for piece in list(cells.pieces):
+            take_over(cells, piece, engine.cells(see(piece, cells)))
+        known = cells.logit[np.isfinite(cells.logit)]
+        if not known.size:
+            logger.warning("%s: left out (there is no cell with body in it)", case.name)
+            continue
+        judged = JudgedScan(case.name, float(known.max()), lesion)
+        logger.info("%s: logit %.2f, %s", case.name, judged.logit, "lesion" if judged.lesion else "no lesion")
+        yield judged
+
+
+def fit(logits: NDArray[np.float64], lesion: NDArray[np.bool_]) -> Curve:
+    """The logistic curve of least cross-entropy to Platt's targets; logits and lesion (n,), with scans of both kinds.
+
+    Targets: (with + 1) / (with + 2) for a scan with lesion, 1 / (without + 2) for one without, by their numbers.
+    """
+    n_with, n_without = int(lesion.sum()), int((~lesion).sum())
+    target = np.where(lesion, (n_with + 1) / (n_with + 2), 1 / (n_without + 2))
+
+    def loss(curve: NDArray[np.float64]) -> float:
+        score = curve[0] * logits + curve[1]
+        return float(np.mean(np.logaddexp(0.0, score) - target * score))
+
+    found = minimize(loss, np.array([0.0, float(logit(target.mean()))]), method="BFGS")
+    return Curve(float(found.x[0]), float(found.x[1]))
+
+
+def held_out(logits: NDArray[np.float64], lesion: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The suspicion of each scan by a curve fitted to the others (n,); at least two scans of each kind."""
+    others = ~np.eye(logits.size, dtype=bool)
+    curves = (fit(logits[rest], lesion[rest]) for rest in others)
+    return np.array([float(curve.of(one[None])[0]) for curve, one in zip(curves, logits, strict=True)])
+
+
+def calibration_of(scans: Sequence[JudgedScan]) -> dict[str, Any]:
+    """Curve, AUC of the logits, and reliability of the held-out suspicions; `worth_it`, or `reason` why not.
+
+    Raises UsageError for fewer than two scans of either kind.
+    """
+    logits, lesion = np.array([s.logit for s in scans]), np.array([s.lesion for s in scans], bool)
+    n_with, n_without = int(lesion.sum()), int((~lesion).sum())
+    if min(n_with, n_without) < 2:
+        raise UsageError(
+            f"calibrate needs at least two scans with lesion and two without, got {n_with} and {n_without}; add cases "
+            "that somebody read, those without lesion with an empty label"
+        )
+    curve, suspicion = fit(logits, lesion), held_out(logits, lesion)
+    area = auc(logits.tolist(), lesion.tolist())
+    trust = reliability(suspicion.tolist(), lesion.tolist())
+    brier, of_share = trust["brier"]["value"], trust["brier_of_share"]
+    reason = None
+    if not area["low"] > 0.5:
+        reason = f"the AUC of {area['value']:.2f} [{area['low']:.2f}, {area['high']:.2f}] is not above 0.5 for sure"
+    elif not brier < of_share:
+        reason = f"held out, the Brier score of {brier:.3f} is no better than that of the share alone, {of_share:.3f}"
+    return {
+        "curve": curve,
+        "share": n_with / logits.size,
+        "auc": area,
+        "reliability": trust,
+        "suspicion": suspicion,
+        "worth_it": reason is None,
+        "reason": reason,
+    }
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `python -m eval calibrate`."""
+    parser.add_argument("--cases", type=Path, required=True, help="folder with images/ and labels/")
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument(
+        "--share",
+        type=float,
+        metavar="P",
+        help="share of scans with lesion where it is used (default: as in the cases)",
+    )
+    parser.add_argument("--write", action="store_true", help="write the curve into the plan, if it is worth anything")
+    parser.add_argument("--engine", choices=("auto", "torch", "openvino"), default="auto")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Judge, fit, report. Exit 0; 1 where `--write` is refused. Raises UsageError, WeightsError, OutputError."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    plan = read_plan(args.weights)
+    if plan.cells is None:
+        raise UsageError(f"--weights {args.weights}: its Glance judges no cells; name weights that train-cells made")
+    if args.share is not None and not 0 < args.share < 1:
+        raise UsageError(f"--share must be between 0 and 1, got {args.share:g}")
+    try:
+        cases = find_gate_cases(args.cases)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    engine = load_engine(args.weights, device="cpu", engine=args.engine, precision="auto", gpu_memory_limit_mb=None)
+    scans = list(judge(cases, plan, engine))
+    found = calibration_of(scans)
+    curve: Curve = found["curve"]
+    if args.share is not None:
+        curve = curve.at_share(args.share, found["share"])
+    _write(args.output, scans, found, curve, args.share)
+    area, trust = found["auc"], found["reliability"]
+    logger.info(
+        "%d scans with lesion, %d without: AUC %.2f [%.2f, %.2f]; held out, Brier score %.3f, of the share alone %.3f",
+        area["with_lesion"], area["without_lesion"], area["value"], area["low"], area["high"],
+        trust["brier"]["value"], trust["brier_of_share"],
+    )  # fmt: skip
+    done = "written" if args.write and found["worth_it"] else "not written"
+    logger.info("case_calibration [%.4f, %.4f]: %s", curve.slope, curve.offset, done)
+    if not found["worth_it"]:
+        logger.warning("it tells nothing: %s", found["reason"])
+        return int(args.write)
+    if args.write:
+        change_plan(args.weights, cells=replace(plan.cells, case_calibration=(curve.slope, curve.offset)))
+    return 0
+
+
+def _write(folder: Path, scans: Sequence[JudgedScan], found: dict[str, Any], curve: Curve, share: float | None) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    told = {
+        "case_calibration": [curve.slope, curve.offset],
+        "share": found["share"] if share is None else share,
+        **{key: found[key] for key in ("auc", "reliability", "worth_it", "reason")},
+    }
+    write_atomically(folder / "calibration.json", (json.dumps(told, indent=2) + "\n").encode())
+    with (folder / "scans.csv").open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(("name", "logit", "lesion", "held_out_suspicion"))
+        writer.writerows((s.name, s.logit, int(s.lesion), p) for s, p in zip(scans, found["suspicion"], strict=True))
+    reliability_chart(folder, {"case_level": {"suspicion": {"reliability": found["reliability"]}}})
