@@ -24,13 +24,13 @@ _STARTS = 3
 _START_LIMIT_S = 120.0
 _STORE_BYTES = 100_000_000
 
-# Holds the first node until its input ends: CPUS FOLDER BYTES. `ray start` would start more beside it than is needed.
+# Holds the first node until its input ends: CPUS FOLDER BYTES GPUS. `ray start` would start more than is needed.
 _HEAD = """
 import sys
 import ray
 ray.init(
     num_cpus=int(sys.argv[1]), _temp_dir=sys.argv[2], object_store_memory=int(sys.argv[3]),
-    include_dashboard=False, log_to_driver=False,
+    num_gpus=int(sys.argv[4]), include_dashboard=False, log_to_driver=False,
 )
 print("address", ray.get_runtime_context().gcs_address, flush=True)
 sys.stdin.read()
@@ -62,8 +62,8 @@ def alone() -> Iterator[None]:
 
 
 @contextmanager
-def cluster(cpus: int, variables: dict[str, str] | None = None) -> Iterator[str]:
-    """A node that Ray is told has so many CPUs; its address, HOST:PORT.
+def cluster(cpus: int, variables: dict[str, str] | None = None, gpus: int = 0) -> Iterator[str]:
+    """A node that Ray is told has so many CPUs and GPUs, whether it has them or not; its address, HOST:PORT.
 
     variables: of the node's processes, None: those of `environment`. A start is tried three times: a busy machine is
     too slow at times. Raises EngineError.
@@ -72,7 +72,7 @@ def cluster(cpus: int, variables: dict[str, str] | None = None) -> Iterator[str]
     with alone(), tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as folder:
         for attempt in range(_STARTS):
             log = Path(folder) / f"{attempt}.log"
-            command = [sys.executable, "-c", _HEAD, str(cpus), f"{folder}/{attempt}", str(_STORE_BYTES)]
+            command = [sys.executable, "-c", _HEAD, str(cpus), f"{folder}/{attempt}", str(_STORE_BYTES), str(gpus)]
             with log.open("wb") as stream:
                 process = subprocess.Popen(
                     command,

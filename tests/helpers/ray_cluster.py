@@ -35,9 +35,9 @@ def environment() -> dict[str, str]:
     return {**variables, "PYTHONPATH": os.pathsep.join([str(_HIDDEN), variables["PYTHONPATH"]])}
 
 
-def cluster(cpus: int) -> AbstractContextManager[str]:
-    """A node with so many CPUs; the address of its head."""
-    return nodes.cluster(cpus, environment())
+def cluster(cpus: int, gpus: int = 0) -> AbstractContextManager[str]:
+    """A node with so many CPUs, and GPUs that nobody has to have; the address of its head."""
+    return nodes.cluster(cpus, environment(), gpus)
 
 
 def another_node(address: str, cpus: int) -> AbstractContextManager[subprocess.Popen[bytes]]:
@@ -48,7 +48,7 @@ def another_node(address: str, cpus: int) -> AbstractContextManager[subprocess.P
 class StubWorker:
     """Sleeps for an item and writes its record and a mask of its own; kills its worker for an item called `killer`.
 
-    What it has screened it appends to DIR/seen.txt, a line each, before it sleeps.
+    What it has screened it appends to DIR/seen.txt, a line each, before it sleeps: name, process, its GPUs.
     """
 
     def __init__(self, root: Path, sleep_s: float) -> None:
@@ -56,7 +56,7 @@ class StubWorker:
 
     def __call__(self, item: Item, tries: int) -> Record:
         with (self._layout.root / "seen.txt").open("a") as log:
-            log.write(f"{item.name} {os.getpid()}\n")
+            log.write(f"{item.name} {os.getpid()} {os.environ.get('CUDA_VISIBLE_DEVICES', '-')}\n")
         if item.name == "killer":
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(self._sleep_s)
@@ -86,4 +86,21 @@ try:
     sys.exit(run_cohort(options, factory=partial(StubWorker, Path(output), float(sleep_s))))
 except Stopped as stop:
     sys.exit(stop.exit_code)
+"""
+
+# The same on a pool of workers with a GPU each, as many as there are: OUTPUT ADDRESS NAME...
+GPU_POOL = """
+import sys
+from functools import partial
+from pathlib import Path
+from gfscreen.cohort.pool.cluster import connect
+from gfscreen.cohort.pool.dispatch import Pool
+from gfscreen.cohort.sources.items import Item
+from tests.helpers.ray_cluster import StubWorker
+
+output, address, *names = sys.argv[1:]
+pool = Pool(connect(address), partial(StubWorker, Path(output), 0.3), None, 2, 1)
+for record in pool.run(iter([Item(name, name) for name in names]), lambda: False):
+    if record is not None:
+        print(record.name, record.status, flush=True)
 """

@@ -23,7 +23,7 @@ from gfscreen.cohort.records import Layout, read_records
 from gfscreen.command.cli import main
 from tests.helpers.nifti_files import write_painted
 from tests.helpers.places import ROOT
-from tests.helpers.ray_cluster import STUB_DRIVER, another_node, cluster, environment, need_ray
+from tests.helpers.ray_cluster import GPU_POOL, STUB_DRIVER, another_node, cluster, environment, need_ray
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.slow
 def address():
     """One Ray for all tests here: starting one takes longer than the tests."""
     need_ray()
-    with cluster(cpus=4) as found:
+    with cluster(cpus=4, gpus=2) as found:
         yield found
 
 
@@ -194,6 +194,22 @@ def test_the_driver_killed_and_told_to_stop(address, tmp_path):
     log = process.communicate()[1]
     assert process.returncode == 0, log
     assert set(stubs.seen - seen) == {f"i{n:02d}" for n in range(40)} - set(drained)
+
+
+def test_each_worker_on_gpus_has_one_of_its_own(address, tmp_path):
+    """Ray is told of two GPUs, which nobody touches: two workers, each of which sees one and the other not."""
+    Layout(tmp_path).make()
+    names = [f"g{n}" for n in range(8)]
+    done = subprocess.run(
+        [sys.executable, "-c", GPU_POOL, str(tmp_path), address, *names],
+        env=environment(), capture_output=True, text=True, cwd=ROOT, check=False, timeout=120,
+    )  # fmt: skip
+    assert sorted(done.stdout.split("\n")[:-1]) == [f"{name} ok" for name in names], done.stderr
+    seen = [line.split() for line in (tmp_path / "seen.txt").read_text().splitlines()]
+    assert sorted(name for name, _, _ in seen) == names
+    gpu_of = {pid: gpu for _, pid, gpu in seen}
+    assert sorted(gpu_of.values()) == ["0", "1"]
+    assert len({(pid, gpu) for _, pid, gpu in seen}) == 2
 
 
 def test_nobody_at_the_address(tmp_path):

@@ -274,4 +274,7 @@ def _save(
         glance = safetensors.torch.load_file(job.weights / GLANCE_FILE)
         save_weights(job.output, plan, glance, focus, cells_state=head.state_dict(), precision="keep", info=info)
         log.info("mark_from %.6f is from training lesions, held out; Glance and gate are those of the base", mark_from)
-    log.info("case_calibration is none, so no suspicion of a scan is told: that of another head does not fit this one")
+    log.info(
+        "case_calibration is none, so no suspicion of a scan is told: that of another head does not fit this "
+        "one; find one with python -m eval calibrate, on scans that were not trained on"
+    )
