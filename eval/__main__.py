@@ -45,7 +45,7 @@ TOPICS = {
         "nodules": "eval.tuning.nodules",
         "optimisations": "eval.tuning.optimisations",
         "ablation": "eval.tuning.ablation",
-        "calibrate": "eval.tuning.calibration",
+        "calibrate": "eval.report.calibrate",
     },
     "what it withstands": {
         "torture": "eval.reliability.torture.command",

@@ -17,7 +17,7 @@ from gfscreen.scan.region import region_of
 from gfscreen.screening.windows import gather_for_focus
 from gfscreen.training.cells.features import features_of
 from gfscreen.training.cells.gathering import Arrays, Draw, Material
-from gfscreen.training.data.sampling import cut
+from gfscreen.training.data.places import cut
 from gfscreen.training.objectives import IGNORE, detection_reward, dice_reward
 
 # Of each version of a scan: sub-volumes around its lesions, and as many that hold none.

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from gfscreen.config import Plan
 from gfscreen.errors import UsageError
@@ -20,6 +19,7 @@ from gfscreen.scan.region import region_of
 from gfscreen.screening.windows import apply_hu_window
 from gfscreen.training.data.cache import Scan
 from gfscreen.training.data.lists import DataList
+from gfscreen.training.data.places import cut, deep_lung_points, part_of, spread_points, start_around
 from gfscreen.training.objectives import IGNORE
 from gfscreen.training.settings import KINDS, Mix
 from gfscreen.training.synthesis import lesion_bank as bank
@@ -40,9 +40,7 @@ from gfscreen.training.synthesis.tissue import LUNG, SOFT
 LUNG_SHAPES = ("uls23_MDSC_Task06_Lung", "uls23_ULS23_DeepLesion3D", "uls23_LiTS")
 NODE_SHAPES = ("uls23_NIH_LN_ABD", "uls23_NIH_LN_MED")
 LEANING_ML = (2.0, 120.0)
-DEEP_MM = 60.0
 TRIES = 20
-POINTS = 20_000
 MIN_HOST_LUNG_ML = 300.0
 # Kinds that are placed away from annotated lesions, and get none inserted.
 WITHOUT_LESION = ("background", "hot")
@@ -124,7 +122,7 @@ class PatchSampler:
             "lung": {s.name: spread_points(s.tissue == LUNG, MIN_HOST_LUNG_ML / voxel_ml) for s in hosts},
             # 30 HU are 2 % of the chest window: lesions of soft tissue are only asked for where the other one is seen.
             "soft": {s.name: spread_points((s.tissue == SOFT) & (~s.chest | (plan.focus.channels > 1))) for s in hosts},
-            "leaning": {s.name: _deep_lung_points(s, plan.spacing_mm) for s in hosts},
+            "leaning": {s.name: deep_lung_points(s, plan.spacing_mm) for s in hosts},
             "nodes": {s.name: spread_points(s.body & (s.hu > FAT_HU[0]) & (s.hu < FAT_HU[1])) for s in hosts},
             "hot": {s.name: s.hot for s in self._annotated if s.hot is not None},
         }
@@ -208,15 +206,15 @@ class PatchSampler:
         if kind == "real":
             weights = np.array([s.weight for s in self._with_lesion])
             scan = self._with_lesion[int(rng.choice(len(weights), p=weights / weights.sum()))]
-            return scan, _start_around(rng, scan.lesions[int(rng.integers(len(scan.lesions)))], size)
+            return scan, start_around(rng, scan.lesions[int(rng.integers(len(scan.lesions)))], size)
         where = self._place_of(kind)
         hosts = self._hosts[where]
         weights = np.array([s.weight for s in hosts])
         scan = hosts[int(rng.choice(len(hosts), p=weights / weights.sum()))]
         points = self._points[where][scan.name]
         for _ in range(TRIES):
-            start = _start_around(rng, points[int(rng.integers(len(points)))], size, jitter=0.2)
-            if kind not in WITHOUT_LESION or not (_part(scan.label, start, size) == 1).any():
+            start = start_around(rng, points[int(rng.integers(len(points)))], size, jitter=0.2)
+            if kind not in WITHOUT_LESION or not (part_of(scan.label, start, size) == 1).any():
                 break
         return scan, start
 
@@ -252,53 +250,3 @@ def _distorted(sample: Sample, rng: np.random.Generator) -> Sample:
 def _changed(sample: Sample, channels: FloatArray, label: NDArray[np.uint8]) -> Sample:
     other_window = None if sample.other_window is None else channels[1]
     return Sample(channels[0], label, sample.kind, sample.inserted, other_window=other_window)
-
-
-def spread_points(mask: NDArray[np.bool_], at_least: float = 1.0) -> NDArray[np.int16]:
-    """Up to POINTS voxels of the mask (n, 3), evenly over it; none if it has fewer than `at_least` voxels."""
-    flat = np.flatnonzero(mask)
-    if flat.size < at_least:
-        return np.zeros((0, 3), dtype=np.int16)
-    chosen = flat[:: max(1, flat.size // POINTS)]
-    return np.stack(np.unravel_index(chosen, mask.shape), axis=-1).astype(np.int16)
-
-
-def _deep_lung_points(scan: Scan, spacing_mm: tuple[float, ...]) -> NDArray[np.int16]:
-    """Lung voxels (n, 3) at least DEEP_MM below the skin, every fourth in plane: towards mediastinum and hilum.
-
-    What lies beyond the sides of the scan counts as skin. A crop that the body fills, or a patient wider than the field
-    of view, does not show it: it may begin right there, and deep is only what is deep even then. A whole scan has air
-    at its sides, which is nearer. Beyond the first and the last slice the body goes on, in crops as in whole scans.
-    """
-    step = (4, 4, 1)
-    body, lung = scan.body[::4, ::4], scan.tissue[::4, ::4] == LUNG
-    closed = np.pad(body, ((1, 1), (1, 1), (0, 0)))
-    depth_mm = ndimage.distance_transform_edt(closed, sampling=np.multiply(spacing_mm, step))[1:-1, 1:-1]
-    return np.asarray(np.argwhere(lung & (depth_mm > DEEP_MM)) * step, dtype=np.int16)
-
-
-def _start_around(
-    rng: np.random.Generator, point: NDArray[np.int16] | NDArray[np.int64], size: tuple[int, ...], jitter: float = 0.35
-) -> tuple[int, int, int]:
-    """Start of a sub-volume that holds `point`, at most `jitter` of its size from the centre."""
-    shift = rng.uniform(-jitter, jitter, size=3) * np.asarray(size)
-    x, y, z = (int(v) for v in np.rint(np.asarray(point, dtype=float) - np.asarray(size) / 2 + shift))
-    return x, y, z
-
-
-def _part(array: NDArray[np.uint8], start: tuple[int, ...], size: tuple[int, ...]) -> NDArray[np.uint8]:
-    return array[tuple(slice(max(0, a), max(0, a + n)) for a, n in zip(start, size, strict=True))]
-
-
-def cut(scan: Scan, start: tuple[int, int, int], size: tuple[int, ...], plan: Plan) -> Crop:
-    """A copy of a piece of the scan; beyond the scan it is air without label, and IGNORE where nobody annotated."""
-    hu = np.full(size, -1024, dtype=np.int16)
-    label = np.full(size, 0 if scan.annotated else IGNORE, dtype=np.uint8)
-    tissue = np.zeros(size, dtype=np.uint8)
-    low = [max(0, a) for a in start]
-    high = [min(n, a + s) for a, s, n in zip(start, size, scan.hu.shape, strict=True)]
-    if all(a < b for a, b in zip(low, high, strict=True)):
-        source = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-        target = tuple(slice(a - s, b - s) for a, b, s in zip(low, high, start, strict=True))
-        hu[target], label[target], tissue[target] = scan.hu[source], scan.label[source], scan.tissue[source]
-    return Crop(hu, label, tissue, plan.spacing_mm, np.zeros(size, dtype=bool))

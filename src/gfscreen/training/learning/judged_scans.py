@@ -30,7 +30,7 @@ from gfscreen.training.cells.gathering import kept
 from gfscreen.training.cells.head import regression_of
 from gfscreen.training.cells.learn import SUSPICIOUS_SHARE
 from gfscreen.training.data.cache import Scan, write_arrays
-from gfscreen.training.data.sampling import spread_points
+from gfscreen.training.data.places import spread_points
 from gfscreen.training.objectives import IGNORE
 
 log = logging.getLogger(__name__)

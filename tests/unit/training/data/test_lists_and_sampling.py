@@ -11,7 +11,8 @@ from gfscreen.config import preset_plan
 from gfscreen.errors import InputError, UsageError
 from gfscreen.training.data.cache import Scan, load_scan, prepare_scan
 from gfscreen.training.data.lists import on_dev_side, read_list
-from gfscreen.training.data.sampling import PatchSampler, Source, _deep_lung_points
+from gfscreen.training.data.places import deep_lung_points
+from gfscreen.training.data.sampling import PatchSampler, Source
 from gfscreen.training.objectives import IGNORE
 from gfscreen.training.settings import Mix, settings_from
 from gfscreen.training.synthesis.augmentation import distort
@@ -252,7 +253,7 @@ class TestSampling:
             label=np.zeros(body.shape, np.uint8), tissue=np.full(body.shape, LUNG, np.uint8), body=body,
             chest=np.ones(body.shape[2], bool), loose=None, lesions=np.zeros((0, 3), np.int16),
         )  # fmt: skip
-        return _deep_lung_points(scan, (1.5, 1.5, 3.0))
+        return deep_lung_points(scan, (1.5, 1.5, 3.0))
 
     def test_in_a_crop_that_the_body_fills_deep_is_what_is_deep_below_its_sides(self):
         """Where no skin is seen it may begin right beyond them; scipy alone measures from one corner."""

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from eval.__main__ import main
-from eval.tuning import calibration
+from eval.report import calibrate
 from eval.tuning.calibration import Curve, JudgedScan, calibration_of, fit, held_out
 from gfscreen.config import read_plan
 from gfscreen.errors import UsageError
@@ -129,7 +129,7 @@ def arguments(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     weights = folder / "weights"
     init_weights(weights, replace(TINY_PLAN, cells=CellGlanceConfig()), 0)
     engine = FakeEngine(lambda _: 0.0, bright_engine().outline, judge=bright_cells)
-    monkeypatch.setattr(calibration, "load_engine", lambda *_, **__: engine)
+    monkeypatch.setattr(calibrate, "load_engine", lambda *_, **__: engine)
     return ["calibrate", "--cases", str(folder), "--weights", str(weights), "-o", str(folder / "out")]
 
 
@@ -156,7 +156,7 @@ def test_the_command_writes_a_curve_that_is_worth_it(folder, arguments, caplog):
 
 def test_a_worthless_one_is_refused(folder, arguments, monkeypatch, caplog):
     pytest.importorskip("matplotlib")
-    monkeypatch.setattr(calibration, "judge", lambda *_: iter(scans([1.0, 2.0, 3.0], [1.0, 2.0, 3.0])))
+    monkeypatch.setattr(calibrate, "judge", lambda *_: iter(scans([1.0, 2.0, 3.0], [1.0, 2.0, 3.0])))
     assert main([*arguments, "--write"]) == 1
     assert "it tells nothing: the AUC of 0.50 [" in caplog.text
     assert read_plan(folder / "weights").cells == CellGlanceConfig()
