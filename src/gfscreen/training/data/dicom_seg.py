@@ -78,6 +78,8 @@ def _chosen(path: Path, header: Any, lesion: Sequence[str], other: Sequence[str]
     """Numbers of the segments that are lesions. Raises InputError for a segment of an unknown name."""
     chosen = set()
     for segment in header.SegmentSequence:
+        if header.get("SegmentationType") == "LABELMAP" and segment.SegmentNumber == header.get("PixelPaddingValue", 0):
+            continue  # a label map has a segment for where there is none
         names = [str(segment.get(key, "")).lower() for key in ("SegmentLabel", "SegmentDescription")]
         if not lesion or any(name.startswith(tuple(lesion)) for name in names):
             chosen.add(int(segment.SegmentNumber))
@@ -94,6 +96,7 @@ def read_label(
 ) -> NDArray[np.uint8]:
     """Lesions of the segmentation objects on the CT's grid: uint8 (i, j, k), 0 and 1, the union of all.
 
+    An object may be binary, fractional (above one half) or a label map, whose pixels are numbers of segments.
     lesion, other: beginnings of segments' names, in lower case; without `lesion` every segment is one. Raises
     InputError for other names, for another pixel spacing than the CT's, and for a frame outside the CT's slices.
     """
@@ -103,13 +106,18 @@ def read_label(
         data = pydicom.dcmread(path)
         chosen = _chosen(path, data, lesion, other)
         pixels = data.pixel_array
-        if data.get("SegmentationType") == "FRACTIONAL":
+        label_map = data.get("SegmentationType") == "LABELMAP"
+        if label_map:
+            pixels = np.isin(pixels, sorted(chosen))
+        elif data.get("SegmentationType") == "FRACTIONAL":
             pixels = 2 * pixels.astype(np.int32) > int(data.MaximumFractionalValue)
         frames = pixels if pixels.ndim == 3 else pixels[None]
         shared = data.SharedFunctionalGroupsSequence[0]
         for frame, group in zip(frames, data.PerFrameFunctionalGroupsSequence, strict=True):
-            if _of(group, shared, "SegmentIdentificationSequence", path).ReferencedSegmentNumber not in chosen:
-                continue
+            if not label_map:
+                segment = _of(group, shared, "SegmentIdentificationSequence", path)
+                if segment.ReferencedSegmentNumber not in chosen:
+                    continue
             rows, columns = np.nonzero(frame)
             if not rows.size:
                 continue

@@ -8,6 +8,7 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
+from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
@@ -16,6 +17,7 @@ from gfscreen.command.cli import main
 
 COLUMNS, ROWS, SLICES = 8, 6, 6
 CT_CLASS, SEG_CLASS = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.66.4"
+LABEL_MAP_CLASS = "1.2.840.10008.5.1.4.1.1.66.7"
 
 
 def base(patient, modality, sop_class, series, study):
@@ -92,6 +94,22 @@ def seg(path, patient, series, frames, *, names=("Nodule",), spacing=(0.75, 0.5)
     save(data, path)
 
 
+def label_map(path, patient, series, frames, *, names):
+    """Write a label map (Supplement 243). frames: z -> numbers of segments (rows, columns), 0 where there is none."""
+    seg(path, patient, series, [(1, z, numbers > 0) for z, numbers in frames.items()], names=names)
+    data = dcmread(path)
+    data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = LABEL_MAP_CLASS
+    data.SegmentationType, data.BitsAllocated, data.BitsStored, data.HighBit = "LABELMAP", 8, 8, 7
+    data.add_new("PixelPaddingValue", "US", 0)
+    data.SegmentSequence.insert(0, item(SegmentNumber=0, SegmentLabel="Background", SegmentDescription=""))
+    for group in data.PerFrameFunctionalGroupsSequence:
+        # A frame is not of one segment.
+        del group.SegmentIdentificationSequence
+    pixels = np.stack(list(frames.values())).astype(np.uint8).tobytes()
+    data.PixelData = pixels + b"\0" * (len(pixels) % 2)
+    save(data, path)
+
+
 def square(rows, columns):
     mask = np.zeros((ROWS, COLUMNS), bool)
     mask[rows, columns] = True
@@ -162,6 +180,17 @@ class TestNsclcRadiomics:
 
     def test_tumour_is_the_lesion_organs_are_not(self, tmp_path):
         assert run("nsclc_radiomics", self.original(tmp_path), tmp_path / "out") == 0
+        hu, label, _ = written(tmp_path / "out", "Chest_NSCLC-Radiomics_001")
+        assert hu[label == 1].tolist() == [132]
+
+    def test_of_a_label_map_the_tumour_is_by_its_number(self, tmp_path):
+        """One frame holds all segments of a slice; which of them a pixel is, its value says."""
+        series = ct(tmp_path / "in/ct", "LUNG1-001")
+        organs = 2 * np.ones((ROWS, COLUMNS), int)
+        both = np.where(square(3, 2), 1, organs)
+        both[0, 0] = 3
+        label_map(tmp_path / "in/seg/1-1.dcm", "LUNG1-001", series, {0: organs, 1: both}, names=self.NAMES)
+        assert run("nsclc_radiomics", tmp_path / "in", tmp_path / "out") == 0
         hu, label, _ = written(tmp_path / "out", "Chest_NSCLC-Radiomics_001")
         assert hu[label == 1].tolist() == [132]
 
