@@ -60,7 +60,7 @@ def segment(path: Path, args: argparse.Namespace) -> dict[str, Any]:
         from gfscreen.networks.models.weights import load_stored
         from gfscreen.scan.grid import to_model, to_native_mask
         from gfscreen.scan.volume import read_volume, write_mask
-        from gfscreen.screening.windows import apply_hu_window
+        from gfscreen.screening.windows import gather_for_focus
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     with _timed(seconds, "load"):
         plan, _, focus = load_stored(args.weights)
@@ -70,18 +70,19 @@ def segment(path: Path, args: argparse.Namespace) -> dict[str, Any]:
         volume = read_volume(path)
     with _timed(seconds, "preprocess"):
         scan = to_model(volume, plan)
-        # One HU window per scan, as the published code has it.
-        image = apply_hu_window(scan.hu, plan.hu_windows.of("chest" if scan.chest.any() else "abdomen"))
+        # One region per scan, as the published code has it.
+        shape = scan.grid.shape
+        seen = gather_for_focus(scan.hu, (0, 0, 0), shape, "chest" if scan.chest.any() else "abdomen", plan)
     with _timed(seconds, "focus"), torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
         probability = sliding_window_inference(
-            torch.from_numpy(np.ascontiguousarray(image))[None, None],
+            torch.from_numpy(np.ascontiguousarray(seen)).reshape(1, -1, *shape),
             plan.sub_volume_voxels,
             1,
             lambda x: network(x)[:, None],
             overlap=overlap,
         )
     interval = tuple(n - int(n * overlap) for n in plan.sub_volume_voxels)
-    padded = tuple(max(n, size) for n, size in zip(image.shape, plan.sub_volume_voxels, strict=True))
+    padded = tuple(max(n, size) for n, size in zip(shape, plan.sub_volume_voxels, strict=True))
     windows = len(dense_patch_slices(padded, plan.sub_volume_voxels, interval))
     with _timed(seconds, "write"):
         args.output.mkdir(parents=True, exist_ok=True)

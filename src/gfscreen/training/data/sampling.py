@@ -16,7 +16,7 @@ from gfscreen.config import Plan
 from gfscreen.errors import UsageError
 from gfscreen.network_plan import RegionName
 from gfscreen.scan.region import region_of
-from gfscreen.screening.windows import apply_hu_window
+from gfscreen.screening.windows import gather_for_focus
 from gfscreen.training.data.cache import Scan
 from gfscreen.training.data.lists import DataList
 from gfscreen.training.data.places import cut, deep_lung_points, part_of, spread_points, start_around
@@ -197,9 +197,8 @@ class PatchSampler:
 
     def _seen(self, hu: NDArray[np.int16], region: RegionName) -> tuple[FloatArray, FloatArray | None]:
         """A sub-volume's HU in the window of its region, and, for a Focus that sees both, in the other."""
-        windows = self.plan.hu_windows
-        own = apply_hu_window(hu, windows.of(region))
-        return own, apply_hu_window(hu, windows.beside(region)) if self.plan.focus.channels > 1 else None
+        seen = gather_for_focus(hu, (0, 0, 0), hu.shape, region, self.plan)
+        return (seen, None) if seen.ndim == 3 else (seen[0], seen[1])
 
     def _place(self, rng: np.random.Generator, kind: str, size: tuple[int, ...]) -> tuple[Scan, tuple[int, int, int]]:
         """A scan and the start of a sub-volume that can hold what `kind` asks for."""

@@ -223,7 +223,8 @@ class TestThroughput:
         assert (found["time_s"], found["cases_per_hour"]) == (None, None)
 
 
-def test_the_peer_is_the_dense_window(tmp_path, monkeypatch):
+@pytest.mark.parametrize("hu_channels", ["region", "both"])
+def test_the_peer_is_the_dense_window(tmp_path, monkeypatch, hu_channels):
     """The peer's mask is that of our own dense mode with the same network in torch."""
     torch = pytest.importorskip("torch")
     pytest.importorskip("monai")
@@ -240,7 +241,7 @@ def test_the_peer_is_the_dense_window(tmp_path, monkeypatch):
         spacing_mm=(4.0, 4.0, 4.0),
         sub_volume_voxels=(64, 32, 32),
         glance=GlanceConfig("resnet10", (4, 4, 8, 8)),
-        focus=FocusConfig(feature_size=12, depths=(1, 1, 1, 1), num_heads=(1, 1, 2, 2), window_size=4),
+        focus=FocusConfig(12, (1, 1, 1, 1), (1, 1, 2, 2), window_size=4, hu_channels=hu_channels),
     )
     init_weights(tmp_path / "weights", plan, 5)
     rng = np.random.default_rng(2)
