@@ -1,11 +1,12 @@
 """Choose the plan's `lesion_threshold`, where Focus's outlines lie, and `finding_peak`, which findings stand.
 
-`python -m eval peak --cases DIR --weights WEIGHTS -o OUT [--write]`
+`python -m eval peak --cases DIR --weights WEIGHTS -o OUT [--gated] [--write]`
 
-`DIR` is as for `eval gates`; use other cases than those that are reported. Every case is read once, densely, with every
-finding left in; each pair of candidates is then applied to the same probabilities, on the model grid. A screen should
-find lesions before it outlines them well: of the pairs that reach nine tenths of the best mean DSC, that is chosen
-which finds most lesions (one voxel), and of several that with the fewest false positives.
+`DIR` is as for `eval gates`; use other cases than those that are reported. Every case is read once, with every finding
+left in: densely, or with --gated as the plan reads it, what its Glance keeps and where its cells let Focus mark. Each
+pair of candidates is then applied to the same probabilities, on the model grid. A screen should find lesions before it
+outlines them well: of the pairs that reach nine tenths of the best mean DSC, that is chosen which finds most lesions
+(one voxel), and of several that with the fewest false positives.
 
 Written: peak.csv, a row per pair, and with --write the chosen values into the plan of the weights folder.
 
@@ -112,15 +113,16 @@ def marked_by_a_tenth(found: Findings, peak: float) -> int:
     return int((marked / found.lesion_voxels >= TENTH).sum())
 
 
-def effects(cases: Sequence[GateCase], plan: Plan, engine: Engine) -> list[Effect]:
-    """Every pair on all cases, by rising threshold, then peak."""
+def effects(cases: Sequence[GateCase], plan: Plan, engine: Engine, *, gated: bool = False) -> list[Effect]:
+    """Every pair on all cases, by rising threshold, then peak. gated: read as the plan says, not densely."""
+    settings = ScreeningSettings() if gated else ScreeningSettings(gate=0.0)
     pairs = list(product(THRESHOLDS, PEAKS))
     rows: list[list[tuple[float, int, int, float, int]]] = [[] for _ in pairs]
     lesions = 0
     for case in cases:
         volume = read_volume(case.image)
         everything = replace(plan, lesion_threshold=THRESHOLDS[0], finding_peak=THRESHOLDS[0])
-        result = screen(volume, everything, engine, Budget(None), ScreeningSettings(gate=0.0), keep_outputs=True)
+        result = screen(volume, everything, engine, Budget(None), settings, keep_outputs=True)
         assert result.network_outputs is not None
         grid, probability = result.network_outputs.grid, result.network_outputs.focus_probability
         numbered, count = label_lesions(label_on_grid(read_mask(case.label).voxels, volume, grid))
@@ -153,6 +155,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cases", type=Path, required=True, help="folder with images/ and labels/")
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument(
+        "--gated", action="store_true", help="read as the plan says, with its gate and cells, not densely"
+    )
     parser.add_argument("--write", action="store_true", help="write the chosen values into the plan of the weights")
     parser.add_argument("--engine", choices=("auto", "torch", "openvino"), default="auto")
 
@@ -166,7 +171,7 @@ def run(args: argparse.Namespace) -> int:
         logger.error("peak: %s", error)
         return 2
     engine = load_engine(args.weights, device="cpu", engine=args.engine, precision="auto", gpu_memory_limit_mb=None)
-    found = effects(cases, read_plan(args.weights), engine)
+    found = effects(cases, read_plan(args.weights), engine, gated=args.gated)
     args.output.mkdir(parents=True, exist_ok=True)
     with (args.output / "peak.csv").open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, [field.name for field in fields(Effect)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from itertools import product
 
 import nibabel as nib
@@ -147,6 +148,16 @@ def test_a_scan(folder):
     assert (by_peak[0.7].sensitivity, by_peak[0.95].sensitivity) == (1.0, 0.0)
     assert (by_peak[0.7].sensitivity_a_tenth, by_peak[0.95].sensitivity_a_tenth) == (1.0, 0.0)
     assert (choose(found).threshold, choose(found).peak) == (0.5, 0.65)
+
+
+def test_gated_is_what_the_plan_would_read(folder):
+    """A Glance that finds nothing suspicious: densely all is read, by the plan's gate nothing."""
+    blind = replace(two_balls(), suspicion=lambda patch: 0.0)
+    cases = find_gate_cases(folder)
+    assert effects(cases, TINY_PLAN, blind) == effects(cases, TINY_PLAN, two_balls())
+    gated = effects(cases, TINY_PLAN, blind, gated=True)
+    assert {(effect.sensitivity, effect.false_positives) for effect in gated} == {(0.0, 0.0)}
+    assert effects(cases, TINY_PLAN, two_balls(), gated=True) == effects(cases, TINY_PLAN, two_balls())
 
 
 def test_the_command_writes_the_choice(folder, tmp_path, monkeypatch):
