@@ -87,4 +87,6 @@ train focus_q "$runs/data/cells.json"
 # The same once more, longer, with more masses.
 train focus_r "$runs/data/cells.json"
 "$python" -m gfscreen assemble --focus "$runs/focus_r" --glance "$runs/weights_q" --thresholds "$runs/weights_q" -o "$runs/weights_r"
+# How sure a finding must be somewhere, by DSC, with the gate and the cells as they ship. Its operating point `sensitive` keeps 0.5.
+"$python" -m eval peak --gated --by dsc --cases "$runs/inserted_choose" --weights "$runs/weights_r" -o "$runs/peak_r" --write
 "$python" -m gfscreen export --weights "$runs/weights_r"

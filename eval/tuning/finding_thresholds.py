@@ -1,12 +1,14 @@
 """Choose the plan's `lesion_threshold`, where Focus's outlines lie, and `finding_peak`, which findings stand.
 
-`python -m eval peak --cases DIR --weights WEIGHTS -o OUT [--gated] [--write]`
+`python -m eval peak --cases DIR --weights WEIGHTS -o OUT [--gated] [--by sensitivity | dsc] [--write]`
 
 `DIR` is as for `eval gates`; use other cases than those that are reported. Every case is read once, with every finding
 left in: densely, or with --gated as the plan reads it, what its Glance keeps and where its cells let Focus mark. Each
-pair of candidates is then applied to the same probabilities, on the model grid. A screen should find lesions before it
-outlines them well: of the pairs that reach nine tenths of the best mean DSC, that is chosen which finds most lesions
-(one voxel), and of several that with the fewest false positives.
+pair of candidates is then applied to the same probabilities, on the model grid.
+
+By `sensitivity`, for a screen that should find lesions before it outlines them well: of the pairs that reach nine
+tenths of the best mean DSC, that is chosen which finds most lesions (one voxel), and of several that with the fewest
+false positives. By `dsc`: the best mean DSC, where a false positive costs as it does in the challenge.
 
 Written: peak.csv, a row per pair, and with --write the chosen values into the plan of the weights folder.
 
@@ -143,10 +145,10 @@ def _mean(pair: tuple[float, float], row: Sequence[tuple[float, int, int, float,
     return Effect(*pair, float(dsc.mean()), share, float(false.mean()), float(false_ml.mean()), tenth)
 
 
-def choose(found: Sequence[Effect]) -> Effect:
-    """Of the pairs with at least ENOUGH of the best mean DSC: highest sensitivity, then fewest false positives."""
+def choose(found: Sequence[Effect], by: str = "sensitivity") -> Effect:
+    """By `sensitivity` or `dsc`, as this module says; of several as good ones that with the fewest false positives."""
     best = max(effect.dsc for effect in found)
-    good = (effect for effect in found if effect.dsc >= ENOUGH * best)
+    good = [effect for effect in found if effect.dsc >= (best if by == "dsc" else ENOUGH * best)]
     return min(good, key=lambda effect: (-effect.sensitivity, effect.false_positives, -effect.threshold, effect.peak))
 
 
@@ -157,6 +159,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument(
         "--gated", action="store_true", help="read as the plan says, with its gate and cells, not densely"
+    )
+    parser.add_argument(
+        "--by", choices=("sensitivity", "dsc"), default="sensitivity", help="what the pair is chosen by"
     )
     parser.add_argument("--write", action="store_true", help="write the chosen values into the plan of the weights")
     parser.add_argument("--engine", choices=("auto", "torch", "openvino"), default="auto")
@@ -184,7 +189,7 @@ def run(args: argparse.Namespace) -> int:
             effect.threshold, effect.peak, effect.dsc, 100 * effect.sensitivity, 100 * effect.sensitivity_a_tenth,
             effect.false_positives, effect.false_positive_ml,
         )  # fmt: skip
-    best = choose(found)
+    best = choose(found, args.by)
     done = "written" if args.write else "would be chosen"
     logger.info("%s: lesion_threshold %.2f, finding_peak %.2f %s", args.weights, best.threshold, best.peak, done)
     if args.write:

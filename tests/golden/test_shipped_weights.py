@@ -1,4 +1,4 @@
-"""The weights that ship: whole, trained, small, with a card; they find half of what the demo hides, and outline it."""
+"""The weights that ship: whole, trained, small, with a card; they find much of what the demo hides, outline it, and mark little else."""
 
 from __future__ import annotations
 
@@ -59,17 +59,19 @@ def demo_masks(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_half_of_the_demos_lesions_are_found_and_outlined(tmp_path):
+def test_lesions_of_the_demo_are_found_and_outlined_among_few_others(tmp_path):
     folder = demo_masks(tmp_path)
-    found = lesions = 0
+    found = lesions = others = 0
     dices = []
     for label in sorted((folder / "cases" / "labels").glob("*.nii.gz")):
         truth, mask = read_mask(label), read_mask(folder / "masks" / label.name)
         result = detect(truth.voxels, mask.voxels, truth.spacing_mm)
         lesions += len(result.lesions)
-        found += sum(lesion.detected for lesion in result.lesions)
+        found += sum(lesion.a_tenth for lesion in result.lesions)
+        others += result.false_components
         dices.append(dice(as_bool(truth.voxels), as_bool(mask.voxels)))
-    # Measured: 17 of 32 in bf16, of each at least a twelfth, 18 in fp32; mean DSC 0.46 in both. All are what is wanted.
+    # Measured in bf16: 15 of 32, of each a tenth or more, 29 others a scan, mean DSC 0.47. All and none are what is wanted.
     assert lesions == 32
-    assert found >= lesions / 2
-    assert sum(dices) / len(dices) > 0.4
+    assert found >= 13
+    assert others <= 40 * len(dices)
+    assert sum(dices) / len(dices) > 0.43

@@ -110,6 +110,11 @@ class TestChoice:
         rows = ((0.5, 0.359, 0.9), (0.6, 0.361, 0.8), (0.7, 0.4, 0.7), (0.8, 0.3, 1.0))
         assert choose([Effect(0.5, peak, dsc, touched, 1.0, 1.0, 0.0) for peak, dsc, touched in rows]).peak == 0.6
 
+    def test_by_dsc_the_best(self):
+        rows = ((0.5, 0.359, 0.9), (0.6, 0.361, 0.8), (0.7, 0.4, 0.7), (0.8, 0.3, 1.0))
+        found = [Effect(0.5, peak, dsc, touched, 1.0, 1.0, 0.0) for peak, dsc, touched in rows]
+        assert choose(found, "dsc").peak == 0.7
+
     def test_then_that_with_the_fewest_false_findings(self):
         rows = ((0.2, 0.6, 3.0), (0.3, 0.7, 1.0), (0.5, 0.5, 2.0))
         best = choose([Effect(threshold, peak, 0.4, 0.5, false, 1.0, 0.5) for threshold, peak, false in rows])
