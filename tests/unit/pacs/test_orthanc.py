@@ -31,6 +31,7 @@ from tests.helpers.scans import paint
 from tests.unit.run.test_dicom_seg_output import voxels_by_dcmqi
 
 SHAPE = (36, 34, 30)
+SERIES = 20
 SECRET = "MILLER^JANE"
 LONG_AXIS, SHORT_AXIS, VOLUME = "103339001", "103340004", "118565006"
 
@@ -110,49 +111,64 @@ def groups_of(report) -> list:
 
 
 def test_round_trip(setting, tmp_path, capsys):
-    series = painted("1")
-    name = setting.put(series)
-    empty = painted("2")
+    """Twenty series in, of which one holds nothing to mark; SEG and SR of each out, once."""
+    given = {painted(str(study)).uid: painted(str(study)) for study in range(1, SERIES)}
+    for series in given.values():
+        setting.put(series)
+    empty = painted(str(SERIES))
     empty.hu[empty.hu > 100] = 40
     setting.put(empty)
     before = setting.server.instances
     assert setting.run() == 0
-    assert setting.server.instances == before + 4
+    assert setting.server.instances == before + 2 * SERIES
     log = capsys.readouterr().err
-    assert "INFO: 2 series: 2 stored" in log
-    for secret in (SECRET, "MILLER", "ID-1", series.uid, f"{series.uid}.1", PASSWORD):
+    assert f"INFO: {SERIES} series: {SERIES} stored" in log
+    for secret in (SECRET, "MILLER", "ID-1", *given, *(f"{uid}.1" for uid in given), PASSWORD):
         assert secret not in log
 
     segs = {seg.StudyInstanceUID: seg for seg in map(dataset_of, setting.server.files("SEG"))}
     reports = {report.StudyInstanceUID: report for report in map(dataset_of, setting.server.files("SR"))}
-    study = series.uid.rpartition(".")[0]
-    seg, report = segs[study], reports[study]
-    assert (seg.PatientName, seg.PatientID, report.PatientName) == (SECRET, "ID-1", SECRET)
+    assert len(segs) == len(reports) == SERIES
+    for number, (uid, series) in enumerate(given.items(), start=1):
+        study = uid.rpartition(".")[0]
+        seg, report = segs[study], reports[study]
+        assert (seg.PatientName, seg.PatientID, report.PatientName) == (SECRET, f"ID-{number}", SECRET)
+        check_seg(seg, series, tmp_path / "x.seg.dcm")
+        check_report(report, seg, series, setting, tmp_path / f"{number}")
 
-    # Voxels: dcmqi (DCMTK) reads those that were painted.
-    seg.save_as(tmp_path / "x.seg.dcm")
+    # Again, also with nothing left of the first run: nothing is added.
+    assert setting.run() == 0
+    setting.output.rename(tmp_path / "gone")
+    assert setting.run() == 0
+    assert setting.server.instances == before + 2 * SERIES
+
+
+def check_seg(seg, series, path) -> None:
+    """Voxels: dcmqi (DCMTK) reads those that were painted."""
+    seg.save_as(path)
     ball = paint(SHAPE, series.affine_ras_mm)[1]
     where = np.argwhere(ball) @ series.affine_ras_mm[:3, :3].T + series.affine_ras_mm[:3, 3]
-    assert voxels_by_dcmqi(tmp_path / "x.seg.dcm", decimals=1) == {
-        tuple(np.round(point, 1).tolist()) for point in where * [-1, -1, 1]
-    }
+    assert voxels_by_dcmqi(path, decimals=1) == {tuple(np.round(point, 1).tolist()) for point in where * [-1, -1, 1]}
 
-    # Measurements: those of `--statistics`, by a second reader (DCMTK) and by pydicom.
-    statistics = tmp_path / "s" / "s.json"
-    masks = setting.output / "masks" / f"{name}.nii.gz"
-    scan = tmp_path / "dicom" / series.uid
-    assert main(["stats", "--image", str(scan), "--mask", str(masks), "-o", str(statistics)]) == 0
+
+def check_report(report, seg, series, setting, folder) -> None:
+    """Measurements: those of `--statistics`, by a second reader (DCMTK) and by pydicom."""
+    folder.mkdir()
+    statistics = folder / "s.json"
+    mask = setting.output / "masks" / f"{name_of(series.uid)}.nii.gz"
+    scan = setting.folder / "dicom" / series.uid
+    assert main(["stats", "--image", str(scan), "--mask", str(mask), "-o", str(statistics)]) == 0
     (lesion,) = json.loads(statistics.read_text())["cases"][0]["lesions"]
     expected = {VOLUME: lesion["volume_mm3"], LONG_AXIS: lesion["long_axis_mm"], SHORT_AXIS: lesion["short_axis_mm"]}
     group, whole = groups_of(report)
     assert numbers_of(group) == expected
     assert numbers_of(whole) == {"lesion-count": 1.0}
-    report.save_as(tmp_path / "x.sr.dcm")
+    report.save_as(folder / "x.sr.dcm")
     program = Path(sys.executable).with_name("tid1500reader")
-    command = [program, "--inputDICOM", tmp_path / "x.sr.dcm", "--outputMetadata", tmp_path / "sr.json"]
+    command = [program, "--inputDICOM", folder / "x.sr.dcm", "--outputMetadata", folder / "sr.json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    read = json.loads((tmp_path / "sr.json").read_text())["Measurements"][0]
+    read = json.loads((folder / "sr.json").read_text())["Measurements"][0]
     assert {m["quantity"]["CodeValue"]: float(m["value"]) for m in read["measurementItems"]} == expected
     assert read["segmentationSOPInstanceUID"] == seg.SOPInstanceUID
     assert read["ReferencedSegment"] == 1
@@ -161,12 +177,6 @@ def test_round_trip(setting, tmp_path, capsys):
     assert read["SourceSeriesForImageSegmentation"] == series.uid
     assert read["measurementAlgorithmIdentification"]["AlgorithmName"] == "GF-Screen"
     assert read["TrackingUniqueIdentifier"] == seg.SegmentSequence[0].TrackingUID
-
-    # Again, also with nothing left of the first run: nothing is added.
-    assert setting.run() == 0
-    setting.output.rename(tmp_path / "gone")
-    assert setting.run() == 0
-    assert setting.server.instances == before + 4
 
 
 def dataset_of(content: bytes):
