@@ -49,6 +49,7 @@ def start_around(
 
 
 def part_of(array: NDArray[np.uint8], start: tuple[int, ...], size: tuple[int, ...]) -> NDArray[np.uint8]:
+    """A view of what a sub-volume has of an array (x, y, z); smaller where it leaves it, empty where it misses it."""
     return array[tuple(slice(max(0, a), max(0, a + n)) for a, n in zip(start, size, strict=True))]
 
 
