@@ -20,13 +20,13 @@ from scipy.special import expit, logit
 
 from eval.accuracy.froc.case_level import auc, reliability
 from eval.accuracy.masks import MaskError, read_mask
-from eval.tuning.gate_runs import GateCase
+from eval.tuning.gate_runs import GateCase, glance_at_all_cells
 from gfscreen.config import Plan
 from gfscreen.errors import GFScreenError, UsageError
 from gfscreen.networks.engines.base import Engine
 from gfscreen.scan.grid import to_model
 from gfscreen.scan.volume import read_volume
-from gfscreen.screening.cells import TrunkInput, blank_cells, take_over
+from gfscreen.screening.cells import highest_logit
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,6 @@ class Curve:
 
 def judge(cases: Sequence[GateCase], plan: Plan, engine: Engine) -> Iterator[JudgedScan]:
     """The scans whose image and label can be read and that have a cell to judge; one line for each of the others."""
-    assert plan.cells is not None
     for case in cases:
         try:
             volume, label = read_volume(case.image), read_mask(case.label).voxels
@@ -72,16 +71,12 @@ def judge(cases: Sequence[GateCase], plan: Plan, engine: Engine) -> Iterator[Jud
         if not lesion and (label == IGNORE).any():
             logger.warning("%s: left out (nothing but value %d is labelled: readers did not agree)", case.name, IGNORE)
             continue
-        scan = to_model(volume, plan)
-        cells = blank_cells(scan, plan.cells)
-        see = TrunkInput(scan, plan.cells)
-        for piece in list(cells.pieces):
-            take_over(cells, piece, engine.cells(see(piece, cells)))
-        known = cells.logit[np.isfinite(cells.logit)]
-        if not known.size:
+        cells, _ = glance_at_all_cells(to_model(volume, plan), plan, engine)
+        highest = highest_logit(cells)
+        if highest is None:
             logger.warning("%s: left out (there is no cell with body in it)", case.name)
             continue
-        judged = JudgedScan(case.name, float(known.max()), lesion)
+        judged = JudgedScan(case.name, highest, lesion)
         logger.info("%s: logit %.2f, %s", case.name, judged.logit, "lesion" if judged.lesion else "no lesion")
         yield judged
 

@@ -19,16 +19,17 @@ from gfscreen.config import Plan, read_plan
 from gfscreen.networks.engines.base import Engine
 from gfscreen.networks.engines.select import load_engine
 from gfscreen.networks.models.manifest import FOCUS_FILE, read_manifest
-from gfscreen.scan.grid import ModelGrid, sample_to_grid, to_model
+from gfscreen.scan.grid import ModelGrid, ModelScan, sample_to_grid, to_model
 from gfscreen.scan.volume import Volume, read_volume
 from gfscreen.scan.volume.ras import ras_view
 from gfscreen.screening.budget import Allowance, Budget
 from gfscreen.screening.cell_pass import glance_at_cells
-from gfscreen.screening.cells import TrunkInput, blank_cells
+from gfscreen.screening.cells import CellMap, TrunkInput, blank_cells
 from gfscreen.screening.findings import TOUCHING
 from gfscreen.screening.network_outputs import NetworkOutputs
 from gfscreen.screening.progress import no_progress
 from gfscreen.screening.screening import glance, screen
+from gfscreen.screening.screening_state import Glanced
 from gfscreen.screening.settings import ScreeningSettings
 from gfscreen.screening.windows import Window, clipped, plan_windows
 
@@ -213,14 +214,24 @@ def _glance_all(variant: Variant, volume: Volume) -> Judged:
     """The Glance on every sub-volume, without the Focus."""
     scan = to_model(volume, variant.plan)
     windows = plan_windows(scan, variant.plan, variant.plan.overlap)
-    allowance = Allowance(Budget(None), float("inf"))
     if not variant.plan.gated_by_cells:
-        found = glance(scan, windows, variant.plan, variant.engine, allowance, no_progress).probability
+        found = glance(scan, windows, variant.plan, variant.engine, _no_limit(), no_progress).probability
     else:
-        assert variant.plan.cells is not None
-        see, cells = TrunkInput(scan, variant.plan.cells), blank_cells(scan, variant.plan.cells)
-        found = glance_at_cells(see, cells, windows, variant.plan, variant.engine, allowance, no_progress).probability
+        found = glance_at_all_cells(scan, variant.plan, variant.engine, windows)[1].probability
     return Judged(scan.grid, windows, found, found > variant.gate)
+
+
+def glance_at_all_cells(
+    scan: ModelScan, plan: Plan, engine: Engine, windows: Sequence[Window] = ()
+) -> tuple[CellMap, Glanced]:
+    """Every cell of a scan, of a plan that has `cells`, and how suspicious they make the sub-volumes."""
+    assert plan.cells is not None
+    see, cells = TrunkInput(scan, plan.cells), blank_cells(scan, plan.cells)
+    return cells, glance_at_cells(see, cells, list(windows), plan, engine, _no_limit(), no_progress)
+
+
+def _no_limit() -> Allowance:
+    return Allowance(Budget(None), float("inf"))
 
 
 def label_on_grid(truth: NDArray[np.uint8], volume: Volume, grid: ModelGrid) -> NDArray[np.bool_]:

@@ -112,11 +112,17 @@ def case_suspicion(cells: CellMap, config: CellGlanceConfig) -> float | None:
 
     None as well without a calibration: an uncalibrated logit says little of a whole scan.
     """
-    known = cells.logit[np.isfinite(cells.logit)]
-    if not known.size or config.case_calibration is None:
+    highest = highest_logit(cells)
+    if highest is None or config.case_calibration is None:
         return None
     slope, offset = config.case_calibration
-    return probability(slope * float(known.max()) + offset)
+    return probability(slope * highest + offset)
+
+
+def highest_logit(cells: CellMap) -> float | None:
+    """That of a scan's most suspicious cell; None if none with body was looked at."""
+    known = cells.logit[np.isfinite(cells.logit)]
+    return float(known.max()) if known.size else None
 
 
 def probability(logit: float) -> float:

@@ -74,22 +74,25 @@ def export_openvino(weights: Path, target: Path) -> Path:
             "run `python -m gfscreen export` where torch, MONAI and OpenVINO are installed"
         ) from error
     plan, glance, focus = load_networks(weights)
-    sub_volume = torch.rand(1, 1, *plan.sub_volume_voxels)
-    seen_by_focus = torch.rand(1, plan.focus.channels, *plan.sub_volume_voxels)
+
+    def one_size(channels: int, voxels: tuple[int, ...]) -> tuple[Tensor, list[int]]:
+        sizes = [1, channels, *voxels]
+        return torch.rand(sizes), sizes
+
     any_size = torch.rand(1, 1, 16, 32, 32), [1, 1, -1, -1, -1]
-    one_size = sub_volume, list(sub_volume.shape)
     networks: list[tuple[nn.Module, str, str, tuple[Tensor, list[int]]]] = []
     if isinstance(glance, CellGlance):
         networks.append((glance, GLANCE_FILE, GLANCE_MODEL, any_size))
     elif glance is not None:
-        networks.append((GlanceProbability(glance), GLANCE_FILE, GLANCE_MODEL, one_size))
+        networks.append((GlanceProbability(glance), GLANCE_FILE, GLANCE_MODEL, one_size(1, plan.sub_volume_voxels)))
     if (cells := load_cells(weights)) is not None:
         networks.append((cells, CELLS_FILE, CELLS_MODEL, any_size))
     if plan.nnunet is None:
-        networks.append((FocusProbability(focus), FOCUS_FILE, FOCUS_MODEL, (seen_by_focus, list(seen_by_focus.shape))))
+        sub_volume = one_size(plan.focus.channels, plan.sub_volume_voxels)
+        networks.append((FocusProbability(focus), FOCUS_FILE, FOCUS_MODEL, sub_volume))
     else:
-        patch = torch.rand(1, len(plan.nnunet.channels), *plan.nnunet.patch_voxels)
-        networks.append((focus, FOCUS_FILE, FOCUS_MODEL, (patch, list(patch.shape))))
+        patch = one_size(len(plan.nnunet.channels), plan.nnunet.patch_voxels)
+        networks.append((focus, FOCUS_FILE, FOCUS_MODEL, patch))
     target.parent.mkdir(parents=True, exist_ok=True)
     logger.info("exporting %s to OpenVINO in %s, once", weights, target)
     remove_leftovers(target.parent)

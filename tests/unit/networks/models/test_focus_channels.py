@@ -13,7 +13,7 @@ pytest.importorskip("monai")
 
 from gfscreen.config import Plan, read_plan  # noqa: E402
 from gfscreen.errors import UsageError  # noqa: E402
-from gfscreen.network_plan import FocusConfig, GlanceConfig  # noqa: E402
+from gfscreen.network_plan import FocusConfig  # noqa: E402
 from gfscreen.networks.models.focus import INPUT_LAYERS, build_focus, widened  # noqa: E402
 from gfscreen.networks.models.manifest import change_plan  # noqa: E402
 from gfscreen.networks.models.weights import init_weights, load_networks  # noqa: E402
@@ -21,12 +21,11 @@ from gfscreen.training.data.lists import read_list  # noqa: E402
 from gfscreen.training.learning import assemble, loop  # noqa: E402
 from gfscreen.training.learning.distributed import World  # noqa: E402
 from gfscreen.training.learning.initialisation import build_run  # noqa: E402
-from gfscreen.training.settings import TrainingSettings  # noqa: E402
+from tests.helpers.tiny_training import TINY  # noqa: E402
 from tests.helpers.training_lists import write_training_list  # noqa: E402
 
 ONE = FocusConfig(feature_size=12, depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1), window_size=4)
 BOTH = replace(ONE, hu_channels="both")
-GLANCE = GlanceConfig("resnet10", (4, 4, 8, 8), (2, 2, 2))
 ALONE = World(0, 1, torch.device("cpu"))
 
 
@@ -55,7 +54,7 @@ def test_both_engines_give_the_same(tmp_path):
     from gfscreen.networks.engines.openvino import OpenVINOEngine
     from gfscreen.networks.engines.torch import TorchEngine
 
-    init_weights(tmp_path, Plan(sub_volume_voxels=(64, 32, 32), glance=GLANCE, focus=BOTH), 3)
+    init_weights(tmp_path, Plan(sub_volume_voxels=(64, 32, 32), glance=TINY.glance, focus=BOTH), 3)
     export_openvino(tmp_path, tmp_path / "openvino")
     batch = np.random.default_rng(1).random((2, 2, 64, 32, 32), dtype=np.float32)
     fast = OpenVINOEngine(tmp_path / "openvino", precision="fp32", reason="for a test")
@@ -66,21 +65,7 @@ def test_both_engines_give_the_same(tmp_path):
     assert np.abs(fast.focus(swapped) - fast.focus(batch)).max() > 1e-3
 
 
-SETTINGS = TrainingSettings(
-    preset="fast",
-    stage="focus",
-    steps=2,
-    batch=1,
-    group=4,
-    crop_voxels=(64, 32, 32),
-    glance=GLANCE,
-    focus=BOTH,
-    threads=1,
-    ema=0.9,
-    evaluation_crops=1,
-    log_every=1,
-    augment="strong",
-)
+SETTINGS = replace(TINY, focus=BOTH, evaluation_crops=1, augment="strong")
 
 
 @pytest.fixture(scope="module")

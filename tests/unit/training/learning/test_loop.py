@@ -18,7 +18,7 @@ from gfscreen import files
 from gfscreen.command.cli import main
 from gfscreen.config import OperatingPoint, read_plan
 from gfscreen.errors import OutputError, UsageError, WeightsError
-from gfscreen.network_plan import FocusConfig, GlanceConfig
+from gfscreen.network_plan import FocusConfig
 from gfscreen.networks.models.manifest import change_plan
 from gfscreen.networks.models.weights import init_weights, load_networks
 from gfscreen.training.data.lists import read_list
@@ -27,24 +27,10 @@ from gfscreen.training.learning import assemble, loop, state
 from gfscreen.training.learning.distributed import World
 from gfscreen.training.learning.initialisation import build_run
 from gfscreen.training.learning.validation import score_crop
-from gfscreen.training.settings import TrainingSettings
+from tests.helpers.tiny_training import TINY
 from tests.helpers.training_lists import write_training_list
 
 ALONE = World(0, 1, torch.device("cpu"))
-TINY = TrainingSettings(
-    preset="fast",
-    stage="focus",
-    steps=2,
-    batch=1,
-    group=4,
-    crop_voxels=(64, 32, 32),
-    glance=GlanceConfig("resnet10", (4, 4, 8, 8), (2, 2, 2)),
-    focus=FocusConfig(feature_size=12, depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1)),
-    threads=1,
-    ema=0.9,
-    evaluation_crops=0,
-    log_every=1,
-)
 
 
 @pytest.fixture(scope="module")
