@@ -63,8 +63,11 @@ class ThresholdEngine:
         self._step()
         return (batch > THRESHOLD).astype(np.float32)
 
+    def release_glance(self) -> None:
+        """Nothing: no memory is held."""
+
     def release(self) -> None:
-        """Nothing: no GPU is used."""
+        """Nothing: no memory is held."""
 
     def peak_gpu_mb(self) -> float | None:
         """None: no GPU is used."""

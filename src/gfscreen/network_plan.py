@@ -91,6 +91,8 @@ class FocusConfig:
     `window_size`: voxels along each axis of the windows that attention works in, 7 as published.
     `hu_channels`: `region`, one channel in the HU window of the sub-volume's region, as published; `both`, a second one
     in the other region's, so that a mass in the mediastinum and a nodule above the diaphragm have contrast as well.
+    `full_resolution_channels`: width of the two convolution blocks that work at the input's full resolution, where
+    two thirds of the arithmetic are; None, `feature_size`, as published.
     """
 
     feature_size: int = 48
@@ -100,6 +102,17 @@ class FocusConfig:
     patch_merging: Literal["legacy", "monai"] = "monai"
     window_size: int = 7
     hu_channels: Literal["region", "both"] = "region"
+    full_resolution_channels: int | None = None
+
+    def __post_init__(self) -> None:
+        width = self.full_resolution_channels
+        if width is not None and not 1 <= width <= self.feature_size:
+            raise ValueError(f"full_resolution_channels must be from 1 to feature_size {self.feature_size}, got {width}")
+
+    @property
+    def full_resolution_width(self) -> int:
+        """Channels of the blocks at full resolution."""
+        return self.full_resolution_channels or self.feature_size
 
     @property
     def channels(self) -> int:

@@ -52,6 +52,7 @@ class FakeEngine:
     glanced: int = 0
     later_rounds: int = 0
     released: int = 0
+    glance_released: int = 0
     focused: list[FloatArray] = field(default_factory=list)
     channels: int = 1
     judge: Callable[[FloatArray], FloatArray] | None = None
@@ -88,6 +89,9 @@ class FakeEngine:
         if self.clock:
             self.clock.now_s += self.focus_s
         return np.stack([self.outline(patch) for patch in batch]).astype(np.float32)
+
+    def release_glance(self) -> None:
+        self.glance_released += 1
 
     def release(self) -> None:
         self.released += 1

@@ -99,6 +99,7 @@ def screen_patches(
             allowance = time.for_glance(engine.glance_batch, engine.focus_batch)
             said, looked = suspicion.take(glance(scan, suspicion.unseen(order), plan, engine, allowance, progress))
             state.saw(said, looked=looked)
+        engine.release_glance()
         seconds["glance"] += budget.elapsed_s() - start
 
         start = budget.elapsed_s()

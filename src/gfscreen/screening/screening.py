@@ -149,6 +149,7 @@ def screen(
                 above = None if plan.gated_by_cells else state.suspicious
                 grid = windows if above is None else list(above)
                 state.point_at(pointed(of_cells.cells, scan, plan, grid, state.read, above))
+        engine.release_glance()
         seconds["glance"] += budget.elapsed_s() - start
 
         start = budget.elapsed_s()
@@ -161,6 +162,7 @@ def screen(
     done_again = focus(scan, again, stitcher, plan, engine, time.for_focus(), progress, mirrored=True)
     seconds["focus"] += budget.elapsed_s() - start
     # A GPU is held no longer than it computes: on an H100, half of the time that it was held went into what follows.
+    # On a CPU the masks need room.
     engine.release()
 
     start = budget.elapsed_s()

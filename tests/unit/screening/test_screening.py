@@ -49,6 +49,21 @@ class TestStages:
         assert result.skipped_probability is None
         np.testing.assert_array_equal(result.mask, hu == LESION_HU)
 
+    def test_memory_of_glance_is_given_back_before_focus_reads(self):
+        at_the_first_read = []
+        engine = bright_engine()
+        outline = engine.outline
+
+        def look(patch: NDArray[np.float32]) -> NDArray[np.float32]:
+            at_the_first_read.append((engine.glanced, engine.glance_released))
+            return outline(patch)
+
+        engine.outline = look
+        hu = block()
+        hu[10:14, 10:14, 10:14] = LESION_HU
+        screened(hu, engine)
+        assert at_the_first_read[0] == (16, 1)
+
     def test_a_gpu_is_given_back_before_the_mask_is_made(self, monkeypatch):
         engine, at_the_mask = bright_engine(), []
         to_native_mask = screening.to_native_mask

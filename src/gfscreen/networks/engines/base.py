@@ -82,8 +82,18 @@ class Engine(Protocol):
         """
         ...
 
+    def release_glance(self) -> None:
+        """Give back what Glance and cells have computed in, for Focus is next; a later batch takes it again.
+
+        Where a GPU's allocator hands it on by itself: nothing.
+        """
+        ...
+
     def release(self) -> None:
-        """Give memory of a GPU back once nothing more is to be computed for now; a later batch takes it again."""
+        """Give all memory back that is only computed in, nothing more being asked for now; a later batch takes it again.
+
+        Of a GPU the weights' as well.
+        """
         ...
 
     def peak_gpu_mb(self) -> float | None:

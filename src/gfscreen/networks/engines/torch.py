@@ -168,6 +168,9 @@ class TorchEngine:
         """Lesion probability per voxel, (n, x, y, z); of nnU-Net's channels the scores, as the protocol says."""
         return self._run(FOCUS, batch)
 
+    def release_glance(self) -> None:
+        """Nothing: Focus takes over what the allocator holds."""
+
     def release(self) -> None:
         """Give the GPU's memory back, all but the context; the next batch takes it again."""
         if self._memory is None or not self._opened:

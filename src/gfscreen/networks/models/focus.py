@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from monai.networks.blocks.unetr_block import UnetrBasicBlock
+from monai.networks.blocks import UnetOutBlock
+from monai.networks.blocks.unetr_block import UnetrBasicBlock, UnetrUpBlock
 from monai.networks.nets.swin_unetr import PatchMergingV2, SwinUNETR
 from torch import Tensor, nn
 
@@ -60,7 +61,62 @@ def build_focus(config: FocusConfig, *, use_checkpoint: bool = False) -> nn.Modu
         spatial_dims=3,
     )
     assert isinstance(network, nn.Module)
+    if (width := config.full_resolution_width) != config.feature_size:
+        network.encoder1 = UnetrBasicBlock(3, config.channels, width, 3, 1, "instance", res_block=True)
+        network.decoder1 = UnetrUpBlock(3, config.feature_size, width, 3, 2, "instance", res_block=True)
+        network.out = UnetOutBlock(3, width, 2)
     return network
+
+
+def fitted(state: dict[str, Tensor], config: FocusConfig) -> dict[str, Tensor]:
+    """The state of a Focus that a run goes on from, for a config with more input channels or a narrower full resolution.
+
+    Otherwise it is returned as it is, as is that of a network without these layers.
+    """
+    return narrowed(widened(state, config), config)
+
+
+def narrowed(state: dict[str, Tensor], config: FocusConfig) -> dict[str, Tensor]:
+    """The state with the channels at full resolution that count most, as many as the config asks for.
+
+    Chosen from the output backwards, by the size of the weights that read them: every layer's output is normalised, so
+    these tell how much a channel counts. What is left has to be trained on. More channels than there are: as it is.
+    """
+    out = state.get("out.conv.conv.weight")
+    width = config.full_resolution_width
+    if out is None or out.shape[1] <= width or "decoder1.transp_conv.conv.weight" not in state:
+        return state
+    result, whole = dict(state), out.shape[1]
+
+    def most(sizes: Tensor) -> Tensor:
+        return torch.sort(torch.topk(sizes, width).indices).values
+
+    def size(weight: Tensor, channel_axis: int) -> Tensor:
+        return weight.float().transpose(0, channel_axis).flatten(1).norm(dim=1)
+
+    def keep(name: str, axis: int, channels: Tensor) -> Tensor:
+        result[name] = result[name].index_select(axis, channels)
+        return result[name]
+
+    decoder, encoder = "decoder1.conv_block", "encoder1.layer"
+    logit = (out[LESION_CLASS] - out[1 - LESION_CLASS])[None]
+    kept = most(size(logit, 1))
+    keep("out.conv.conv.weight", 1, kept)
+    inner = most(size(keep(f"{decoder}.conv2.conv.weight", 0, kept), 1))
+    keep(f"{decoder}.conv2.conv.weight", 1, inner)
+    sizes = size(keep(f"{decoder}.conv1.conv.weight", 0, inner), 1)
+    sizes = (sizes**2 + size(keep(f"{decoder}.conv3.conv.weight", 0, kept), 1) ** 2).sqrt()
+    # What comes from below is not normalised; what comes from the encoder is.
+    raised = most(sizes[:whole] * size(result["decoder1.transp_conv.conv.weight"], 1))
+    beside = most(sizes[whole:])
+    keep("decoder1.transp_conv.conv.weight", 1, raised)
+    for name in ("conv1", "conv3"):
+        keep(f"{decoder}.{name}.conv.weight", 1, torch.cat([raised, whole + beside]))
+    inner = most(size(keep(f"{encoder}.conv2.conv.weight", 0, beside), 1))
+    keep(f"{encoder}.conv2.conv.weight", 1, inner)
+    keep(f"{encoder}.conv1.conv.weight", 0, inner)
+    keep(f"{encoder}.conv3.conv.weight", 0, beside)
+    return result
 
 
 def widened(state: dict[str, Tensor], config: FocusConfig) -> dict[str, Tensor]:

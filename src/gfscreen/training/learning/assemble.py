@@ -104,8 +104,9 @@ def assemble(
 def _with_thresholds(plan: Plan, source: Path) -> Plan:
     """The plan with what another weights folder's plan chose. Raises UsageError where that means nothing here."""
     own = read_plan(source)
-    # One may have gone on from it with a channel more.
-    own = replace(own, focus=replace(own.focus, hu_channels=plan.focus.hu_channels))
+    # One may have gone on from it with a channel more, or narrower at full resolution.
+    width = plan.focus.full_resolution_channels
+    own = replace(own, focus=replace(own.focus, hu_channels=plan.focus.hu_channels, full_resolution_channels=width))
     for name in ("preset", "focus", "glance", "cells", "nnunet"):
         if getattr(own, name) != getattr(plan, name):
             raise UsageError(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from gfscreen.config import Plan
 from gfscreen.errors import UsageError
-from gfscreen.networks.models.focus import keep_deepest_float32, widened
+from gfscreen.networks.models.focus import fitted, keep_deepest_float32
 from gfscreen.networks.models.glance import Glance
 from gfscreen.networks.models.manifest import MANIFEST_FILE, read_manifest
 from gfscreen.networks.models.weights import build_networks, load_state, load_stored, stored_state
@@ -84,7 +84,7 @@ def build_run(settings: TrainingSettings, world: World) -> Run:
         keep_deepest_float32(focus)
     if settings.init:
         learnt = read_learnt(Path(settings.init))
-        load_state(focus, stored_state(widened(learnt.focus, settings.plan.focus)), settings.init)
+        load_state(focus, stored_state(fitted(learnt.focus, settings.plan.focus)), settings.init)
         if learnt.plan.gated_by_cells:
             if settings.stage != "focus" and settings.gate != "none" and not settings.init_glance:
                 raise UsageError(
