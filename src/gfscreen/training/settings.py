@@ -70,7 +70,9 @@ class TrainingSettings:
     init: folder of a run, or of weights (those that ship), to start from; init_glance: the same, whose Glance to take
     instead. judged_by: weights whose Glance judges cells: in scans that nobody annotated all but the most suspicious
     cells are background then, and kind `hot` of the mix can be drawn (learning/judged_scans.py). nnunet: a Focus that
-    nnU-Net trained, taken over from `init`; it is not trained here, only the Glance against it.
+    nnU-Net trained, taken over from `init`; it is not trained here, only the Glance against it. learns_from: `labels`,
+    or `init`: a Focus that is narrower at full resolution than that of `init` learns to answer like it, by these
+    blocks alone (learning/imitation.py).
     """
 
     preset: str = "paper"
@@ -112,6 +114,7 @@ class TrainingSettings:
     init: str | None = None
     init_glance: str | None = None
     judged_by: str | None = None
+    learns_from: Literal["labels", "init"] = "labels"
     log_every: int = 10
     checkpoint_minutes: float = 5.0
     evaluate_minutes: float = 10.0
@@ -149,6 +152,8 @@ class TrainingSettings:
             raise ValueError("batch_dice is one Dice for all: leave dice_kinds out or set batch_dice to false")
         if self.mix.hot > 0 and self.judged_by is None:
             raise ValueError("mix.hot is where a Glance sends Focus: name weights whose Glance has cells as judged_by")
+        if self.learns_from == "init" and (self.init is None or self.stage != "focus" or self.nnunet is not None):
+            raise ValueError("learns_from init is for stage focus: name as init the run or the weights to learn from")
         if not 0.0 < self.lesion_prior <= 0.5:
             raise ValueError(f"lesion_prior must be in (0, 0.5], got {self.lesion_prior}")
         if self.nnunet is not None and (self.stage != "glance" or self.augment != "published"):

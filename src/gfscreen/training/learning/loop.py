@@ -41,6 +41,7 @@ from gfscreen.training.data.prefetch import Draws
 from gfscreen.training.data.sampling import PatchSampler, Sample, Source, load_lesions
 from gfscreen.training.learning.distributed import World
 from gfscreen.training.learning.glance_step import Policy, Values, judge
+from gfscreen.training.learning.imitation import Imitation
 from gfscreen.training.learning.initialisation import build_run, mixed_precision
 from gfscreen.training.learning.judged_scans import judged_scans
 from gfscreen.training.learning.lesion_weights import small_lesion_weight
@@ -227,12 +228,23 @@ def stage_step(settings: TrainingSettings, run: Run, sampler: PatchSampler, worl
 
     draws = Draws(draw, last=settings.steps, workers=settings.draw_workers)
 
+    imitation = Imitation(settings, run.focus, world) if settings.learns_from == "init" else None
+
+    def imitate(images: Tensor, passes: int) -> float:
+        """One pass of the narrow Focus with its share of the gradient; the loss."""
+        assert imitation is not None
+        with autocast():
+            loss = imitation.loss(images)
+        torch.autograd.backward(run.scaler.scale(loss / passes))
+        return float(loss.detach())
+
     def focus_step(step: int) -> Values:
         samples, loss = draws.take(step), 0.0
         for start in range(0, per_step, settings.batch):
-            part = samples[start : start + settings.batch]
+            part, passes = samples[start : start + settings.batch], settings.accumulation
             image, label, dice, weight = batch_of(part, settings, world.device)
-            loss += read(image, label, dice, weight, settings.accumulation)[1] / settings.accumulation
+            one = read(image, label, dice, weight, passes)[1] if imitation is None else imitate(image, passes)
+            loss += one / passes
         return update({"focus_loss": loss})
 
     def joint_step(step: int) -> Values:
