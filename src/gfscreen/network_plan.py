@@ -107,7 +107,9 @@ class FocusConfig:
     def __post_init__(self) -> None:
         width = self.full_resolution_channels
         if width is not None and not 1 <= width <= self.feature_size:
-            raise ValueError(f"full_resolution_channels must be from 1 to feature_size {self.feature_size}, got {width}")
+            raise ValueError(
+                f"full_resolution_channels must be from 1 to feature_size {self.feature_size}, got {width}"
+            )
 
     @property
     def full_resolution_width(self) -> int:

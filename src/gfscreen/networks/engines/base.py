@@ -90,7 +90,7 @@ class Engine(Protocol):
         ...
 
     def release(self) -> None:
-        """Give all memory back that is only computed in, nothing more being asked for now; a later batch takes it again.
+        """Give back all memory that is only computed in: nothing more is asked for now; a later batch takes it again.
 
         Of a GPU the weights' as well.
         """

@@ -69,7 +69,7 @@ def build_focus(config: FocusConfig, *, use_checkpoint: bool = False) -> nn.Modu
 
 
 def fitted(state: dict[str, Tensor], config: FocusConfig) -> dict[str, Tensor]:
-    """The state of a Focus that a run goes on from, for a config with more input channels or a narrower full resolution.
+    """The state of a Focus to go on from, for a config with more input channels, or narrower at full resolution.
 
     Otherwise it is returned as it is, as is that of a network without these layers.
     """
@@ -92,7 +92,7 @@ def narrowed(state: dict[str, Tensor], config: FocusConfig) -> dict[str, Tensor]
         return torch.sort(torch.topk(sizes, width).indices).values
 
     def size(weight: Tensor, channel_axis: int) -> Tensor:
-        return weight.float().transpose(0, channel_axis).flatten(1).norm(dim=1)
+        return torch.linalg.vector_norm(weight.float().transpose(0, channel_axis).flatten(1), dim=1)
 
     def keep(name: str, axis: int, channels: Tensor) -> Tensor:
         result[name] = result[name].index_select(axis, channels)

@@ -27,9 +27,9 @@ LARGEST_LOGIT = 8.0
 DOUBTFUL_LOGIT, ELSEWHERE = -4.0, 0.05
 
 
-def imitation_loss(own: Tensor, aim: Tensor) -> Tensor:
-    """How far logits of lesion against background (N, X, Y, Z) are from those aimed at; a scalar, 0 if equal."""
-    own, aim = own.clamp(-LARGEST_LOGIT, LARGEST_LOGIT), aim.clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
+def imitation_loss(logits: Tensor, aim: Tensor) -> Tensor:
+    """How far logits (N, 2, X, Y, Z) are from those aimed at, of lesion against background; a scalar, 0 if equal."""
+    own, aim = (_lesion_logit(answer).clamp(-LARGEST_LOGIT, LARGEST_LOGIT) for answer in (logits, aim))
     weight = ELSEWHERE + (torch.maximum(own.detach(), aim) > DOUBTFUL_LOGIT).float()
     far = nn.functional.smooth_l1_loss(own, aim, reduction="none")
     return (weight * far).sum() / weight.sum()
@@ -59,18 +59,21 @@ class Imitation:
             parameter.requires_grad_(name.split(".")[0] in FULL_RESOLUTION)
         self._below: Any = None
         # What the blocks below full resolution hand up.
-        self._wide.decoder2.register_forward_hook(self._keep)
+        self._wide.get_submodule("decoder2").register_forward_hook(self._keep)
 
     def _keep(self, _module: nn.Module, _inputs: Any, output: Tensor) -> None:
         self._below = output
 
-    def loss(self, images: Tensor) -> Tensor:
-        """Of the sub-volumes (N, C, X, Y, Z), with a gradient for the blocks at full resolution."""
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (N, 2, X, Y, Z) of the narrow Focus, for sub-volumes (N, C, X, Y, Z), and those of the wide one.
+
+        Only the former have a gradient, for the blocks at full resolution.
+        """
         with torch.no_grad():
-            aim = _lesion_logit(self._wide(images))
+            aim = self._wide(images)
         below, self._below = self._below, None
         focus: Any = self._focus
-        return imitation_loss(_lesion_logit(focus.out(focus.decoder1(below, focus.encoder1(images)))), aim)
+        return focus.out(focus.decoder1(below, focus.encoder1(images))), aim
 
 
 def _lesion_logit(logits: Tensor) -> Tensor:

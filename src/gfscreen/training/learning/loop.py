@@ -41,7 +41,7 @@ from gfscreen.training.data.prefetch import Draws
 from gfscreen.training.data.sampling import PatchSampler, Sample, Source, load_lesions
 from gfscreen.training.learning.distributed import World
 from gfscreen.training.learning.glance_step import Policy, Values, judge
-from gfscreen.training.learning.imitation import Imitation
+from gfscreen.training.learning.imitation import Imitation, imitation_loss
 from gfscreen.training.learning.initialisation import build_run, mixed_precision
 from gfscreen.training.learning.judged_scans import judged_scans
 from gfscreen.training.learning.lesion_weights import small_lesion_weight
@@ -177,6 +177,7 @@ def batch_of(samples: list[Sample], settings: TrainingSettings, device: torch.de
 def stage_step(settings: TrainingSettings, run: Run, sampler: PatchSampler, world: World) -> Callable[[int], Values]:
     """The function that makes one step of the run's stage and returns what it measured."""
     focus = world.wrap(run.focus) if settings.stage != "glance" else run.focus
+    imitation = Imitation(settings, run.focus, world) if settings.learns_from == "init" else None
     glance: nn.Module = run.glance
     if settings.stage != "focus" and settings.gate != "none":
         glance = world.wrap(run.glance)
@@ -191,16 +192,19 @@ def stage_step(settings: TrainingSettings, run: Run, sampler: PatchSampler, worl
     ) -> tuple[Tensor, float]:
         """One Focus pass with its share of the gradient; logits without gradient, and the loss."""
         with autocast():
-            logits = focus(images)
-        loss = objectives.dice_ce(
-            logits,
-            labels,
-            batch=settings.batch_dice,
-            include_background=settings.dice_background,
-            ce_weight=settings.ce_weight,
-            with_dice=None if settings.batch_dice else with_dice,
-            voxel_weight=voxel_weight,
-        )
+            logits, aim = (focus(images), None) if imitation is None else imitation(images)
+        if aim is not None:
+            loss = imitation_loss(logits, aim)
+        else:
+            loss = objectives.dice_ce(
+                logits,
+                labels,
+                batch=settings.batch_dice,
+                include_background=settings.dice_background,
+                ce_weight=settings.ce_weight,
+                with_dice=None if settings.batch_dice else with_dice,
+                voxel_weight=voxel_weight,
+            )
         torch.autograd.backward(run.scaler.scale(loss / passes))
         return logits.detach(), float(loss.detach())
 
@@ -228,23 +232,12 @@ def stage_step(settings: TrainingSettings, run: Run, sampler: PatchSampler, worl
 
     draws = Draws(draw, last=settings.steps, workers=settings.draw_workers)
 
-    imitation = Imitation(settings, run.focus, world) if settings.learns_from == "init" else None
-
-    def imitate(images: Tensor, passes: int) -> float:
-        """One pass of the narrow Focus with its share of the gradient; the loss."""
-        assert imitation is not None
-        with autocast():
-            loss = imitation.loss(images)
-        torch.autograd.backward(run.scaler.scale(loss / passes))
-        return float(loss.detach())
-
     def focus_step(step: int) -> Values:
         samples, loss = draws.take(step), 0.0
         for start in range(0, per_step, settings.batch):
-            part, passes = samples[start : start + settings.batch], settings.accumulation
+            part = samples[start : start + settings.batch]
             image, label, dice, weight = batch_of(part, settings, world.device)
-            one = read(image, label, dice, weight, passes)[1] if imitation is None else imitate(image, passes)
-            loss += one / passes
+            loss += read(image, label, dice, weight, settings.accumulation)[1] / settings.accumulation
         return update({"focus_loss": loss})
 
     def joint_step(step: int) -> Values:

@@ -35,28 +35,28 @@ def settings(tmp_path: Path) -> TrainingSettings:
     return replace(TINY, focus=NARROW, init=str(tmp_path / "wide"), learns_from="init", focus_learning_rate=3e-3)
 
 
-def logit(network: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
-    answer = network(images).detach()
-    return answer[:, 1] - answer[:, 0]
+def logits(*of_lesion: float) -> torch.Tensor:
+    """Two classes (1, 2, n, 1, 1) whose difference is as said."""
+    values = torch.tensor(of_lesion)
+    return torch.stack([-values / 2, values / 2])[None, :, :, None, None]
 
 
 class TestLoss:
     def test_equal_answers_have_none(self):
-        logits = torch.tensor([[[[-9.0, -3.0, 2.0]]]])
-        assert imitation_loss(logits, logits) == 0
+        answer = logits(-9, -3, 2)
+        assert imitation_loss(answer, answer) == 0
+        assert imitation_loss(answer + 5.0, answer) == 0
 
     def test_beyond_the_largest_logits_answers_are_alike(self):
-        assert imitation_loss(torch.full((1, 2, 2, 2), -30.0), torch.full((1, 2, 2, 2), -8.0)) == 0
+        assert imitation_loss(logits(-30, 30), logits(-8, 8)) == 0
 
     def test_what_nobody_holds_for_lesion_counts_little(self):
-        """Half a logit in one voxel of a thousand: twenty-one times as much where one of both is in doubt."""
-        aim = torch.full((1, 10, 10, 10), -7.0)
-        own = aim.clone()
-        own[0, 0, 0, 0] += 0.5
-        background = imitation_loss(own, aim)
-        aim[0, 0, 0, 0], own[0, 0, 0, 0] = -3.5, -4.5
-        assert imitation_loss(own, aim) > 20 * background > 0
-        assert imitation_loss(aim, own) > 20 * background
+        """A logit in one voxel of a thousand: many times as much where one of both is in doubt."""
+        rest = [-7.0] * 999
+        background = imitation_loss(logits(-7, *rest), logits(-6, *rest))
+        doubtful = logits(-3.5, *rest), logits(-4.5, *rest)
+        assert imitation_loss(*doubtful) > 20 * background > 0
+        assert imitation_loss(*doubtful[::-1]) == imitation_loss(*doubtful)
 
 
 def test_it_learns_to_answer_like_the_wide_one(settings):
@@ -67,14 +67,14 @@ def test_it_learns_to_answer_like_the_wide_one(settings):
     before = {name: value.clone() for name, value in run.focus.state_dict().items()}
     torch.manual_seed(3)
     unseen = torch.rand(2, 1, 64, 32, 32)
-    first = imitation.loss(unseen).item()
-    assert first == pytest.approx(imitation_loss(logit(run.focus, unseen), logit(wide, unseen)).item(), rel=1e-3)
+    first = imitation_loss(*imitation(unseen)).item()
+    assert first == pytest.approx(imitation_loss(run.focus(unseen), wide(unseen)).item(), rel=1e-3)
     optimizer = torch.optim.AdamW(run.focus.parameters(), 3e-3)
     for _ in range(60):
-        imitation.loss(torch.rand(1, 1, 64, 32, 32)).backward()
+        imitation_loss(*imitation(torch.rand(1, 1, 64, 32, 32))).backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-    assert imitation.loss(unseen).item() < first / 3
+    assert imitation_loss(*imitation(unseen)).item() < first / 3
     for name, value in run.focus.state_dict().items():
         assert torch.equal(value, before[name]) == (name.split(".")[0] not in FULL_RESOLUTION), name
 
