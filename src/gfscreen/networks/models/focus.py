@@ -92,7 +92,8 @@ def narrowed(state: dict[str, Tensor], config: FocusConfig) -> dict[str, Tensor]
         return torch.sort(torch.topk(sizes, width).indices).values
 
     def size(weight: Tensor, channel_axis: int) -> Tensor:
-        return torch.linalg.vector_norm(weight.float().transpose(0, channel_axis).flatten(1), dim=1)
+        sizes: Tensor = torch.linalg.vector_norm(weight.float().transpose(0, channel_axis).flatten(1), dim=1)
+        return sizes
 
     def keep(name: str, axis: int, channels: Tensor) -> Tensor:
         result[name] = result[name].index_select(axis, channels)
