@@ -178,22 +178,23 @@ class OpenVINOEngine:
 
     def release_glance(self) -> None:
         """Give back what Glance and cells have computed in: of a large scan's cells it is 400 MB."""
-        self._release(self._glance, self._cells)
+        _release(self._glance, self._cells)
 
     def release(self) -> None:
         """Give back what all three have computed in. A Focus that is still being compiled, or failed, holds nothing."""
-        done = self._focus.done() and self._focus.exception() is None
-        self._release(self._glance, self._cells, self._focus.result() if done else None)
-
-    @staticmethod
-    def _release(*requests: Any) -> None:
-        for request in requests:
-            if request is not None:
-                request.get_compiled_model().release_memory()
+        self.release_glance()
+        if self._focus.done() and self._focus.exception() is None:
+            _release(self._focus.result())
 
     def peak_gpu_mb(self) -> float | None:
         """None: no GPU is used."""
         return None
+
+
+def _release(*requests: Any) -> None:
+    for request in requests:
+        if request is not None:
+            request.get_compiled_model().release_memory()
 
 
 def _measured_s(measured: Any, stage: str) -> float | None:

@@ -79,8 +79,9 @@ def fitted(state: dict[str, Tensor], config: FocusConfig) -> dict[str, Tensor]:
 def narrowed(state: dict[str, Tensor], config: FocusConfig) -> dict[str, Tensor]:
     """The state with the channels at full resolution that count most, as many as the config asks for.
 
-    Chosen from the output backwards, by the size of the weights that read them: every layer's output is normalised, so
-    these tell how much a channel counts. What is left has to be trained on. More channels than there are: as it is.
+    Chosen from the output backwards, by the size of the weights that read them: but for what comes from below, layers
+    are normalised, so these tell how much a channel counts. What is left has to be trained on. More channels than
+    there are: as it is.
     """
     out = state.get("out.conv.conv.weight")
     width = config.full_resolution_width
@@ -107,7 +108,6 @@ def narrowed(state: dict[str, Tensor], config: FocusConfig) -> dict[str, Tensor]
     keep(f"{decoder}.conv2.conv.weight", 1, inner)
     sizes = size(keep(f"{decoder}.conv1.conv.weight", 0, inner), 1)
     sizes = (sizes**2 + size(keep(f"{decoder}.conv3.conv.weight", 0, kept), 1) ** 2).sqrt()
-    # What comes from below is not normalised; what comes from the encoder is.
     raised = most(sizes[:whole] * size(result["decoder1.transp_conv.conv.weight"], 1))
     beside = most(sizes[whole:])
     keep("decoder1.transp_conv.conv.weight", 1, raised)

@@ -7,6 +7,7 @@ cut Focus forgot in an hour what its body knew (docs/records/focus-runs.md).
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +47,12 @@ class Imitation:
             raise UsageError("learns_from init: runs in one process; start it without torchrun")
         learnt = read_learnt(Path(settings.init or ""))
         wide, narrow = learnt.plan.focus, settings.plan.focus
-        if learnt.plan.nnunet is not None or wide.hu_channels != narrow.hu_channels:
-            raise UsageError(
-                f"learns_from init: {settings.init} does not see what this Focus sees; its hu_channels must be "
-                f"{narrow.hu_channels}"
-            )
+        # Any other difference, of patch merging for one, would change the body that both share, without an error.
+        may_differ = replace(narrow, full_resolution_channels=wide.full_resolution_channels)
+        wrong = [name for name, value in asdict(may_differ).items() if value != getattr(wide, name)]
+        if wrong:
+            told = ", ".join(f"its {name} must be {getattr(narrow, name)}" for name in wrong)
+            raise UsageError(f"learns_from init: this Focus is not cut from that of {settings.init}: {told}")
         self._focus = focus
         self._wide = build_focus(wide)
         load_state(self._wide, stored_state(learnt.focus), settings.init or "")

@@ -48,13 +48,14 @@ def test_as_many_channels_stay_as_they_are():
     assert all(torch.equal(value, state[name]) for name, value in widened(state, BOTH).items())
 
 
-def test_both_engines_give_the_same(tmp_path):
+@pytest.mark.parametrize("config", [BOTH, replace(BOTH, full_resolution_channels=4)], ids=["wide", "narrow"])
+def test_both_engines_give_the_same(tmp_path, config):
     pytest.importorskip("openvino")
     from gfscreen.networks.engines.export import export_openvino
     from gfscreen.networks.engines.openvino import OpenVINOEngine
     from gfscreen.networks.engines.torch import TorchEngine
 
-    init_weights(tmp_path, Plan(sub_volume_voxels=(64, 32, 32), glance=TINY.glance, focus=BOTH), 3)
+    init_weights(tmp_path, Plan(sub_volume_voxels=(64, 32, 32), glance=TINY.glance, focus=config), 3)
     export_openvino(tmp_path, tmp_path / "openvino")
     batch = np.random.default_rng(1).random((2, 2, 64, 32, 32), dtype=np.float32)
     fast = OpenVINOEngine(tmp_path / "openvino", precision="fp32", reason="for a test")

@@ -1,4 +1,4 @@
-"""A Focus that is narrow at full resolution: begun from a wide one, run by both engines, trained, assembled."""
+"""A Focus that is narrow at full resolution: begun from a wide one, trained, assembled."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("monai")
 
-from gfscreen.config import Plan, read_plan  # noqa: E402
+from gfscreen.config import read_plan  # noqa: E402
 from gfscreen.network_plan import FocusConfig  # noqa: E402
 from gfscreen.networks.models.focus import build_focus, fitted, narrowed  # noqa: E402
 from gfscreen.networks.models.manifest import change_plan  # noqa: E402
@@ -71,20 +71,6 @@ def test_what_fits_stays_as_it_is():
         assert all(torch.equal(value, state[name]) for name, value in fitted(state, config).items())
     network_of_another_make = {"a.weight": torch.ones(2)}
     assert fitted(network_of_another_make, NARROW) == network_of_another_make
-
-
-def test_both_engines_give_the_same(tmp_path):
-    pytest.importorskip("openvino")
-    from gfscreen.networks.engines.export import export_openvino
-    from gfscreen.networks.engines.openvino import OpenVINOEngine
-    from gfscreen.networks.engines.torch import TorchEngine
-
-    init_weights(tmp_path, Plan(sub_volume_voxels=(64, 32, 32), glance=TINY.glance, focus=BOTH), 3)
-    export_openvino(tmp_path, tmp_path / "openvino")
-    batch = np.random.default_rng(1).random((2, 2, 64, 32, 32), dtype=np.float32)
-    fast = OpenVINOEngine(tmp_path / "openvino", precision="fp32", reason="for a test")
-    eager = TorchEngine(tmp_path, device="cpu", precision="fp32", gpu_memory_limit_mb=None, reason="for a test")
-    np.testing.assert_allclose(fast.focus(batch), eager.focus(batch), atol=1e-4)
 
 
 def test_on_from_a_wide_one(tmp_path: Path):

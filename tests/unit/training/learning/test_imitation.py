@@ -100,6 +100,9 @@ def test_what_does_not_fit_is_refused(settings):
     two = World(0, 2, torch.device("cpu"))
     with pytest.raises(UsageError, match="runs in one process; start it without torchrun"):
         Imitation(settings, build_focus(NARROW), two)
+    legacy = replace(settings, focus=replace(NARROW, patch_merging="legacy"))
+    with pytest.raises(UsageError, match=r"not cut from that of .*: its patch_merging must be legacy$"):
+        Imitation(legacy, build_focus(legacy.plan.focus), ALONE)
     both = replace(settings, focus=replace(NARROW, hu_channels="both"))
     with pytest.raises(UsageError, match="its hu_channels must be both"):
         Imitation(both, build_focus(both.plan.focus), ALONE)
