@@ -42,6 +42,7 @@ TOPICS = {
     "what a plan is tuned by": {
         "gates": "eval.tuning.gates",
         "peak": "eval.tuning.finding_thresholds",
+        "int8": "eval.tuning.int8",
         "nodules": "eval.tuning.nodules",
         "optimisations": "eval.tuning.optimisations",
         "ablation": "eval.tuning.ablation",

@@ -90,3 +90,6 @@ train focus_r "$runs/data/cells.json"
 # How sure a finding must be somewhere, by DSC, with the gate and the cells as they ship. Its operating point `sensitive` keeps 0.5.
 "$python" -m eval peak --gated --by dsc --cases "$runs/inserted_choose" --weights "$runs/weights_r" -o "$runs/peak_r" --write
 "$python" -m gfscreen export --weights "$runs/weights_r"
+# Which values Focus's convolutions at full resolution may see in whole numbers; on a CPU that computes in bf16.
+"$python" -m eval int8 --scans "$runs/inserted_choose/images" --weights "$runs/weights_r" -o "$runs/int8_r" --write
+"$python" -m gfscreen export --weights "$runs/weights_r"

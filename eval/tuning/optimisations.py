@@ -5,7 +5,8 @@
 `DIR` is as for `eval gates`. Every scan is screened in process, without deadline, as shipped and with one thing undone:
 
 - `openvino`: OpenVINO in fp32 instead of torch in fp32;
-- `bf16`: OpenVINO as it chooses by itself instead of fp32;
+- `bf16`: OpenVINO in bf16, where the CPU computes in it, instead of fp32;
+- `int8`: with the convolutions in whole numbers that the weights name for it (`focus_int8`) instead of without;
 - `windows by body`: sub-volumes that follow the body instead of filling its box;
 - `gate`: what Glance finds suspicious instead of every sub-volume;
 - `restore in boxes`: probabilities brought back around the lesions only instead of everywhere.
@@ -59,9 +60,10 @@ class Change:
 
 @dataclass(frozen=True)
 class Engines:
-    """The shipped engine, and those that it replaced."""
+    """The shipped engine, and those that it replaced. half: in bf16; the shipped one where that is all it does."""
 
     shipped: Engine
+    half: Engine
     fp32: Engine
     torch: Engine
 
@@ -94,9 +96,11 @@ def changes(case: GateCase, plan: Plan, engines: Engines) -> Iterator[Change]:
     result = screen(volume, plan, engines.shipped, Budget(None), prepared=prepared, keep_outputs=True)
     assert result.network_outputs is not None
     fp32, shipped = masked(engines.fp32), result.mask > 0
+    half = shipped if engines.half is engines.shipped else masked(engines.half)
     pairs = {
         "openvino": (masked(engines.torch), fp32),
-        "bf16": (fp32, shipped),
+        "bf16": (fp32, half),
+        "int8": (half, shipped),
         "windows by body": (masked(engines.shipped, box_windows(prepared, plan)), shipped),
         "gate": (masked(engines.shipped, gate=0.0), shipped),
         "restore in boxes": (restore_everywhere(result.network_outputs, volume, plan), shipped),
@@ -142,7 +146,9 @@ def run(args: argparse.Namespace) -> int:
         return load_engine(args.weights, device="cpu", engine=engine, precision=precision, gpu_memory_limit_mb=None)
 
     plan = read_plan(args.weights)
-    engines = Engines(load("openvino", "auto"), load("openvino", "fp32"), load("torch", "fp32"))
+    shipped = load("openvino", "auto")
+    half = load("openvino", "bf16") if shipped.info.precision == "bf16+int8" else shipped
+    engines = Engines(shipped, half, load("openvino", "fp32"), load("torch", "fp32"))
     found: list[Change] = []
     for case in cases:
         for change in changes(case, plan, engines):
@@ -153,7 +159,7 @@ def run(args: argparse.Namespace) -> int:
             found.append(change)
     summary = summarise(found)
     result = {
-        "engines": {name: asdict(getattr(engines, name).info) for name in ("shipped", "fp32", "torch")},
+        "engines": {name: asdict(getattr(engines, name).info) for name in ("shipped", "half", "fp32", "torch")},
         "optimisations": summary,
         "cases": [asdict(change) for change in found],
     }

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gfscreen.errors import UsageError, WeightsError
-from gfscreen.network_plan import CellGlanceConfig, FocusConfig, GlanceConfig, HUWindows
+from gfscreen.network_plan import CellGlanceConfig, FocusConfig, GlanceConfig, HUWindows, Int8Input
 from gfscreen.nnunet_plan import NnunetConfig
 
 PLAN_FILE = "plan.json"
@@ -97,6 +97,8 @@ class Plan:
         the highest.
     empty_below_ml, empty_up_to: a mask of less than this volume in all, in no more than this many connected parts,
         becomes empty; 0 parts: however many. 0 ml, as published: never.
+    focus_int8: convolutions of Focus that OpenVINO computes in eight-bit whole numbers where the CPU computes in
+        bfloat16, chosen for these weights (`eval int8`). None, as published.
     """
 
     preset: str = "paper"
@@ -122,6 +124,7 @@ class Plan:
     finding_percentile: float = 100.0
     empty_below_ml: float = 0.0
     empty_up_to: int = 0
+    focus_int8: tuple[Int8Input, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.spacing_mm) != 3 or min(self.spacing_mm) <= 0:
@@ -148,6 +151,9 @@ class Plan:
                     f"operating point {point.name}: mark_from {point.mark_from:g} asks for a Glance that judges cells: "
                     "set `cells`, or 0"
                 )
+        in_int8 = [given.convolution for given in self.focus_int8]
+        if len(set(in_int8)) < len(in_int8):
+            raise ValueError(f"focus_int8 must name each convolution once, got {', '.join(in_int8)}")
         self._check_nnunet()
         if not 0.0 < self.finding_percentile <= 100.0:
             raise ValueError(f"finding_percentile must be above 0 and at most 100, got {self.finding_percentile}")
@@ -177,6 +183,8 @@ class Plan:
         marks = [self.mark_from, *(point.mark_from for point in self.operating_points)]
         if self.nnunet is not None and (self.second_look or any(marks)):
             raise ValueError("a Focus of nnU-Net's takes no second_look and no mark_from: set both to 0")
+        if self.nnunet is not None and self.focus_int8:
+            raise ValueError("focus_int8 is of the plan's own Focus, not of nnU-Net's: leave it empty")
         if self.nnunet is not None and self.marked_by_cells:
             raise ValueError(
                 "a Focus of nnU-Net's takes no `cells` for its marks: set their role to gate, or them to null"

@@ -83,6 +83,23 @@ class CellGlanceConfig:
 
 
 @dataclass(frozen=True)
+class Int8Input:
+    """What goes into one convolution of Focus, for one that computes in eight-bit whole numbers.
+
+    convolution: its name in the network, as `decoder1.conv_block.conv1.conv`. low, high: the values that the whole
+    numbers span, which belong to the weights; what lies beyond is clipped.
+    """
+
+    convolution: str
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= 0.0 < self.high):
+            raise ValueError(f"{self.convolution}: low must be at most 0 and high above, got [{self.low}, {self.high}]")
+
+
+@dataclass(frozen=True)
 class FocusConfig:
     """SwinUNETR that outlines the lesions of a sub-volume.
 

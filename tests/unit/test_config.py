@@ -21,13 +21,18 @@ from gfscreen.config import (
     read_plan,
 )
 from gfscreen.errors import UsageError, WeightsError
-from gfscreen.network_plan import CellGlanceConfig, FocusConfig, GlanceConfig, HUWindow, HUWindows
+from gfscreen.network_plan import CellGlanceConfig, FocusConfig, GlanceConfig, HUWindow, HUWindows, Int8Input
 from gfscreen.nnunet_plan import InputChannel, NnunetConfig, Resampling, UNetConfig
 
 
 def point(name: str = "balanced", **values: float) -> dict[str, Any]:
     """An operating point as JSON, with some values replaced."""
     return {"name": name, "gate": 0.5, "mark_from": 0.0, "lesion_threshold": 0.4, "finding_peak": 0.6, **values}
+
+
+def whole(name: str, low: float = 0.0, high: float = 1.0) -> list[dict[str, Any]]:
+    """One convolution in whole numbers as JSON."""
+    return [{"convolution": name, "low": low, "high": high}]
 
 
 UNET = UNetConfig("residual", (4, 8), ((1, 3, 3), (3, 3, 3)), ((1, 1, 1), (1, 2, 2)), (1, 2), (1,), stem_channels=2)
@@ -91,6 +96,7 @@ class TestRoundTrip:
             ),
             Plan(nnunet=NNUNET, finding_percentile=95.0, empty_below_ml=0.5, empty_up_to=2),
             Plan(nnunet=NNUNET, without_glance=True, gate=0.0),
+            Plan(focus_int8=(Int8Input("out.conv", 0.0, 9.5), Int8Input("encoder1.conv", -3.25, 8.0))),
         ],
     )
     def test_through_a_file(self, plan, tmp_path):
@@ -175,6 +181,13 @@ class TestMistakes:
             (changed(empty_below_ml=-1.0), "empty_below_ml must be a volume from 0 to 1000 ml"),
             (changed(without_glance=True, gate=0.0), "without_glance is for weights with `nnunet` alone"),
             ({**nnunet(), "without_glance": True}, "without_glance leaves gate 0 and no `cells`, got gate 0.9"),
+            ({**nnunet(), "focus_int8": whole("a.conv")}, "focus_int8 is of the plan's own Focus, not of nnU-Net's"),
+            (
+                changed(focus_int8=whole("a.conv", low=0.1)),
+                r"a\.conv: low must be at most 0 .*, got \[0\.1",
+            ),
+            (changed(focus_int8=whole("a.conv", high=0.0)), r"a\.conv: low must be at most 0 and high above, got"),
+            (changed(focus_int8=whole("a.conv") + whole("a.conv")), "focus_int8 must name each convolution once"),
             ({**nnunet(), "second_look": 0.5}, "a Focus of nnU-Net's takes no second_look and no mark_from"),
             (nnunet(patch_voxels=[16, 23, 32]), r"patch_voxels must be multiples of \(1, 2, 2\)"),
             (nnunet(spacing_mm=[3.0, 2.0]), "nnunet: spacing_mm must be three positive lengths"),

@@ -34,7 +34,8 @@ NOMINAL_VOXELS = NOMINAL_SIDE_VOXELS**3
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """Name (`torch`, `openvino`), device (`cpu`, `cuda:0`), precision (`fp32`, `bf16`, `fp16`), why it was chosen.
+    """Name (`torch`, `openvino`), device (`cpu`, `cuda:0`), precision (`fp32`, `bf16`, `fp16`; `bf16+int8`: some
+    convolutions of Focus in whole numbers), why it was chosen.
 
     glance_s, focus_s: seconds that one sub-volume is expected to take, for a deadline to count with before any has been
     measured; None where unknown. For a Glance that reads whole pieces of a scan, of `NOMINAL_VOXELS` of them; so

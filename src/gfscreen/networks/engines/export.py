@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from gfscreen.networks.engines.openvino import (
     EXPORT_FOLDER,
     FOCUS_MODEL,
     GLANCE_MODEL,
+    INT8_KEY,
     SECONDS_KEY,
     core,
     import_openvino,
@@ -129,6 +131,7 @@ def export_openvino(weights: Path, target: Path) -> Path:
         "weights_digest": read_manifest(weights).digest,
         "openvino": openvino.__version__.split("-")[0],
         "format": EXPORT_FORMAT,
+        INT8_KEY: [asdict(given) for given in plan.focus_int8],
         SECONDS_KEY: {Path(name).stem: _time_s(target / name) for _, _, name, _ in networks},
     }
     write_manifest(target, names, info)

@@ -16,7 +16,9 @@ import numpy as np
 from gfscreen.cpus import usable_cpus
 from gfscreen.errors import EngineError, UsageError
 from gfscreen.files import private_folder
+from gfscreen.network_plan import Int8Input
 from gfscreen.networks.engines.base import EngineInfo, FloatArray, require_finite
+from gfscreen.networks.engines.int8 import to_int8
 from gfscreen.networks.models.manifest import verify
 
 EXPORT_FOLDER = "openvino"
@@ -25,6 +27,8 @@ FOCUS_MODEL = "focus.xml"
 CELLS_MODEL = "cells.xml"
 # In the export's manifest: seconds of one sub-volume where it was made. Only their ratio is used.
 SECONDS_KEY = "seconds"
+# There too: the plan's `focus_int8`.
+INT8_KEY = "focus_int8"
 
 
 def fallback_cache() -> Path | None:
@@ -95,7 +99,8 @@ def core() -> Any:
 class OpenVINOEngine:
     """Runs an export made by `gfscreen export`.
 
-    folder: the export, verified against its manifest. precision: `auto` (bf16 where the CPU has it), `bf16` or `fp32`.
+    folder: the export, verified against its manifest. precision: `auto` (bf16 where the CPU has it, and there int8 in
+    the convolutions that the weights name for it), `bf16` or `fp32`.
     Focus compiles in a thread of its own while Glance already runs; what fails there is raised by the first `focus`.
     Raises WeightsError for a damaged export, EngineError if OpenVINO cannot load it, UsageError for a precision that
     this CPU does not have.
@@ -115,6 +120,9 @@ class OpenVINOEngine:
             "INFERENCE_NUM_THREADS": str(usable_cpus()),
             "ENABLE_CPU_PINNING": "NO",
         }
+        in_bf16 = self._settings["INFERENCE_PRECISION_HINT"] == "bf16"
+        whole = precision == "auto" and in_bf16
+        self._int8 = [Int8Input(**given) for given in manifest.info.get(INT8_KEY, [])] if whole else []
         # Weights with an nnU-Net may have no Glance.
         compiled = self._compile(GLANCE_MODEL) if GLANCE_MODEL in manifest.sha256 else None
         self._glance: Any = None if compiled is None else compiled.create_infer_request()
@@ -136,11 +144,15 @@ class OpenVINOEngine:
             glance_s = self._time_glance(compiled)
             focus_s = _in_proportion_s(glance_s, seconds, "focus")
         cells_s = None if glance_s is None else _in_proportion_s(glance_s, seconds, "cells")
-        self.info = EngineInfo("openvino", "cpu", {"f32": "fp32"}.get(used, used), reason, glance_s, focus_s, cells_s)
+        named = {"f32": "fp32"}.get(used, used) + ("+int8" if self._int8 else "")
+        self.info = EngineInfo("openvino", "cpu", named, reason, glance_s, focus_s, cells_s)
 
     def _compile(self, name: str) -> Any:
         try:
-            return self._core.compile_model(str(self._folder / name), "CPU", self._settings)
+            model = self._core.read_model(self._folder / name)
+            if name == FOCUS_MODEL:
+                to_int8(model, self._int8)
+            return self._core.compile_model(model, "CPU", self._settings)
         except RuntimeError as error:
             raise EngineError(
                 f"{self._folder}: OpenVINO cannot load the networks ({str(error).splitlines()[0]})"

@@ -67,6 +67,9 @@ def assemble(
             raise UsageError(f"{judges[0].folder} and {other.folder} hold different Glance networks; they have no mean")
     preset = preset_plan(first.plan.preset)
     plan = replace(preset, weights="trained", focus=widest, glance=judges[0].plan.glance)
+    if len(readers) == 1:
+        # They belong to the weights: a mean, or a run that went on from these, has others.
+        plan = replace(plan, focus_int8=first.plan.focus_int8)
     if first.plan.nnunet is not None:
         plan = replace(plan, nnunet=first.plan.nnunet, second_look=0.0)
     for judge in judges:

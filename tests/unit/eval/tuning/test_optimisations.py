@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -49,7 +50,8 @@ def test_summary():
     assert list(summarise(found)) == ["a", "b"]
 
 
-def test_the_command(tmp_path, monkeypatch):
+@pytest.mark.parametrize("by_itself", ["bf16", "bf16+int8"])
+def test_the_command(by_itself, tmp_path, monkeypatch):
     affine = np.diag([4.0, 4.0, 4.0, 1.0])
     hu, ball = paint((40, 36, 40), affine)
     for name, array in (("images/A_0000", hu.astype(np.int16)), ("labels/A", ball.astype(np.uint8))):
@@ -59,14 +61,20 @@ def test_the_command(tmp_path, monkeypatch):
 
     def engine(*_: object, engine: str, precision: str, **__: object) -> FakeEngine:
         # In fp32 the network marks tissue as well, so that the change of precision is seen.
-        return bright_engine() if precision == "auto" else FakeEngine(lambda _: 1.0, lambda patch: patch > 0.4)
+        if precision == "fp32":
+            return FakeEngine(lambda _: 1.0, lambda patch: patch > 0.4)
+        chosen = bright_engine()
+        chosen.info = replace(chosen.info, precision=by_itself if precision == "auto" else precision)
+        return chosen
 
     monkeypatch.setattr(optimisations, "load_engine", engine)
     args = ["--cases", str(tmp_path), "--weights", str(tmp_path / "weights"), "-o", str(tmp_path / "out")]
     assert main(["optimisations", *args]) == 0
-    found = json.loads((tmp_path / "out" / "optimisations.json").read_text())["optimisations"]
-    assert set(found) == {"openvino", "bf16", "windows by body", "gate", "restore in boxes"}
+    told = json.loads((tmp_path / "out" / "optimisations.json").read_text())
+    assert [told["engines"][name]["precision"] for name in ("shipped", "half")] == [by_itself, "bf16"]
+    found = told["optimisations"]
+    assert set(found) == {"openvino", "bf16", "int8", "windows by body", "gate", "restore in boxes"}
     assert found["bf16"]["dice_mean"] < 0.5
     assert found["bf16"]["dsc_before"] < 0.5 < found["bf16"]["dsc_after"]
-    assert [found[name]["dice_lowest"] for name in found if name != "bf16"] == [1.0] * 4
+    assert [found[name]["dice_lowest"] for name in found if name != "bf16"] == [1.0] * 5
     assert main(["optimisations", *args[:1], str(tmp_path / "out"), *args[2:]]) == 2

@@ -18,7 +18,7 @@ from gfscreen import files
 from gfscreen.command.cli import main
 from gfscreen.config import OperatingPoint, read_plan
 from gfscreen.errors import OutputError, UsageError, WeightsError
-from gfscreen.network_plan import FocusConfig
+from gfscreen.network_plan import FocusConfig, Int8Input
 from gfscreen.networks.models.manifest import change_plan
 from gfscreen.networks.models.weights import init_weights, load_networks
 from gfscreen.training.data.lists import read_list
@@ -424,6 +424,15 @@ class TestAssemble:
         )
         with pytest.raises(UsageError, match=r"--thresholds .*other: has another focus; choose thresholds anew"):
             assemble.assemble([runs / "a"], [shipped], target, thresholds=other)
+
+    def test_spans_of_whole_numbers_stay_with_the_weights_that_they_were_chosen_for(self, runs, tmp_path):
+        shipped, spans = tmp_path / "shipped", (Int8Input("decoder1.conv_block.conv2.conv", 0.0, 9.0),)
+        assemble.assemble([runs / "a"], [runs / "b"], shipped)
+        change_plan(shipped, focus_int8=spans)
+        for focus, kept in (([shipped], spans), ([shipped, runs / "b"], ()), ([runs / "a"], ())):
+            target = tmp_path / str(len(list(tmp_path.iterdir())))
+            assemble.assemble(focus, [shipped], target, thresholds=shipped)
+            assert read_plan(target).focus_int8 == kept
 
     def test_weights_folders_in_place_of_runs(self, runs, tmp_path):
         """What was assembled can be averaged with a run that goes on from it, and lend its Glance."""
