@@ -1,5 +1,5 @@
 #!/bin/sh
-# MIST counts a small lesion that is found as a false positive: a mask equal to the truth has a lesion-wise Dice of 0.0.
+# MIST counts a small lesion that is found as a false positive: a mask equal to the truth can have a lesion-wise Dice of 0.
 #
 # Guess:     lesions below min_lesion_volume (10 mm3 by default) are excluded: whether they are found or missed, a prediction
 #            equal to the truth is 1.0 by lesion_wise_dice and lesion_wise_f1.
@@ -10,8 +10,8 @@
 #            leaves the small pairs out; a remark beside MIST's default of 10 mm3 says the same.
 # Versions:  mist-medical 2.3.0, torch 2.13.0, monai 1.6.1, SimpleITK 2.5.7, numpy 2.4.6. Seen on 2026-11-29.
 # Why:       who sets the volume to leave out nodules under 6 mm (113 mm3) ranks the network that finds them below the one
-#            that is blind to them, in cross-validation too, where mist_rank picks models by these tables. Take the small
-#            lesions out of the prediction as well, where they touch one of the truth, or set min_lesion_volume to 0.
+#            that is blind to them; mist_rank ranks by these tables. Take the small lesions out of the prediction as well,
+#            where they touch one of the truth, or set min_lesion_volume to 0.
 set -eu
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,10 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("monai")
 openvino = pytest.importorskip("openvino")
 
+from gfscreen.networks.engines.export import default_export, export_openvino  # noqa: E402
+from gfscreen.networks.engines.steady_sums import SteadyConvolution, SteadyInstanceNorm, steady_sums  # noqa: E402
+from gfscreen.networks.models.weights import init_weights  # noqa: E402
+
 # Large enough for OpenVINO to give each thread a share of an instance's voxels.
 PLAN = Plan(
     spacing_mm=(3.0, 3.0, 3.0),
@@ -30,9 +35,6 @@ PLAN = Plan(
 
 
 def exported(folder: Path) -> Path:
-    from gfscreen.networks.engines.export import default_export, export_openvino
-    from gfscreen.networks.models.weights import init_weights
-
     init_weights(folder, PLAN, 3)
     export_openvino(folder, default_export(folder))
     return folder
@@ -56,9 +58,31 @@ def test_probabilities(weights, precision, monkeypatch):
     np.testing.assert_array_equal(one, two)
 
 
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Focus as deep and wide as the one that ships, whose deepest decoder reads 384 channels."""
+    folder = tmp_path_factory.mktemp("wide")
+    focus = FocusConfig(feature_size=24, num_heads=(3, 6, 12, 24), window_size=4)
+    init_weights(folder, replace(PLAN, sub_volume_voxels=(96, 96, 64), focus=focus), 3)
+    export_openvino(folder, default_export(folder))
+    return folder
+
+
+def read_wide(weights: Path, cpus: int, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
+    monkeypatch.setattr("gfscreen.networks.engines.openvino.usable_cpus", lambda: cpus)
+    engine = OpenVINOEngine(weights / "openvino", precision="auto", reason="for a test")
+    return engine.focus(np.random.default_rng(1).random((1, 96, 96, 64), dtype=np.float32))
+
+
+def test_probabilities_of_wide_convolutions(wide, monkeypatch):
+    one, two = (read_wide(wide, cpus, monkeypatch) for cpus in (1, 2))
+    assert one.std() > 0
+    np.testing.assert_array_equal(one, two)
+
+
 def test_without_it_they_differ(tmp_path, monkeypatch):
     """Or the tests beside this one could not fail. It goes when OpenVINO's own sums no longer follow the threads."""
-    monkeypatch.setattr("gfscreen.networks.engines.instance_norm.steady_sums", lambda network: None)
+    monkeypatch.setattr("gfscreen.networks.engines.steady_sums.steady_sums", lambda network: None)
     folder = exported(tmp_path)
     one, two = (outline(folder, cpus, "fp32", monkeypatch) for cpus in (1, 2))
     assert (one != two).any()
@@ -92,11 +116,36 @@ def test_no_sum_over_space_is_left_to_openvino(weights):
         assert axes.tolist() in ([-1], [norm.get_output_partial_shape(0).rank.get_length() - 1])
 
 
+@pytest.mark.parametrize(("channels", "parts"), [(193, 2), (384, 2), (400, 3)])
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_a_convolution_in_parts_is_that_of_torch(channels, parts, has_bias):
+    torch.manual_seed(0)
+    convolution = torch.nn.Conv3d(channels, 5, (3, 3, 1), (2, 1, 1), (1, 1, 0), bias=has_bias)
+    network = torch.nn.Sequential(convolution)
+    steady_sums(network)
+    assert isinstance(network[0], SteadyConvolution)
+    assert network[0].parts == parts
+    x = torch.randn(2, channels, 7, 6, 5)
+    with torch.no_grad():
+        torch.testing.assert_close(network(x), convolution(x), rtol=1e-4, atol=1e-5)
+
+
+def test_other_convolutions_are_left_alone():
+    others = (
+        torch.nn.Conv3d(192, 2, 3),
+        torch.nn.Conv3d(384, 2, 1),
+        torch.nn.Conv3d(384, 384, 3, groups=384),
+        torch.nn.Conv3d(384, 2, 3, padding=1, padding_mode="replicate"),
+        torch.nn.ConvTranspose3d(384, 2, 3),
+    )
+    network = torch.nn.Sequential(*others)
+    steady_sums(network)
+    assert tuple(network) == others
+
+
 @pytest.mark.parametrize("shape", [(96, 96, 64), (12, 12, 8), (7, 11, 13), (3, 2, 1), (1, 1, 2), (26, 25, 17)])
 @pytest.mark.parametrize("is_affine", [False, True])
 def test_values_are_those_of_torch(shape, is_affine):
-    from gfscreen.networks.engines.instance_norm import SteadyInstanceNorm
-
     generator = torch.Generator().manual_seed(0)
     norm = torch.nn.InstanceNorm3d(3, affine=is_affine)
     if is_affine:
@@ -111,8 +160,6 @@ def test_values_are_those_of_torch(shape, is_affine):
 
 
 def test_running_statistics_are_left_alone():
-    from gfscreen.networks.engines.instance_norm import SteadyInstanceNorm, steady_sums
-
     network = torch.nn.Sequential(
         torch.nn.InstanceNorm3d(2, track_running_stats=True),
         torch.nn.Sequential(torch.nn.InstanceNorm3d(2), torch.nn.BatchNorm3d(2)),
