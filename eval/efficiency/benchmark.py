@@ -50,6 +50,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sizes", help="rows by case ID or number of slices (default: all eight)")
     parser.add_argument("--whole-body", action="store_true", help="also 512x512x1200, once")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each case (default: %(default)s)")
+    parser.add_argument(
+        "--before",
+        action="append",
+        default=[],
+        metavar="NAME=EARLIER",
+        help="compare this product with an earlier one, another --product",
+    )
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=WEIGHTS", help="weights of the dense peer")
     parser.add_argument("--peer-sizes", default="215", help="sizes of the peer, as --sizes (default: %(default)s)")
     parser.add_argument("--folder-sizes", default="55,100,150,215", help="sizes of the folder that is run as one")
@@ -61,13 +68,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure and write benchmark.json and the page. Exit 0: every case ended well; 1: some not; 2: wrong usage."""
     products, shares = pairs(args.product, "--product"), pairs(args.keep_share, "--keep-share")
-    peers = pairs(args.peer, "--peer")
+    peers, compared = pairs(args.peer, "--peer"), pairs(args.before, "--before")
     if not products:
         raise UsageError("--product NAME=IMAGE: nothing to measure")
     if unknown := sorted(set(shares) - set(products)):
         raise UsageError(f"--keep-share {unknown[0]}: no such product")
+    if unknown := sorted({*compared, *compared.values()} - set(products)):
+        raise UsageError(f"--before {unknown[0]}: no such product")
     sizes = choose_sizes(args.sizes)
-    result = measure(args, products, shares, peers, sizes)
+    result = {**measure(args, products, shares, peers, sizes), "compared": compared}
     path = args.output / "benchmark.json"
     path.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     if args.page is not None:

@@ -24,6 +24,8 @@ def page(result: Mapping[str, Any]) -> str:
     for product in result["products"]:
         parts += [f"## {product['name']}", "", *_said_of(product), "", to_markdown(_times(product)), ""]
         parts += [to_markdown(_profile(product)), ""]
+    if result.get("compared"):
+        parts += ["## Against earlier images", "", to_markdown(_compared(result)), ""]
     if result["peers"]:
         parts += ["## Against a dense sliding window", "", to_markdown(_peers(result)), ""]
     if result["folders"]:
@@ -113,6 +115,34 @@ def _profile(product: Mapping[str, Any]) -> Table:
         align="ll" + "r" * (len(_STAGES) + 1),
         notes=("Start and end: container, imports, networks, as far as reading does not run at the same time.",),
     )
+
+
+def _compared(result: Mapping[str, Any]) -> Table:
+    products = {product["name"]: {row["case"]: row for row in product["rows"]} for product in result["products"]}
+    rows = []
+    for name, earlier in result["compared"].items():
+        pairs = [(products[earlier][case], row) for case, row in products[name].items()]
+        for before, after in pairs:
+            seconds, memory = (_both(before, after, key, digits) for key, digits in (("time_s", 1), ("peak_rss_mb", 0)))
+            rows.append((name, after["case"], after["size"], *seconds, *memory))
+        of_table = [pair for pair in pairs if pair[1]["table4"] and all(row["time_s"] is not None for row in pair)]
+        if of_table:
+            one, two = (statistics.median(row["time_s"] for row in group) for group in zip(*of_table, strict=True))
+            middle = _both({"time_s": one}, {"time_s": two}, "time_s", 1)
+            rows.append((name, "all of the table", "median", *middle, None, None, None))
+    return Table(
+        caption="Measured in the same run, in turn",
+        columns=("Product", "Case", "Size", "before (s)", "after (s)", "ratio", "before (MB)", "after (MB)", "ratio"),
+        rows=tuple(rows),
+        align="lllrrrrrr",
+        notes=tuple(f"{name}: before is {earlier}." for name, earlier in result["compared"].items()),
+    )
+
+
+def _both(before: Mapping[str, Any], after: Mapping[str, Any], key: str, digits: int) -> tuple[str | None, ...]:
+    """A value before and after, and their ratio; what was not measured is left out."""
+    one, two = before[key], after[key]
+    return number(one, digits), number(two, digits), number(two / one if one and two else None, 2)
 
 
 def _peers(result: Mapping[str, Any]) -> Table:

@@ -143,6 +143,19 @@ class TestRun:
         assert "| fast | 0019 | 8x8x6 | 40 | 15.0 | 800 | 12.0 | 1.2 |" in text
         assert "| fast | 2 | 20.0 | 360 |" in text
         assert "doing other work" not in text
+        assert "earlier images" not in text
+
+    def test_an_earlier_image_beside_it(self, measured, tmp_path):
+        written = tmp_path / "page.md"
+        compared = ["--before", "fast=paper", "--repeats", "1", "--whole-body", "--page", str(written)]
+        assert main(["benchmark", "-o", str(tmp_path), *ARGUMENTS, *compared]) == 0
+        # Calls 1 and 2 are of the table's sizes, 11 and 12 s; 3 and 4 of the whole body, 13 and 14 s.
+        text = written.read_text()
+        assert "## Against earlier images" in text
+        assert "| fast | 0001 | 8x8x4 | 12.0 | 11.0 | 0.92 | 800 | 800 | 1.00 |" in text
+        assert "| fast | 9999 | 512x512x1200 | 14.0 | 13.0 | 0.93 | 800 | 800 | 1.00 |" in text
+        assert "| fast | all of the table | median | 12.0 | 11.0 | 0.92 | \u2013 | \u2013 | \u2013 |" in text
+        assert "- fast: before is paper." in text
 
     def test_a_loaded_machine_is_said(self, measured, tmp_path):
         written = tmp_path / "page.md"
@@ -160,6 +173,8 @@ class TestRun:
         [
             ([], "nothing to measure"),
             (["--product", "a=x", "--keep-share", "b=0.2"], "--keep-share b: no such product"),
+            (["--product", "a=x", "--before", "a=b"], "--before b: no such product"),
+            (["--product", "a=x", "--before", "b=a"], "--before b: no such product"),
         ],
     )
     def test_wrong_usage(self, tmp_path, capsys, arguments, words):
@@ -185,6 +200,8 @@ class TestPage:
         assert "unknown CPU (unknown instructions), 2 cores given" in text
         assert "- Failed: it broke" in text
         assert "| 0001 | 8x8x4 | \u2013 | \u2013 |" in text
+        text = page({**result, "compared": {"a": "a"}})
+        assert "| a | 0001 | 8x8x4 |" + 6 * " \u2013 |" in text
 
     def test_the_whole_body_is_no_size_of_the_table(self):
         from eval.efficiency.benchmark_page import _said_of
