@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ import numpy as np
 
 from gfscreen.errors import EngineError
 from gfscreen.files import remove_leftovers, scratch_folder
+from gfscreen.network_plan import Int8Input
 from gfscreen.networks.engines.base import NOMINAL_SIDE_VOXELS
+from gfscreen.networks.engines.int8 import to_int8
 from gfscreen.networks.engines.openvino import (
     CELLS_MODEL,
     EXPORT_FOLDER,
@@ -23,6 +26,7 @@ from gfscreen.networks.engines.openvino import (
     SECONDS_KEY,
     core,
     import_openvino,
+    precision_of,
 )
 from gfscreen.networks.models.manifest import (
     CELLS_FILE,
@@ -133,7 +137,10 @@ def export_openvino(weights: Path, target: Path) -> Path:
         "openvino": openvino.__version__.split("-")[0],
         "format": EXPORT_FORMAT,
         INT8_KEY: [asdict(given) for given in plan.focus_int8],
-        SECONDS_KEY: {Path(name).stem: _time_s(target / name) for _, _, name, _ in networks},
+        SECONDS_KEY: {
+            Path(name).stem: _time_s(target / name, plan.focus_int8 if name == FOCUS_MODEL else ())
+            for _, _, name, _ in networks
+        },
     }
     write_manifest(target, names, info)
     return target
@@ -155,9 +162,15 @@ def fold_constants(model: Any) -> None:
     manager.run_passes(model)
 
 
-def _time_s(model: Path) -> float:
-    """Seconds of one sub-volume on this machine: the second run, the first still allocates."""
-    compiled = core().compile_model(str(model), "CPU", {"PERFORMANCE_HINT": "LATENCY"})
+def _time_s(path: Path, whole: Sequence[Int8Input]) -> float:
+    """Seconds of one sub-volume on this machine, as it would be read here: the second run, the first still allocates.
+
+    whole: what is computed in whole numbers where the CPU has bf16.
+    """
+    model = core().read_model(path)
+    if precision_of(core(), "auto") == "bf16":
+        to_int8(model, whole)
+    compiled = core().compile_model(model, "CPU", {"PERFORMANCE_HINT": "LATENCY"})
     request = compiled.create_infer_request()
     shape = compiled.input(0).partial_shape
     nominal = (1, 1, *(NOMINAL_SIDE_VOXELS,) * 3)

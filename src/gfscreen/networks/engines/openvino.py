@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from gfscreen.cpus import usable_cpus
-from gfscreen.errors import EngineError, UsageError
+from gfscreen.errors import EngineError, UsageError, WeightsError
 from gfscreen.files import private_folder
 from gfscreen.network_plan import Int8Input
 from gfscreen.networks.engines.base import EngineInfo, FloatArray, require_finite
 from gfscreen.networks.engines.int8 import to_int8
-from gfscreen.networks.models.manifest import verify
+from gfscreen.networks.models.manifest import MANIFEST_FILE, verify
 
 EXPORT_FOLDER = "openvino"
 GLANCE_MODEL = "glance.xml"
@@ -54,7 +54,7 @@ def _is_usable(folder: Path) -> bool:
     return os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)  # noqa: PTH112 - Path's raises on EACCES
 
 
-def _precision(core: Any, wanted: str) -> str:
+def precision_of(core: Any, wanted: str) -> str:
     """OpenVINO's name of the precision: `bf16` where the CPU computes in it, `f32` elsewhere or when asked.
 
     Raises UsageError for bf16 on a CPU that would only emulate it.
@@ -116,13 +116,13 @@ class OpenVINOEngine:
         self._folder = folder
         self._settings = {
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": _precision(self._core, precision),
+            "INFERENCE_PRECISION_HINT": precision_of(self._core, precision),
             "INFERENCE_NUM_THREADS": str(usable_cpus()),
             "ENABLE_CPU_PINNING": "NO",
         }
         in_bf16 = self._settings["INFERENCE_PRECISION_HINT"] == "bf16"
         whole = precision == "auto" and in_bf16
-        self._int8 = [Int8Input(**given) for given in manifest.info.get(INT8_KEY, [])] if whole else []
+        self._int8 = _whole_numbers(manifest.info, folder) if whole else []
         # Weights with an nnU-Net may have no Glance.
         compiled = self._compile(GLANCE_MODEL) if GLANCE_MODEL in manifest.sha256 else None
         self._glance: Any = None if compiled is None else compiled.create_infer_request()
@@ -201,6 +201,17 @@ class OpenVINOEngine:
     def peak_gpu_mb(self) -> float | None:
         """None: no GPU is used."""
         return None
+
+
+def _whole_numbers(info: dict[str, Any], folder: Path) -> list[Int8Input]:
+    """The plan's `focus_int8` as the export noted it; none in one of an older version. Raises WeightsError."""
+    try:
+        return [Int8Input(**given) for given in info.get(INT8_KEY, [])]
+    except (TypeError, ValueError) as error:
+        raise WeightsError(
+            f"{folder / MANIFEST_FILE}: {INT8_KEY} is not readable ({error}); delete the folder, or run "
+            "python -m gfscreen export"
+        ) from error
 
 
 def _release(*requests: Any) -> None:

@@ -17,7 +17,7 @@ from gfscreen.config import Plan
 from gfscreen.errors import EngineError, InputError, UsageError, WeightsError
 from gfscreen.network_plan import FocusConfig, GlanceConfig
 from gfscreen.networks.engines import select
-from gfscreen.networks.engines.openvino import FOCUS_MODEL, GLANCE_MODEL, OpenVINOEngine, _precision, core
+from gfscreen.networks.engines.openvino import FOCUS_MODEL, GLANCE_MODEL, OpenVINOEngine, core, precision_of
 from gfscreen.networks.engines.select import find_export, load_engine, resolve_device
 from gfscreen.networks.models.manifest import read_manifest, write_manifest
 from tests.helpers.runs import write_plan
@@ -273,10 +273,10 @@ class TestOpenVINOEngine:
                 return self.names
 
         modern, older = Cpu("FP32", "BF16"), Cpu("FP32", "INT8")
-        assert [_precision(modern, wanted) for wanted in ("auto", "bf16", "fp32")] == ["bf16", "bf16", "f32"]
-        assert [_precision(older, wanted) for wanted in ("auto", "fp32")] == ["f32", "f32"]
+        assert [precision_of(modern, wanted) for wanted in ("auto", "bf16", "fp32")] == ["bf16", "bf16", "f32"]
+        assert [precision_of(older, wanted) for wanted in ("auto", "fp32")] == ["f32", "f32"]
         with pytest.raises(UsageError, match="this CPU does not compute in bfloat16"):
-            _precision(older, "bf16")
+            precision_of(older, "bf16")
         has_bf16 = "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         expected = "bf16" if has_bf16 else "fp32"
         assert OpenVINOEngine(folder, precision="auto", reason="r").info.precision == expected

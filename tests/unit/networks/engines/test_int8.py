@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from gfscreen.config import Plan
-from gfscreen.errors import EngineError
+from gfscreen.errors import EngineError, WeightsError
 from gfscreen.network_plan import FocusConfig, GlanceConfig, Int8Input
 from gfscreen.networks.engines.int8 import FULL_RESOLUTION, convolution, to_int8
 from gfscreen.networks.engines.openvino import FOCUS_MODEL, OpenVINOEngine, core
@@ -136,6 +136,15 @@ class TestEngine:
         write_manifest(folder, manifest.sha256, info)
         engine = OpenVINOEngine(folder, precision="auto", reason="for a test")
         assert "int8" not in engine.info.precision
+
+    @pytest.mark.parametrize("noted", [7, [7], [{"convolution": "a.conv"}], [{**asdict(INPUTS[0]), "high": -1.0}]])
+    @pytest.mark.skipif(not HAS_BF16, reason="this CPU does not compute in bfloat16, and asks for none")
+    def test_what_cannot_be_read_is_said(self, exported, tmp_path, noted):
+        folder = shutil.copytree(exported / "openvino", tmp_path / "openvino")
+        manifest = read_manifest(folder)
+        write_manifest(folder, manifest.sha256, {**manifest.info, "focus_int8": noted})
+        with pytest.raises(WeightsError, match=r"manifest\.json: focus_int8 is not readable .*; delete the folder"):
+            OpenVINOEngine(folder, precision="auto", reason="for a test")
 
     def test_other_spans_ask_for_another_export(self, exported, tmp_path):
         from gfscreen.networks.engines.export import is_current
