@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import math
 import platform
 import shlex
 import statistics
@@ -17,11 +18,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from eval.efficiency.benchmark_page import write_page
 from eval.efficiency.measure import add_launch_arguments, describe_host, make_launch, measure_cases
 from eval.efficiency.table4 import SIZES, TIME_LIMIT_S, Size, choose_sizes, find_real, make_phantoms
 from eval.efficiency.throughput import measure_folder
+from gfscreen.config import preset_plan
 from gfscreen.errors import UsageError
+from gfscreen.scan.grid import to_model
+from gfscreen.scan.volume import read_volume
 
 STAGES = ("read", "preprocess", "glance", "focus", "write", "total")
 COUNTS = ("windows_total", "windows_kept", "windows_done", "windows_unglanced", "second_looks_done")
@@ -117,6 +123,7 @@ def measure(
         scans = {**scans, WHOLE_BODY.case: path}
         for name, launch in launches.items():
             details[name] += measure_cases([path], out / name / "whole-body", launch)["cases"]
+    litres = {size.case: body_litres(scans[size.case]) for size in wanted}
     result: dict[str, Any] = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "environment": {**describe_host(None), **processor(), "limit_cpus": args.cpus},
@@ -128,7 +135,7 @@ def measure(
                 "name": name,
                 "what": what,
                 "keep_share": None if name not in shares else float(shares[name]),
-                "rows": [row(size, scans[size.case], details[name]) for size in wanted],
+                "rows": [row(size, scans[size.case], details[name], litres[size.case]) for size in wanted],
             }
             for name, what in products.items()
         ],
@@ -141,7 +148,8 @@ def measure(
         command += f" --weights {shlex.quote(weights)}" + (f" --cpus {args.cpus:.0f}" if args.cpus else "")
         launch = launch_arguments(args, command, None)
         measured = measure_cases([scans[s.case] for s in peer_sizes], out / f"peer-{name}", launch)["cases"]
-        result["peers"].append({"name": name, "rows": [row(size, scans[size.case], measured) for size in peer_sizes]})
+        rows = [row(size, scans[size.case], measured, litres.get(size.case)) for size in peer_sizes]
+        result["peers"].append({"name": name, "rows": rows})
     folder = [scans[size.case] for size in choose_sizes(args.folder_sizes) if size.case in scans]
     for name, launch in launches.items() if folder else ():
         measured_folder = measure_folder(make_launch(launch, None), folder, out / f"folder-{name}")
@@ -161,8 +169,15 @@ def launch_arguments(args: argparse.Namespace, what: str, share: str | None) -> 
     return argparse.Namespace(**values)
 
 
-def row(size: Size, scan: Path, details: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Medians of one case over its repeats; null where no run ended well."""
+def body_litres(scan: Path) -> float:
+    """Volume of the body in a scan, by the product's own mask of it, in litres."""
+    plan = preset_plan("fast")
+    body = to_model(read_volume(scan), plan).body
+    return float(np.count_nonzero(body) * math.prod(plan.spacing_mm) / 1e6)
+
+
+def row(size: Size, scan: Path, details: Sequence[Mapping[str, Any]], body_l: float | None = None) -> dict[str, Any]:
+    """Medians of one case over its repeats; null where no run ended well. body_l: volume of the body, if known."""
     name = scan.name.removesuffix(".nii.gz")
     runs = [detail for detail in details if detail["name"] == name]
     good = [detail for detail in runs if detail["status"] == "ok"]
@@ -172,6 +187,7 @@ def row(size: Size, scan: Path, details: Sequence[Mapping[str, Any]]) -> dict[st
         "case": size.case,
         "size": "x".join(map(str, size.shape)),
         "table4": size.case != WHOLE_BODY.case,
+        "body_l": body_l,
         "runs": len(runs),
         "failed": [detail["error"] for detail in runs if detail["status"] != "ok"],
         "time_s": median(times),

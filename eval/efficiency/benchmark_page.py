@@ -7,23 +7,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from eval.efficiency.benchmark_chart import draw
 from eval.tables import Table, number, to_markdown
 
 _STAGES = ("start and end", "read", "preprocess", "glance", "focus", "write")
 
 
 def write_page(result: Mapping[str, Any], path: Path) -> None:
-    """Write the page; every figure on it is from `result`."""
+    """Write the page, and its chart beside it; every figure on them is from `result`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page(result), encoding="utf-8")
+    chart = path.with_suffix(".png")
+    path.write_text(page(result, chart.name if draw(result, chart) else None), encoding="utf-8")
 
 
-def page(result: Mapping[str, Any]) -> str:
-    """The page as Markdown."""
+def page(result: Mapping[str, Any], chart: str | None = None) -> str:
+    """The page as Markdown. chart: file beside it that shows how time grows with the body."""
     parts = ["# Benchmarks", "", *_head(result), ""]
     for product in result["products"]:
         parts += [f"## {product['name']}", "", *_said_of(product), "", to_markdown(_times(product)), ""]
         parts += [to_markdown(_profile(product)), ""]
+    if chart is not None:
+        parts += ["## How time grows with the body", "", f"![Seconds of a whole run against body volume]({chart})", ""]
     if result.get("compared"):
         parts += ["## Against earlier images", "", to_markdown(_compared(result)), ""]
     if result["peers"]:

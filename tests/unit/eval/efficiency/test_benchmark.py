@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import nibabel as nib
 import numpy as np
 import pytest
 
 from eval.__main__ import main
-from eval.efficiency import benchmark
+from eval.efficiency import benchmark, benchmark_chart
 from eval.efficiency.benchmark import median, pairs, row
 from eval.efficiency.benchmark_page import page
 from eval.efficiency.launch import CommandLaunch
 from eval.efficiency.table4 import Size
 from eval.efficiency.throughput import measure_folder
+from eval.report import figures
 from gfscreen.errors import UsageError
 
 SMALL = (Size("0001", 4, (1.0, 1.0, 5.0), in_plane=8), Size("0019", 6, (1.0, 1.0, 5.0), in_plane=8))
@@ -98,6 +99,7 @@ def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
 
     monkeypatch.setattr(benchmark, "measure_cases", pretend)
     monkeypatch.setattr(benchmark, "make_launch", lambda args, _: args)
+    monkeypatch.setattr(benchmark, "body_litres", lambda scan: 4.5)
     monkeypatch.setattr(benchmark, "measure_folder", lambda launch, scans, out: folder(scans))
     monkeypatch.setattr(benchmark, "choose_sizes", lambda text: list(SMALL) if text != "215" else [SMALL[1]])
 
@@ -144,6 +146,8 @@ class TestRun:
         assert "| fast | 2 | 20.0 | 360 |" in text
         assert "doing other work" not in text
         assert "earlier images" not in text
+        assert "![Seconds of a whole run against body volume](benchmarks.png)" in text
+        assert written.with_suffix(".png").read_bytes()[1:4] == b"PNG"
 
     def test_an_earlier_image_beside_it(self, measured, tmp_path):
         written = tmp_path / "page.md"
@@ -182,6 +186,38 @@ class TestRun:
         assert words in capsys.readouterr().err
 
 
+class TestChart:
+    RESULT: ClassVar = {
+        "products": [
+            {"name": "a", "rows": [{"body_l": 9.0, "time_s": 20.0}, {"body_l": 4.0, "time_s": 10.0}]},
+            {"name": "b", "rows": [{"body_l": None, "time_s": 30.0}, {"body_l": 5.0, "time_s": None}]},
+        ],
+        "peers": [{"name": "a", "rows": [{"body_l": 9.0, "time_s": 200.0}]}],
+    }
+
+    def test_products_and_peers(self, tmp_path, monkeypatch):
+        """Lines by rising volume; a product of which nothing is known has none."""
+        figure, (axes,) = figures.new_figure(7.0, 4.2)
+        monkeypatch.setattr(benchmark_chart, "new_figure", lambda *_: (figure, [axes]))
+        assert benchmark_chart.draw(self.RESULT, tmp_path / "page.png")
+        shown = [(line.get_label(), [*line.get_xdata()], [*line.get_ydata()]) for line in axes.lines]
+        assert shown == [("a", [4.0, 9.0], [10.0, 20.0]), ("a, dense peer", [9.0], [200.0])]
+        assert axes.lines[0].get_color() == axes.lines[1].get_color()
+        assert (tmp_path / "page.png").is_file()
+
+    def test_nothing_known_nothing_drawn(self, tmp_path):
+        assert not benchmark_chart.draw({"products": [self.RESULT["products"][1]], "peers": []}, tmp_path / "page.png")
+        assert not (tmp_path / "page.png").exists()
+
+    def test_litres_are_those_of_the_body(self, tmp_path):
+        affine = np.diag([4.0, 4.0, 4.0, 1.0])
+        hu = np.full((60, 60, 40), -1000, np.int16)
+        hu[10:50, 10:50] = 40
+        nib.save(nib.Nifti1Image(hu, affine), tmp_path / "X_0000.nii.gz")
+        # 160 x 160 x 160 mm.
+        assert benchmark.body_litres(tmp_path / "X_0000.nii.gz") == pytest.approx(4.096, rel=0.05)
+
+
 class TestPage:
     def test_what_was_not_measured_is_a_dash(self):
         nothing = row(SMALL[0], Path("phantom_0001_0000.nii.gz"), [detail(1.0, 1.0, "failed")])
@@ -198,6 +234,7 @@ class TestPage:
         }
         text = page(result)
         assert "unknown CPU (unknown instructions), 2 cores given" in text
+        assert "![" not in text
         assert "- Failed: it broke" in text
         assert "| 0001 | 8x8x4 | \u2013 | \u2013 |" in text
         text = page({**result, "compared": {"a": "a"}})
