@@ -24,6 +24,7 @@ from gfscreen.networks.engines.export import export_openvino
 from gfscreen.networks.engines.int8 import FULL_RESOLUTION
 from gfscreen.networks.engines.select import load_engine
 from gfscreen.networks.models.weights import init_weights
+from tests.helpers.cpus import asks_for_bf16  # noqa: E402
 from tests.helpers.engines import FakeEngine
 from tests.helpers.scans import paint
 
@@ -42,16 +43,6 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     init_weights(folder, PLAN, 3)
     export_openvino(folder, folder / "openvino")
     return folder
-
-
-@pytest.fixture
-def on_this_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command screens in what this CPU has, bf16 or not."""
-
-    def load(weights: Path, **_: object) -> object:
-        return load_engine(weights, device="cpu", engine="openvino", precision="auto", gpu_memory_limit_mb=None)
-
-    monkeypatch.setattr(int8, "load_engine", load)
 
 
 @pytest.fixture
@@ -102,6 +93,7 @@ def test_a_span_leaves_out_what_a_leaky_rectifier_lets_through(low, high, expect
     assert span(low, high, 0.5, "a.conv") == Int8Input("a.conv", *expected)
 
 
+@asks_for_bf16
 class TestChoice:
     def test_extremes_are_those_of_what_goes_in(self, weights):
         """The first input is what the network sees: nothing but a convolution and a normalisation lie between."""
@@ -144,8 +136,9 @@ class TestChoice:
         assert min(none.seconds_before, none.seconds_after) > 0
 
 
+@asks_for_bf16
 class TestCommand:
-    def test_writes_what_it_chose(self, weights, scans, tmp_path, on_this_cpu, caplog):
+    def test_writes_what_it_chose(self, weights, scans, tmp_path, caplog):
         own = copy_of(weights, tmp_path)
         asked = command(scans, own, tmp_path / "out", 4)
         assert main(asked) == 0
@@ -158,7 +151,7 @@ class TestCommand:
         assert len(told["tried"]) == 3 * len(int8.SHARES)
         assert told["effect"]["sub_volumes"] == 2
 
-    def test_leaves_the_plan_if_masks_change_too_much(self, weights, scans, tmp_path, on_this_cpu, monkeypatch, caplog):
+    def test_leaves_the_plan_if_masks_change_too_much(self, weights, scans, tmp_path, monkeypatch, caplog):
         monkeypatch.setattr(int8, "LEAST_DICE", 1.01)
         own = copy_of(weights, tmp_path)
         asked = command(scans, own, tmp_path / "out", 2)
@@ -166,7 +159,7 @@ class TestCommand:
         assert "not written, masks change too much: Dice" in caplog.text
         assert read_plan(own).focus_int8 == ()
 
-    def test_scans_of_which_nothing_is_read(self, weights, scans, tmp_path, on_this_cpu, capsys):
+    def test_scans_of_which_nothing_is_read(self, weights, scans, tmp_path, capsys):
         (scans / "A_0000.nii.gz").unlink()
         (scans / "C_0000.nii.gz").unlink()
         assert main(command(scans, weights, tmp_path, 2)) == 1

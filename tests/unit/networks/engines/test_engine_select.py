@@ -20,6 +20,7 @@ from gfscreen.networks.engines import select
 from gfscreen.networks.engines.openvino import FOCUS_MODEL, GLANCE_MODEL, OpenVINOEngine, core, precision_of
 from gfscreen.networks.engines.select import find_export, load_engine, resolve_device
 from gfscreen.networks.models.manifest import read_manifest, write_manifest
+from tests.helpers.cpus import has_bf16
 from tests.helpers.runs import write_plan
 
 
@@ -277,8 +278,7 @@ class TestOpenVINOEngine:
         assert [precision_of(older, wanted) for wanted in ("auto", "fp32")] == ["f32", "f32"]
         with pytest.raises(UsageError, match="this CPU does not compute in bfloat16"):
             precision_of(older, "bf16")
-        has_bf16 = "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        expected = "bf16" if has_bf16 else "fp32"
+        expected = "bf16" if has_bf16() else "fp32"
         assert OpenVINOEngine(folder, precision="auto", reason="r").info.precision == expected
 
     def test_a_signal_after_engines_came_and_went(self, weights):

@@ -15,6 +15,7 @@ from gfscreen.network_plan import FocusConfig, GlanceConfig, Int8Input
 from gfscreen.networks.engines.int8 import FULL_RESOLUTION, convolution, to_int8
 from gfscreen.networks.engines.openvino import FOCUS_MODEL, OpenVINOEngine, core
 from gfscreen.networks.models.manifest import change_plan, read_manifest, write_manifest
+from tests.helpers.cpus import asks_for_bf16, has_bf16
 
 pytest.importorskip("torch")
 pytest.importorskip("monai")
@@ -30,7 +31,6 @@ PLAN = Plan(
 )
 # What OpenVINO tells of a compiled layer.
 KEYS = ("layerType", "runtimePrecision")
-HAS_BF16 = "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +61,7 @@ def answer(model: object, batch: np.ndarray) -> np.ndarray:
 
 
 class TestToInt8:
+    @asks_for_bf16
     def test_answers_stay_near_and_are_not_the_same(self, exported):
         batch = np.random.default_rng(1).random((1, 1, 64, 32, 32), dtype=np.float32)
         before, model = answer(focus_of(exported), batch), focus_of(exported)
@@ -113,9 +114,9 @@ class TestToInt8:
 
 
 class TestEngine:
-    @pytest.mark.parametrize(("precision", "whole"), [("auto", HAS_BF16), ("bf16", False), ("fp32", False)])
+    @pytest.mark.parametrize(("precision", "whole"), [("auto", has_bf16()), ("bf16", False), ("fp32", False)])
     def test_only_by_auto_where_the_cpu_has_bf16(self, exported, precision, whole):
-        if precision == "bf16" and not HAS_BF16:
+        if precision == "bf16" and not has_bf16():
             pytest.skip("this CPU does not compute in bfloat16, and says so when asked to")
         batch = np.random.default_rng(2).random((1, 64, 32, 32), dtype=np.float32)
         engine = OpenVINOEngine(exported / "openvino", precision=precision, reason="for a test")
@@ -138,7 +139,7 @@ class TestEngine:
         assert "int8" not in engine.info.precision
 
     @pytest.mark.parametrize("noted", [7, [7], [{"convolution": "a.conv"}], [{**asdict(INPUTS[0]), "high": -1.0}]])
-    @pytest.mark.skipif(not HAS_BF16, reason="this CPU does not compute in bfloat16, and asks for none")
+    @asks_for_bf16
     def test_what_cannot_be_read_is_said(self, exported, tmp_path, noted):
         folder = shutil.copytree(exported / "openvino", tmp_path / "openvino")
         manifest = read_manifest(folder)
