@@ -22,9 +22,8 @@ from gfscreen.config import Plan, read_plan
 from gfscreen.network_plan import FocusConfig, GlanceConfig, Int8Input
 from gfscreen.networks.engines.export import export_openvino
 from gfscreen.networks.engines.int8 import FULL_RESOLUTION
-from gfscreen.networks.engines.select import load_engine
 from gfscreen.networks.models.weights import init_weights
-from tests.helpers.cpus import asks_for_bf16  # noqa: E402
+from tests.helpers.cpus import asks_for_bf16
 from tests.helpers.engines import FakeEngine
 from tests.helpers.scans import paint
 

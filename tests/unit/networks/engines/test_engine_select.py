@@ -17,7 +17,7 @@ from gfscreen.config import Plan
 from gfscreen.errors import EngineError, InputError, UsageError, WeightsError
 from gfscreen.network_plan import FocusConfig, GlanceConfig
 from gfscreen.networks.engines import select
-from gfscreen.networks.engines.openvino import FOCUS_MODEL, GLANCE_MODEL, OpenVINOEngine, core, precision_of
+from gfscreen.networks.engines.openvino import FOCUS_MODEL, GLANCE_MODEL, OpenVINOEngine, precision_of
 from gfscreen.networks.engines.select import find_export, load_engine, resolve_device
 from gfscreen.networks.models.manifest import read_manifest, write_manifest
 from tests.helpers.cpus import has_bf16
