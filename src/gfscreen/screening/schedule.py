@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gfscreen.networks.engines.base import EngineInfo
-from gfscreen.screening.budget import Allowance, Budget, Pace
+from gfscreen.screening.budget import Allowance, Budget, Later, Pace
 from gfscreen.screening.windows import Window
 
 # Of what is left when a round begins, Glance may use this share.
@@ -41,17 +41,19 @@ def evenly_spread(windows: Sequence[Window], size: tuple[int, ...]) -> list[Wind
 class Timetable:
     """Hands out the time of a case: before `reserve_s` is all that is left, and no step that is not expected to fit.
 
-    engine: what it expects of a step before one has been measured.
+    engine: what it expects of a step before one has been measured. later: what a read costs beyond `reserve_s` once all
+    are done.
     """
 
-    def __init__(self, budget: Budget, reserve_s: float, engine: EngineInfo) -> None:
+    def __init__(self, budget: Budget, reserve_s: float, engine: EngineInfo, later: Later | None = None) -> None:
         self._budget = budget
         self._reserve_s = reserve_s
+        self._later = Later() if later is None else later
         self._glance, self._focus, self._cells = Pace(engine.glance_s), Pace(engine.focus_s), Pace(engine.cells_s)
 
     def left_s(self) -> float:
         """Seconds that may still be spent on both stages."""
-        return self._budget.remaining_s() - self._reserve_s
+        return self._budget.remaining_s() - self._reserve_s - self._later.after_s()
 
     def for_glance(self, batch: int, focus_batch: int) -> Allowance:
         """A share of what is left; never so much that what is found could not be read any more."""
@@ -65,10 +67,12 @@ class Timetable:
     def _share(self, pace: Pace, step: int, focus_batch: int) -> Allowance:
         self._focus.scale(self._glance.slowdown())
         left_s = self.left_s()
-        with_one_read_s = left_s - self._focus.step_s(focus_batch)
+        one_read_s = self._focus.step_s(focus_batch) + self._later.after_s(focus_batch) - self._later.after_s()
+        with_one_read_s = left_s - one_read_s
         return Allowance(self._budget, min(max(GLANCE_SHARE * left_s, pace.step_s(step)), with_one_read_s), pace)
 
     def for_focus(self) -> Allowance:
         """All that is left."""
         self._focus.scale(self._glance.slowdown())
-        return Allowance(self._budget, self.left_s(), self._focus)
+        # The allowance counts what was read before by itself.
+        return Allowance(self._budget, self.left_s() + self._later.after_s(), self._focus, self._later)

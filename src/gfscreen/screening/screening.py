@@ -26,7 +26,7 @@ from gfscreen.networks.engines.base import Engine, FloatArray
 from gfscreen.scan.grid import ModelScan, to_model, to_native_mask
 from gfscreen.scan.region import RegionSplit
 from gfscreen.scan.volume import Volume
-from gfscreen.screening.budget import Allowance, Budget, write_reserve_s
+from gfscreen.screening.budget import Allowance, Budget, Later, empty_write_reserve_s
 from gfscreen.screening.cell_pass import CellGlancing
 from gfscreen.screening.findings import drop_unlikely, drop_unlikely_parts, empty_if_slight
 from gfscreen.screening.network_outputs import NetworkOutputs, gathered
@@ -128,7 +128,8 @@ def screen(
         return _screening(scan, found.state, found.mask, found.dropped, seconds, found.suspicion, found.outputs)
     seconds = {"preprocess": prepared.seconds}
 
-    time = Timetable(budget, write_reserve_s(volume.hu.size), engine.info)
+    later = Later.of(volume.hu.size, len(windows))
+    time = Timetable(budget, empty_write_reserve_s(volume.hu.size), engine.info, later)
     state = ScreeningState(windows, plan.gate, settings.keep_share)
     of_cells = CellGlancing(scan, plan.cells) if plan.cells and state.glances else None
     cells = None if of_cells is None else of_cells.cells

@@ -7,7 +7,15 @@ import time
 
 import pytest
 
-from gfscreen.screening.budget import Allowance, Budget, Pace, process_age_s, write_reserve_s
+from gfscreen.screening.budget import (
+    Allowance,
+    Budget,
+    Later,
+    Pace,
+    empty_write_reserve_s,
+    process_age_s,
+    write_reserve_s,
+)
 from tests.helpers.engines import FakeClock
 
 
@@ -45,6 +53,19 @@ class TestBudget:
         # 512 x 512 x 554 voxels: 1.5 s + 145e6 * 40 ns = 7.31 s.
         assert write_reserve_s(512 * 512 * 554) == pytest.approx(7.31, abs=0.05)
         assert write_reserve_s(0) == 1.5
+
+    def test_reserve_is_that_of_an_empty_mask_and_of_all_reads(self):
+        voxels, windows = 512 * 512 * 554, 49
+        later = Later.of(voxels, windows)
+        empty_s = empty_write_reserve_s(voxels)
+        assert (empty_s, later.after_s()) == (pytest.approx(2.95, abs=0.01), 0.0)
+        assert empty_s + later.after_s(windows) == pytest.approx(write_reserve_s(voxels))
+        # More reads than sub-volumes, as where Focus is pointed, cannot mark more than the whole scan.
+        assert later.after_s(3 * windows) == later.after_s(windows)
+        assert later.after_s(7) == pytest.approx(later.after_s(windows) / 7)
+        later.add(7)
+        assert later.after_s(14) == pytest.approx(later.after_s() * 3)
+        assert Later.of(voxels, 0).after_s(1) == Later.of(voxels, 1).after_s(1)
 
 
 class TestAllowance:

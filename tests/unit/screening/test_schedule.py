@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gfscreen.networks.engines.base import EngineInfo
-from gfscreen.screening.budget import Budget
+from gfscreen.screening.budget import Budget, Later
 from gfscreen.screening.schedule import Timetable, evenly_spread
 from gfscreen.screening.windows import Window
 from tests.helpers.engines import FakeClock
@@ -85,6 +86,31 @@ class TestTimetable:
     def test_focus_gets_the_rest(self):
         assert self.table(6.0).for_focus().another()
         assert not self.table(5.9).for_focus().another()
+
+    @pytest.mark.parametrize(("limit_s", "at_most_s", "read"), [(20.0, 3.0, 3), (21.0, 3.0, 4), (21.0, 10.0, 3)])
+    def test_what_a_read_costs_later_must_fit_as_well(self, limit_s, at_most_s, read):
+        """Reads of 4 s, 1 s each later, but no more than so much in all; 2 s are kept in any case."""
+        clock = FakeClock()
+        table = Timetable(Budget(limit_s, clock=clock), 2.0, self.INFO, Later(1.0, at_most_s))
+        allowance, done = table.for_focus(), 0
+        while allowance.another():
+            clock.now_s += 4.0
+            done += 1
+        assert done == read
+        assert table.left_s() == limit_s - 2.0 - 4.0 * read - min(1.0 * read, at_most_s)
+
+    def test_another_round_counts_what_was_read_before(self):
+        table = Timetable(Budget(8.9, clock=FakeClock()), 2.0, self.INFO, Later(1.0, 10.0))
+        assert table.for_focus().another()
+        # Of 6.9 s the first one takes a second later: 4 s and another one fit, and then no more.
+        assert table.for_focus().another()
+        assert table.left_s() == pytest.approx(4.9)
+        assert not table.for_focus().another()
+
+    def test_glance_leaves_time_for_what_a_read_costs_later(self):
+        for limit_s, fits in ((8.0, True), (7.9, False)):
+            table = Timetable(Budget(limit_s, clock=FakeClock()), 2.0, self.INFO, Later(1.0, 10.0))
+            assert table.for_glance(1, 1).another() is fits
 
     def test_without_a_deadline_everything_fits(self):
         table = Timetable(Budget(None, clock=FakeClock()), 2.0, self.INFO)
