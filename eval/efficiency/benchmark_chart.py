@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from eval.report.figures import COLOURS, STYLE, new_figure
+from eval.charts import COLOURS, STYLE, new_figure
 
 
 def draw(result: Mapping[str, Any], path: Path) -> bool:

@@ -14,33 +14,14 @@ from typing import Any
 import numpy as np
 
 from eval.accuracy.detection import SIZE_LIMITS_MM, TENTH
+from eval.charts import COLOURS, INK, STYLE, new_figure
 from eval.efficiency.table4 import GPU_LIMIT_MB, TIME_LIMIT_S
 from eval.report.inputs import Efficiency, Scores
 from eval.tuning.gate_curve import PUBLISHED, GatePoint
 from gfscreen.results.preview.planes import boxes_for_missing_glyphs, drawable
 
-# All ink that is not data; the page replaces it by the colour of its text.
-INK = "#1b1f27"
-# Near Okabe and Ito's, told apart by the colour-blind, in tones that stand out on white and near-black alike.
-COLOURS = ("#3d8bd4", "#e2672e", "#22a884", "#c77cb5", "#d9a400", "#5bb8e8", "#8a63d2", "#8c8c8c")
 # Of a case or a kind of lesion, in a legend or along an axis.
 _LONGEST_NAME = 40
-STYLE = {
-    "svg.hashsalt": "gfscreen",
-    "svg.fonttype": "path",
-    "font.size": 9.0,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "axes.titlecolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "text.color": INK,
-    "legend.frameon": False,
-    "grid.color": INK,
-    "grid.alpha": 0.12,
-}
 
 
 @dataclass(frozen=True)
@@ -63,15 +44,6 @@ def save_chart(figure: Any, folder: Path, stem: str, caption: str) -> Chart:
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg.write_text(buffer.getvalue(), encoding="utf-8")
     return Chart(stem, caption, buffer.getvalue(), (png, svg))
-
-
-def new_figure(width: float, height: float, columns: int = 1) -> tuple[Any, list[Any]]:
-    """An empty figure, width and height in inches, and its panels in a row."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots(1, columns, squeeze=False, sharey=columns > 1)
-    return figure, list(axes[0])
 
 
 def draw_all(

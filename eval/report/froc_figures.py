@@ -9,8 +9,9 @@ from typing import Any
 from eval.accuracy.froc.curve import RATES
 from eval.accuracy.froc.matching import MEANINGS, ONE_VOXEL
 from eval.accuracy.froc.results import auc_text
+from eval.charts import COLOURS, INK, STYLE, new_figure
 from eval.files import read_json
-from eval.report.figures import COLOURS, INK, STYLE, Chart, new_figure, save_chart
+from eval.report.figures import Chart, save_chart
 from eval.tables import Table, interval
 from gfscreen.errors import UsageError
 from gfscreen.text import visible

@@ -6,8 +6,9 @@ import base64
 import re
 from collections.abc import Iterable
 
+from eval.charts import INK
 from eval.efficiency.table4 import BROKEN, HELD, NOT_MEASURED
-from eval.report.figures import INK, Chart
+from eval.report.figures import Chart
 from eval.report.montage import Montage
 from eval.tables import MISSING, Cell, Table
 from gfscreen.results.preview.markup import escape, pill

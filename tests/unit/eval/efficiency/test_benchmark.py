@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from eval import charts
 from eval.__main__ import main
 from eval.efficiency import benchmark, benchmark_chart
 from eval.efficiency.benchmark import median, pairs, row
@@ -18,7 +19,6 @@ from eval.efficiency.benchmark_page import page
 from eval.efficiency.launch import CommandLaunch
 from eval.efficiency.table4 import Size
 from eval.efficiency.throughput import measure_folder
-from eval.report import figures
 from gfscreen.errors import UsageError
 
 SMALL = (Size("0001", 4, (1.0, 1.0, 5.0), in_plane=8), Size("0019", 6, (1.0, 1.0, 5.0), in_plane=8))
@@ -197,7 +197,7 @@ class TestChart:
 
     def test_products_and_peers(self, tmp_path, monkeypatch):
         """Lines by rising volume; a product of which nothing is known has none."""
-        figure, (axes,) = figures.new_figure(7.0, 4.2)
+        figure, (axes,) = charts.new_figure(7.0, 4.2)
         monkeypatch.setattr(benchmark_chart, "new_figure", lambda *_: (figure, [axes]))
         assert benchmark_chart.draw(self.RESULT, tmp_path / "page.png")
         shown = [(line.get_label(), [*line.get_xdata()], [*line.get_ydata()]) for line in axes.lines]

@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 
 from eval.__main__ import main
+from eval.charts import INK
 from eval.report import embed, markup
 from eval.report.cards import cards
 from eval.report.cases import CaseFiles, choose_cases, load_case
 from eval.report.challenge_tables import table2_lesions, table2_scans, table3, table4, table4_rows
-from eval.report.figures import INK, Chart, _how_found, lesion_sizes
+from eval.report.figures import Chart, _how_found, lesion_sizes
 from eval.report.inputs import Efficiency, read_efficiency, read_product_report, read_scores
 from eval.report.montage import axial_slices, place_of_interest
 from eval.report.screening import kept_share, stage_table, untrained

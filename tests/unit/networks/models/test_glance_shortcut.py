@@ -70,10 +70,11 @@ def test_a_traced_network_does_not_remember_its_example():
     ("info", "current"),
     [
         ({}, True),
-        ({"openvino": "2026.4.1", "format": 3}, True),
+        ({"openvino": "2026.4.1", "format": 4}, True),
         ({"openvino": "2026.4.1"}, False),
         ({"openvino": "2026.4.1", "format": 1}, False),
         ({"openvino": "2026.4.1", "format": 2}, False),
+        ({"openvino": "2026.4.1", "format": 3}, False),
     ],
 )
 def test_an_export_of_before_is_made_anew(tmp_path: Path, info: dict[str, Any], current: bool):
