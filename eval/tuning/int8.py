@@ -97,7 +97,7 @@ def sub_volumes_of(scans: Path, plan: Plan, engine: Engine, count: int) -> list[
             continue
         kept.append(recorder.kept)
         logger.info("%s: %d sub-volumes", case.name, len(recorder.kept))
-    # One of each scan after the other: both halves then hold something of all.
+    # One of each scan after the other: none fills a half alone.
     found = [own[turn] for turn in range(per_scan) for own in kept if turn < len(own)]
     if len(found) < 2:
         raise InputError(f"{scans}: Focus reads {len(found)} sub-volumes of these scans; name scans with lesions")
@@ -122,10 +122,8 @@ class Reader:
 
     def extremes(self, patch: FloatArray) -> NDArray[np.float32]:
         """The least and the largest input of each watched convolution, (n, 2)."""
-        result = self._request.infer([patch[None]])
-        return np.array([np.asarray(result[place]).item() for place in range(1, len(result))], np.float32).reshape(
-            -1, 2
-        )
+        _, *ends = self._request.infer([patch[None]]).values()
+        return np.array([end.item() for end in ends], np.float32).reshape(-1, 2)
 
 
 def _add_extremes(model: Any, names: Sequence[str]) -> None:
