@@ -18,30 +18,21 @@ pytest.importorskip("openvino")
 from eval.__main__ import main
 from eval.tuning import int8
 from eval.tuning.int8 import Reader, Recorder, choose, effect_of, shift, span
-from gfscreen.config import Plan, read_plan
-from gfscreen.network_plan import FocusConfig, GlanceConfig, Int8Input
-from gfscreen.networks.engines.export import export_openvino
+from gfscreen.config import read_plan
+from gfscreen.network_plan import Int8Input
 from gfscreen.networks.engines.int8 import FULL_RESOLUTION
-from gfscreen.networks.models.weights import init_weights
 from tests.helpers.cpus import asks_for_bf16
 from tests.helpers.engines import FakeEngine
+from tests.helpers.exports import SMALL_PLAN, write_exported
 from tests.helpers.scans import paint
 
-PLAN = Plan(
-    sub_volume_voxels=(64, 32, 32),
-    gate=0.0,
-    glance=GlanceConfig("resnet10", (4, 4, 8, 8)),
-    focus=FocusConfig(feature_size=12, depths=(1, 1, 1, 1), num_heads=(1, 1, 2, 2), window_size=4),
-)
+PLAN = replace(SMALL_PLAN, gate=0.0)
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Untrained, and exported."""
-    folder = tmp_path_factory.mktemp("weights")
-    init_weights(folder, PLAN, 3)
-    export_openvino(folder, folder / "openvino")
-    return folder
+    return write_exported(tmp_path_factory.mktemp("weights"), PLAN)
 
 
 @pytest.fixture

@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from gfscreen.config import Plan
-from gfscreen.network_plan import FocusConfig, GlanceConfig
+from gfscreen.network_plan import GlanceConfig
 from gfscreen.networks.engines.openvino import FOCUS_MODEL, OpenVINOEngine
 from gfscreen.networks.models.manifest import read_manifest, verify
+from tests.helpers.exports import SMALL_PLAN, write_exported
 
 pytest.importorskip("torch")
 pytest.importorskip("monai")
 openvino = pytest.importorskip("openvino")
 
-PLAN = Plan(
-    sub_volume_voxels=(64, 32, 32),
-    glance=GlanceConfig("resnet10", (4, 4, 8, 8)),
-    # Two blocks a stage: the second one has shifted windows, and with them an attention mask.
-    focus=FocusConfig(feature_size=12, depths=(2, 1, 1, 1), num_heads=(1, 1, 2, 2), window_size=4),
-)
+# Two blocks a stage: the second one has shifted windows, and with them an attention mask.
+PLAN = replace(SMALL_PLAN, focus=replace(SMALL_PLAN.focus, depths=(2, 1, 1, 1)))
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from gfscreen.networks.engines.export import export_openvino
-    from gfscreen.networks.models.weights import init_weights
-
-    folder = tmp_path_factory.mktemp("weights")
-    init_weights(folder, PLAN, 3)
-    export_openvino(folder, folder / "openvino")
-    return folder
+    return write_exported(tmp_path_factory.mktemp("weights"), PLAN)
 
 
 def test_nothing_that_could_be_computed_once_is_left(exported):

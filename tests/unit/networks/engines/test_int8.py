@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gfscreen.config import Plan
 from gfscreen.errors import EngineError, WeightsError
-from gfscreen.network_plan import FocusConfig, GlanceConfig, Int8Input
+from gfscreen.network_plan import Int8Input
 from gfscreen.networks.engines.int8 import FULL_RESOLUTION, convolution, to_int8
 from gfscreen.networks.engines.openvino import FOCUS_MODEL, OpenVINOEngine, core
 from gfscreen.networks.models.manifest import change_plan, read_manifest, write_manifest
 from tests.helpers.cpus import asks_for_bf16, has_bf16
+from tests.helpers.exports import SMALL_PLAN, write_exported
 
 pytest.importorskip("torch")
 pytest.importorskip("monai")
@@ -23,25 +23,14 @@ openvino = pytest.importorskip("openvino")
 
 # Instance normalisation leaves inputs of these sizes.
 INPUTS = tuple(Int8Input(name, 0.0 if "conv2" in name else -5.0, 5.0) for name in FULL_RESOLUTION)
-PLAN = Plan(
-    sub_volume_voxels=(64, 32, 32),
-    glance=GlanceConfig("resnet10", (4, 4, 8, 8)),
-    focus=FocusConfig(feature_size=12, depths=(1, 1, 1, 1), num_heads=(1, 1, 2, 2), window_size=4),
-    focus_int8=INPUTS,
-)
+PLAN = replace(SMALL_PLAN, focus_int8=INPUTS)
 # What OpenVINO tells of a compiled layer.
 KEYS = ("layerType", "runtimePrecision")
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from gfscreen.networks.engines.export import export_openvino
-    from gfscreen.networks.models.weights import init_weights
-
-    folder = tmp_path_factory.mktemp("weights")
-    init_weights(folder, PLAN, 3)
-    export_openvino(folder, folder / "openvino")
-    return folder
+    return write_exported(tmp_path_factory.mktemp("weights"), PLAN)
 
 
 def focus_of(exported: Path) -> object:

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gfscreen.config import Plan
+from gfscreen.config import Plan, read_plan
 from gfscreen.network_plan import FocusConfig, GlanceConfig
 from gfscreen.networks.engines.openvino import FOCUS_MODEL, OpenVINOEngine
 from gfscreen.run.options import Options
 from gfscreen.run.predict import predict
 from gfscreen.screening.settings import ScreeningSettings
+from tests.helpers.exports import write_exported
 from tests.helpers.nifti_files import read_mask, write_nifti
 from tests.helpers.scans import paint
 
@@ -21,9 +22,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("monai")
 openvino = pytest.importorskip("openvino")
 
-from gfscreen.networks.engines.export import default_export, export_openvino  # noqa: E402
 from gfscreen.networks.engines.steady_sums import SteadyConvolution, SteadyInstanceNorm, steady_sums  # noqa: E402
-from gfscreen.networks.models.weights import init_weights  # noqa: E402
 
 # Large enough for OpenVINO to give each thread a share of an instance's voxels.
 PLAN = Plan(
@@ -34,21 +33,16 @@ PLAN = Plan(
 )
 
 
-def exported(folder: Path) -> Path:
-    init_weights(folder, PLAN, 3)
-    export_openvino(folder, default_export(folder))
-    return folder
-
-
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return exported(tmp_path_factory.mktemp("weights"))
+    return write_exported(tmp_path_factory.mktemp("weights"), PLAN)
 
 
 def outline(weights: Path, cpus: int, precision: str, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     monkeypatch.setattr("gfscreen.networks.engines.openvino.usable_cpus", lambda: cpus)
     engine = OpenVINOEngine(weights / "openvino", precision=precision, reason="for a test")
-    return engine.focus(np.random.default_rng(1).random((1, 64, 64, 64), dtype=np.float32))
+    size = read_plan(weights).sub_volume_voxels
+    return engine.focus(np.random.default_rng(1).random((1, *size), dtype=np.float32))
 
 
 @pytest.mark.parametrize("precision", ["auto", "fp32"])
@@ -61,21 +55,13 @@ def test_probabilities(weights, precision, monkeypatch):
 @pytest.fixture(scope="module")
 def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Focus as deep and wide as the one that ships, whose deepest decoder reads 384 channels."""
-    folder = tmp_path_factory.mktemp("wide")
     focus = FocusConfig(feature_size=24, num_heads=(3, 6, 12, 24), window_size=4)
-    init_weights(folder, replace(PLAN, sub_volume_voxels=(96, 96, 64), focus=focus), 3)
-    export_openvino(folder, default_export(folder))
-    return folder
-
-
-def read_wide(weights: Path, cpus: int, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
-    monkeypatch.setattr("gfscreen.networks.engines.openvino.usable_cpus", lambda: cpus)
-    engine = OpenVINOEngine(weights / "openvino", precision="auto", reason="for a test")
-    return engine.focus(np.random.default_rng(1).random((1, 96, 96, 64), dtype=np.float32))
+    plan = replace(PLAN, sub_volume_voxels=(96, 96, 64), focus=focus)
+    return write_exported(tmp_path_factory.mktemp("wide"), plan)
 
 
 def test_probabilities_of_wide_convolutions(wide, monkeypatch):
-    one, two = (read_wide(wide, cpus, monkeypatch) for cpus in (1, 2))
+    one, two = (outline(wide, cpus, "auto", monkeypatch) for cpus in (1, 2))
     assert one.std() > 0
     np.testing.assert_array_equal(one, two)
 
@@ -83,7 +69,7 @@ def test_probabilities_of_wide_convolutions(wide, monkeypatch):
 def test_without_it_they_differ(tmp_path, monkeypatch):
     """Or the tests beside this one could not fail. It goes when OpenVINO's own sums no longer follow the threads."""
     monkeypatch.setattr("gfscreen.networks.engines.steady_sums.steady_sums", lambda network: None)
-    folder = exported(tmp_path)
+    folder = write_exported(tmp_path, PLAN)
     one, two = (outline(folder, cpus, "fp32", monkeypatch) for cpus in (1, 2))
     assert (one != two).any()
 
