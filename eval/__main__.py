@@ -43,6 +43,7 @@ TOPICS = {
         "gates": "eval.tuning.gates",
         "peak": "eval.tuning.finding_thresholds",
         "int8": "eval.tuning.int8",
+        "realism": "eval.tuning.realism",
         "nodules": "eval.tuning.nodules",
         "optimisations": "eval.tuning.optimisations",
         "ablation": "eval.tuning.ablation",

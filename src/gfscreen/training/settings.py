@@ -17,7 +17,7 @@ Stage = Literal["focus", "glance", "joint"]
 Gate = Literal["none", "ce", "grpo_detection", "grpo_dice", "ppo_detection", "ppo_dice"]
 PPO_GATES = ("ppo_detection", "ppo_dice")
 DICE_GATES = ("grpo_dice", "ppo_dice")
-KINDS = ("real", "background", "nodules", "masses", "soft", "leaning", "nodes", "hot")
+KINDS = ("real", "background", "nodules", "masses", "soft", "leaning", "nodes", "hot", "copied")
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,9 @@ class Mix:
     real: around an annotated lesion. background: anywhere in an annotated scan, away from its lesions. hot: where a
     Glance sends Focus though there is no lesion; needs `judged_by`. The others have inserted lesions: nodules,
     masses: in lung; soft: in homogeneous soft tissue; leaning: masses that grow from mediastinum or chest wall into
-    lung; nodes: in fat. annotated_only: insert only where somebody annotated the rest of the scan, so that a Glance
-    sees every host with and without lesions and cannot tell them by the host.
+    lung; nodes: in fat; copied: real lesions of other annotated scans, in homogeneous soft tissue. annotated_only:
+    insert only where somebody annotated the rest of the scan, so that a Glance sees every host with and without lesions
+    and cannot tell them by the host.
     """
 
     real: float = 0.5
@@ -39,6 +40,7 @@ class Mix:
     leaning: float = 0.0
     nodes: float = 0.0
     hot: float = 0.0
+    copied: float = 0.0
     nodules_per_crop: int = 4
     annotated_only: bool = False
 

@@ -36,7 +36,8 @@ class Scan:
 
     chest: bool (z,). loose: the wider outline if there is one. lesions: model voxels of lesion (n, 3), int16.
     annotated: of most of the scan it is known where there is no lesion. hot: voxels (n, 3), int16, without lesion, in
-    cells that a Glance finds suspicious all the same (learning/judged_scans.py); None if none was asked.
+    cells that a Glance finds suspicious all the same (learning/judged_scans.py); None if none was asked. phantom: its
+    lesions are drawn, not a patient's.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Scan:
     lesions: NDArray[np.int16]
     weight: float = 1.0
     hot: NDArray[np.int16] | None = None
+    phantom: bool = False
 
 
 def _read_label(path: Path, volume: Volume, meaning: LabelValues) -> NDArray[np.uint8]:
@@ -86,6 +88,7 @@ def prepare_scan(entry: Entry, plan: Plan, meaning: LabelValues = ONE_IS_LESION)
     return Scan(
         entry.name, entry.patient, entry.label is not None, np.ascontiguousarray(hu), label, tissue,
         np.ascontiguousarray(scan.body), scan.chest, loose, lesions, entry.weight,
+        phantom=entry.phantom,
     )  # fmt: skip
 
 
@@ -131,7 +134,7 @@ def load_scan(entry: Entry, plan: Plan, cache: Path, meaning: LabelValues = ONE_
         return Scan(
             entry.name, entry.patient, entry.label is not None, data["hu"], label, data["tissue"], data["body"],
             data["chest"], data.get("loose"), np.argwhere(label == 1).astype(np.int16),
-            entry.weight,
+            entry.weight, phantom=entry.phantom,
         )  # fmt: skip
 
 

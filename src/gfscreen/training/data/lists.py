@@ -15,7 +15,7 @@ A folder is accepted for a list: its `dataset.json`, or every `images/X_0000.nii
 `label` null: nobody annotated the scan; it can host inserted lesions but is no negative, though `train-cells` takes
 most of its cells for ordinary ones. `loose_label`: a wider outline to report against as well. `lesion_free` true, with
 label null: nobody annotated the scan, but the list's maker vouches that it holds no lesion. `weight`: how often the
-scan is drawn, against 1.
+scan is drawn, against 1. `phantom` true: its lesions are drawn, not a patient's, and are not copied into other scans.
 `lesion_values`: label values that are lesions; every other value but 0 is an error, unless it is listed in
 `other_values` (no lesion) or `ignore_values` (nobody knows: neither lesion nor background). `patient` defaults to the
 name; a patient on both sides is an error.
@@ -67,6 +67,7 @@ class Entry:
     loose_label: Path | None = None
     weight: float = 1.0
     lesion_free: bool = False
+    phantom: bool = False
 
     @property
     def unannotated(self) -> bool:
@@ -125,8 +126,11 @@ def _entry(item: Any, folder: Path, where: str) -> Entry:
             f"{where}: lesion_free is {lesion_free!r} with label {item.get('label')!r}; it may be true where label is "
             "null, else leave it out"
         )
+    phantom = item.get("phantom", False)
+    if not isinstance(phantom, bool):
+        raise InputError(f"{where}: phantom is {phantom!r}; make it true for a digital phantom, else leave it out")
     patient, weight = str(item.get("patient", name)), float(item.get("weight", 1.0))
-    return Entry(name, patient, image, label, loose, weight, lesion_free)
+    return Entry(name, patient, image, label, loose, weight, lesion_free, phantom)
 
 
 def _list_of_folder(folder: Path) -> dict[str, Any]:

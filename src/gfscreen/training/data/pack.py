@@ -105,6 +105,8 @@ def _write(entry: Entry, scan: Scan, plan: Plan, parts: _Parts, folder: Path) ->
     item: dict[str, Any] = {"label": None, "patient": entry.patient, "weight": entry.weight}
     if entry.lesion_free:
         item["lesion_free"] = True
+    if entry.phantom:
+        item["phantom"] = True
     for key, (name, content) in files.items():
         write_atomically(part / name, content)
         item[key] = str((part / name).relative_to(folder))

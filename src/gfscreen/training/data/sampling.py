@@ -24,6 +24,7 @@ from gfscreen.training.objectives import IGNORE
 from gfscreen.training.settings import KINDS, Mix
 from gfscreen.training.synthesis import lesion_bank as bank
 from gfscreen.training.synthesis.augmentation import augment, distort
+from gfscreen.training.synthesis.copied_lesions import insert_copy, real_lesions
 from gfscreen.training.synthesis.insertion import (
     FAT_HU,
     Box,
@@ -130,11 +131,17 @@ class PatchSampler:
             kind: [s for s in source.scans if len(points.get(s.name, ()))] for kind, points in self._points.items()
         }
         self._grown = grown_kinds(source.shapes)
+        self._copied = [
+            lesion
+            for s in self._with_lesion if mix.copied > 0 and not s.phantom
+            for lesion in real_lesions(s.name, s.hu, s.label, plan.spacing_mm)
+        ]  # fmt: skip
         self.possible = {
             "real": bool(self._with_lesion),
             "background": bool(self._hosts["background"]),
             "hot": bool(self._hosts["hot"]),
             "nodules": bool(self._hosts["lung"] and source.nodules),
+            "copied": bool(self._hosts["soft"] and self._copied),
             **{kind: bool(self._hosts[self._place_of(kind)] and own) for kind, (own, _) in self._grown.items()},
         }
         shares = np.array([getattr(mix, kind) if self.possible[kind] else 0.0 for kind in KINDS])
@@ -219,7 +226,9 @@ class PatchSampler:
 
     def _place_of(self, kind: str) -> str:
         """Which of the points a kind is placed around."""
-        return kind if kind in self._points else "lung"
+        if kind in self._points:
+            return kind
+        return "soft" if kind == "copied" else "lung"
 
     def _insert(self, rng: np.random.Generator, crop: Crop, kind: str) -> int:
         grid_mm = self.plan.spacing_mm
@@ -229,6 +238,9 @@ class PatchSampler:
                 nodule = self.source.nodules[int(rng.integers(len(self.source.nodules)))]
                 count += insert_nodule(rng, crop, bank.sample_nodule(rng, nodule, grid_mm)) is not None
             return count
+        if kind == "copied":
+            lesions = rng.choice(len(self._copied), size=int(rng.integers(1, 4)))
+            return sum(insert_copy(rng, crop, self._copied[int(i)]) is not None for i in lesions)
         if kind not in self._grown:
             return 0
         shapes, insert = self._grown[kind]

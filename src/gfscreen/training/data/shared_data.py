@@ -96,7 +96,7 @@ def shared_list(shared: Path, target: Path, phantoms: Path | None = None) -> dic
         name = image.name.removesuffix("_0000.nii.gz")
         label = image.parent.parent / "labels" / f"{name}.nii.gz"
         phantom = {"image": relative(image), "label": relative(label), "patient": f"phantom {name}"}
-        sides["training"].append({**phantom, "weight": PHANTOM_WEIGHT})
+        sides["training"].append({**phantom, "weight": PHANTOM_WEIGHT, "phantom": True})
     return {
         "name": "shared CT",
         "lesion_values": [1],

@@ -17,7 +17,7 @@ from gfscreen.training.objectives import IGNORE
 from gfscreen.training.settings import Mix, settings_from
 from gfscreen.training.synthesis.augmentation import distort
 from gfscreen.training.synthesis.lesion_bank import Shape
-from gfscreen.training.synthesis.tissue import LUNG, tissue_map
+from gfscreen.training.synthesis.tissue import LUNG, SOFT, tissue_map
 
 SHAPE, SPACING = (120, 100, 40), (1.5, 1.5, 3.0)
 PLAN = preset_plan("fast")
@@ -70,6 +70,14 @@ class TestList:
     def test_folder_with_a_list(self, folder):
         (folder / "list.json").rename(folder / "dataset.json")
         assert [e.name for e in read_list(folder).validation] == ["B"]
+
+    @pytest.mark.parametrize("value", ["yes", 1])
+    def test_phantom_is_true_or_left_out(self, folder, value):
+        content = json.loads((folder / "list.json").read_text())
+        content["training"][0]["phantom"] = value
+        (folder / "list.json").write_text(json.dumps(content))
+        with pytest.raises(InputError, match="phantom is"):
+            read_list(folder / "list.json")
 
     def test_folder_without_a_list_trains_on_all(self, folder):
         (folder / "imagesTr").rename(folder / "images")
@@ -210,6 +218,30 @@ class TestSampling:
         both = dataclasses.replace(PLAN, focus=dataclasses.replace(PLAN.focus, hu_channels="both"))
         assert not PatchSampler(source, PLAN, Mix()).possible["soft"]
         assert PatchSampler(source, both, Mix()).possible["soft"]
+
+    def test_real_lesions_of_patients_are_copied_into_other_soft_tissue(self, source):
+        (scan,) = source.scans
+        # A liver with a ball in its middle; the host is liver throughout.
+        radius = np.linalg.norm(
+            (np.moveaxis(np.indices((64, 64, 32)), 0, -1) - (32, 32, 16)) * PLAN.spacing_mm, axis=-1
+        )
+        label = (radius < 9).astype(np.uint8)
+        liver = dataclasses.replace(
+            scan, name="liver", hu=np.where(label, 60, 110).astype(np.int16), label=label,
+            tissue=np.full(label.shape, SOFT, np.uint8), body=np.ones(label.shape, bool), chest=np.zeros(32, bool),
+            lesions=np.argwhere(label).astype(np.int16),
+        )  # fmt: skip
+        bare = np.zeros_like(label)
+        host = dataclasses.replace(liver, name="host", hu=np.full(label.shape, 90, np.int16), label=bare, weight=1e6)
+        mix = Mix(real=0, background=0, copied=1)
+        sampler = PatchSampler(Source((liver, host)), PLAN, mix)
+        sample, twin = sampler.draw_twins(np.random.default_rng(0), (64, 64, 32))
+        assert sample.inserted
+        assert twin is not None
+        assert np.abs(sample.image - twin.image)[sample.label == 1].mean() > 0.04
+        drawn = dataclasses.replace(liver, phantom=True)
+        with pytest.raises(UsageError, match="copied"):
+            PatchSampler(Source((drawn, host)), PLAN, mix)
 
     def test_drawn_by_the_generator_alone(self, source):
         one, two = (PatchSampler(source, PLAN, Mix()).draw(np.random.default_rng(3), (32, 32, 32)) for _ in range(2))

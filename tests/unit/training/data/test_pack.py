@@ -42,7 +42,7 @@ def listed(tmp_path):
             {
                 "lesion_values": [2],
                 "training": [{"image": "imagesTr/A_0000.nii.gz", "label": "labelsTr/A.nii.gz", "patient": "P1"}],
-                "validation": [{"image": "imagesTr/B_0000.nii.gz", "label": None, "weight": 0.3}],
+                "validation": [{"image": "imagesTr/B_0000.nii.gz", "label": None, "weight": 0.3, "phantom": True}],
                 "nodules": "nodules",
                 "keep_in_training": ["P1"],
                 "dev_percent": 30,
@@ -73,6 +73,7 @@ def test_the_same_scans(listed, tmp_path):
     shift = copies[0].lesions[0] - originals[0].lesions[0]
     for original, copy in zip(originals, copies, strict=True):
         assert (copy.name, copy.patient, copy.weight) == (original.name, original.patient, original.weight)
+        assert copy.phantom == original.phantom == (copy.name == "B")
         assert copy.annotated == original.annotated
         low = np.maximum(shift, 0)
         high = np.minimum(np.add(original.hu.shape, shift), copy.hu.shape)

@@ -239,7 +239,7 @@ class TestNodes:
 def test_signed_distance_of_masks_without_border():
     """Nothing is at no distance from anything; of 3 x 3 x 3 voxels of 1 x 2 x 3 mm the middle one is 2 mm inside."""
     grid_mm = (1.0, 2.0, 3.0)
-    assert np.isinf(insertion._signed_distance_mm(np.zeros((3, 3, 3), bool), grid_mm)).all()
-    full = insertion._signed_distance_mm(np.ones((3, 3, 3), bool), grid_mm)
+    assert np.isinf(insertion.signed_distance_mm(np.zeros((3, 3, 3), bool), grid_mm)).all()
+    full = insertion.signed_distance_mm(np.ones((3, 3, 3), bool), grid_mm)
     assert full[1, 1, 1] == -2.0
     assert full[0, 0, 0] == -1.0
