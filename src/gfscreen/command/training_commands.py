@@ -163,6 +163,12 @@ def add_prepare(commands: Commands) -> None:
     parser.add_argument(
         "--phantoms", type=Path, metavar="DIR", help="for 'shared': folder of `python -m eval cases`, to train on too"
     )
+    parser.add_argument(
+        "--liver-example",
+        type=Path,
+        metavar="WHEEL",
+        help="for 'shared': wheel of liver-ct-segmentation-package 1.6.0, whose annotated liver trains too",
+    )
     parser.set_defaults(run=_prepare)
 
 
@@ -179,7 +185,7 @@ def _prepare(args: argparse.Namespace) -> int:
     if args.source is None or args.output is None:
         raise UsageError("--from and -o are needed")
     if args.dataset == "shared":
-        write_shared_list(args.source, args.output, args.phantoms)
+        write_shared_list(args.source, args.output, args.phantoms, args.liver_example)
         return 0
     item = find(args.dataset)
     if item.unconfirmed:

@@ -95,11 +95,11 @@ def _write(entry: Entry, scan: Scan, plan: Plan, parts: _Parts, folder: Path) ->
     near |= scan.label == 1
     (box,) = ndimage.find_objects(near.astype(np.uint8)) or [(slice(None),) * 3]
     hu = np.where(near, np.clip(scan.hu, AIR_HU, HIGHEST_HU), AIR_HU).astype(np.int16)
-    files = {"image": (f"{scan.name}_0000.nii.gz", _nifti(hu[box], plan.spacing_mm))}
+    files = {"image": (f"{scan.name}_0000.nii.gz", compressed_nifti(hu[box], plan.spacing_mm))}
     if scan.annotated:
-        files["label"] = (f"{scan.name}.nii.gz", _nifti(scan.label[box], plan.spacing_mm))
+        files["label"] = (f"{scan.name}.nii.gz", compressed_nifti(scan.label[box], plan.spacing_mm))
     if scan.loose is not None:
-        files["loose_label"] = (f"{scan.name}_loose.nii.gz", _nifti(scan.loose[box], plan.spacing_mm))
+        files["loose_label"] = (f"{scan.name}_loose.nii.gz", compressed_nifti(scan.loose[box], plan.spacing_mm))
     part = parts.for_bytes(sum(len(content) for _, content in files.values()))
     part.mkdir(parents=True, exist_ok=True)
     item: dict[str, Any] = {"label": None, "patient": entry.patient, "weight": entry.weight}
@@ -113,6 +113,7 @@ def _write(entry: Entry, scan: Scan, plan: Plan, parts: _Parts, folder: Path) ->
     return item
 
 
-def _nifti(array: NDArray[np.generic], spacing_mm: tuple[float, ...]) -> bytes:
+def compressed_nifti(array: NDArray[np.generic], spacing_mm: tuple[float, ...]) -> bytes:
+    """A `.nii.gz` of an array in RAS order, the same bytes each time."""
     image = nib.Nifti1Image(array, np.diag([*spacing_mm, 1.0]))
     return gzip.compress(image.to_bytes(), compresslevel=9, mtime=0)

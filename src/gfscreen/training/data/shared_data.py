@@ -18,6 +18,7 @@ from typing import Any
 
 from gfscreen.errors import InputError
 from gfscreen.files import write_atomically
+from gfscreen.training.data.liver_example import PATIENT, write_liver_example
 
 FIRST_SPLIT = frozenset({"NSCLC_LUNG1-003", "IBSI_pat_3", "STS_035", "STS_040", "TotalSegmentator_example_ct_3mm"})
 SECOND_SPLIT = frozenset({
@@ -50,12 +51,15 @@ def _unpacked(more: Path, target: Path) -> list[Path]:
     return images
 
 
-def shared_list(shared: Path, target: Path, phantoms: Path | None = None) -> dict[str, Any]:
+def shared_list(
+    shared: Path, target: Path, phantoms: Path | None = None, liver_example: Path | None = None
+) -> dict[str, Any]:
     """The list of the shared data with paths relative to `target`'s folder. Raises InputError for another folder.
 
     The scans of its `more/`, where it has one, are unpacked beside the list.
 
-    phantoms: folder that `python -m eval cases` wrote; all of them train.
+    phantoms: folder that `python -m eval cases` wrote; all of them train. liver_example: the wheel of
+    liver_example.py, whose scan is written beside the list and trains.
     """
     if not (shared / "images").is_dir() or not (shared / "lidc_voi").is_dir():
         raise InputError(f"{shared}: expected the folders images/ and lidc_voi/; name the shared data folder")
@@ -97,6 +101,10 @@ def shared_list(shared: Path, target: Path, phantoms: Path | None = None) -> dic
         label = image.parent.parent / "labels" / f"{name}.nii.gz"
         phantom = {"image": relative(image), "label": relative(label), "patient": f"phantom {name}"}
         sides["training"].append({**phantom, "weight": PHANTOM_WEIGHT, "phantom": True})
+    if liver_example is not None:
+        image, label = write_liver_example(liver_example, target.parent / "liver")
+        item = {"image": relative(image), "label": relative(label), "patient": PATIENT}
+        sides["training"].append(item)
     return {
         "name": "shared CT",
         "lesion_values": [1],
@@ -110,7 +118,10 @@ def shared_list(shared: Path, target: Path, phantoms: Path | None = None) -> dic
     }
 
 
-def write_shared_list(shared: Path, target: Path, phantoms: Path | None = None) -> None:
+def write_shared_list(
+    shared: Path, target: Path, phantoms: Path | None = None, liver_example: Path | None = None
+) -> None:
     """Write that list as JSON."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(target, (json.dumps(shared_list(shared, target, phantoms), indent=2) + "\n").encode())
+    content = shared_list(shared, target, phantoms, liver_example)
+    write_atomically(target, (json.dumps(content, indent=2) + "\n").encode())
