@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,10 @@ _DIMENSIONS_LINE = re.compile(rb"^ *(ndims|dimension) *[:=](.*)$", re.IGNORECASE
 _INTENSITY_LINE = re.compile(
     rb"^[ \t]*(ElementToIntensityFunction(?:Slope|Offset))[ \t]*[:=](.*)$", re.IGNORECASE | re.MULTILINE
 )
+_LONG_LINE = re.compile(rb"^[ \t]*ElementType[ \t]*[:=][ \t]*(MET_U?LONG)[ \t]*$", re.IGNORECASE | re.MULTILINE)
+_LONG_BYTES = 4
+_COMPRESSED_LINE = re.compile(rb"^[ \t]*CompressedData[ \t]*[:=][ \t]*True[ \t]*$", re.IGNORECASE | re.MULTILINE)
+_PIECE_BYTES = 1 << 20
 _NUMBER = re.compile(rb"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|[-+]?(?:nan|inf)", re.IGNORECASE)
 # Voxels or mm: far beyond any scan, far below what keeps ITK's decomposition of a matrix busy for ever.
 _LARGEST_NUMBER = 1e6
@@ -43,7 +48,7 @@ def _reader(path: Path) -> Any:
     return reader
 
 
-def _reason(error: RuntimeError) -> str:
+def _reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
 
@@ -117,6 +122,37 @@ def _intensity_function(path: Path, head: bytes) -> tuple[float, float]:
     return found[b"slope"], found[b"offset"]
 
 
+def _holds_more(path: Path, start: int, limit: int, *, compressed: bool) -> bool:
+    """Whether behind `start` there are more than `limit` bytes of data, inflated where they are compressed."""
+    if not compressed:
+        return path.stat().st_size - start > limit
+    inflater, found = zlib.decompressobj(), 0
+    with path.open("rb") as stream:
+        stream.seek(start)
+        while found <= limit and not inflater.eof:
+            piece = inflater.unconsumed_tail or stream.read(_PIECE_BYTES)
+            if not piece:
+                break
+            found += len(inflater.decompress(piece, _PIECE_BYTES))
+    return found > limit
+
+
+def _refuse_long_longs(path: Path, head: bytes, voxels: int) -> None:
+    """MET_LONG has four bytes, to ITK, and eight from writers that take the machine's: ITK reads half of the voxels
+    then, spread over all of the scan, and says nothing (findings/metaimageio_long.sh).
+    """
+    named = _LONG_LINE.search(_header(path, head)) if path.suffix.lower() == ".mha" else None
+    end = _LOCAL_DATA.search(head)
+    if named is None or end is None:
+        return
+    compressed = _COMPRESSED_LINE.search(_header(path, head)) is not None
+    if _holds_more(path, end.end(), voxels * _LONG_BYTES, compressed=compressed):
+        raise InputError(
+            f"{path.name}: ElementType {named[1].decode()} is {_LONG_BYTES} bytes for each of {voxels} voxels, and it "
+            "holds more: written with 8 bytes each; save it with 16-bit integers"
+        )
+
+
 def _to_volume(image: Any, source: Path, slope: float, offset: float, *, labels: bool) -> Volume:
     import SimpleITK as sitk  # noqa: N813
 
@@ -167,7 +203,8 @@ def read_itk(path: Path, memory_bytes: int, *, labels: bool = False) -> Volume:
     try:
         reader.ReadImageInformation()
         _check_information(reader, path, memory_bytes)
+        _refuse_long_longs(path, head, math.prod(reader.GetSize()))
         image = reader.Execute()
-    except RuntimeError as error:
+    except (RuntimeError, zlib.error) as error:
         raise InputError(f"{path.name}: truncated or damaged ({_reason(error)}); copy the file again") from error
     return _to_volume(image, path, slope, offset, labels=labels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -223,3 +224,40 @@ class TestFractionsAndWrappedValues:
         # -1000, -990, ... -410: 60 voxels, all of them below 0.
         assert "100.0% of the voxels" in message
         assert "int16" in message
+
+
+class TestLongsOfEightBytes:
+    """ElementType MET_LONG has four bytes to ITK; some writers put eight, of which ITK would read the first half."""
+
+    def write(self, path: Path, dtype: str, *, compressed: bool, kind: str = "MET_LONG") -> Path:
+        values = np.zeros((5, 40, 30), dtype)
+        values[2, 10:20, 10:20] = -70
+        data = values.tobytes()
+        lines = ["ObjectType = Image", "NDims = 3", "BinaryData = True", "BinaryDataByteOrderMSB = False"]
+        if compressed:
+            data = zlib.compress(data)
+            lines += ["CompressedData = True", f"CompressedDataSize = {len(data)}"]
+        lines += ["ElementSpacing = 2 2 5", "DimSize = 30 40 5", f"ElementType = {kind}", "ElementDataFile = LOCAL"]
+        path.write_bytes(("\n".join(lines) + "\n").encode() + data)
+        return path
+
+    @pytest.mark.parametrize("compressed", [False, True])
+    @pytest.mark.parametrize("kind", ["MET_LONG", "MET_ULONG"])
+    def test_refused(self, tmp_path: Path, compressed: bool, kind: str):
+        path = self.write(tmp_path / "a.mha", "<i8", compressed=compressed, kind=kind)
+        message = error_of(path)
+        for part in ("a.mha", kind, "4 bytes for each of 6000 voxels", "save it with 16-bit integers"):
+            assert part in message
+
+    @pytest.mark.parametrize("compressed", [False, True])
+    def test_those_of_four_bytes_are_read(self, tmp_path: Path, compressed: bool):
+        volume = read_volume(self.write(tmp_path / "a.mha", "<i4", compressed=compressed))
+        assert volume.hu.shape == (30, 40, 5)
+        assert np.argwhere(volume.hu == -70).min(axis=0).tolist() == [10, 10, 2]
+        assert (volume.hu == -70).sum() == 100
+
+    def test_damaged_compression_is_told_as_such(self, tmp_path: Path):
+        path = self.write(tmp_path / "a.mha", "<i4", compressed=True)
+        before, mark, data = path.read_bytes().partition(b"LOCAL\n")
+        path.write_bytes(before + mark + bytes(2) + data[2:])
+        assert "damaged" in error_of(path)
