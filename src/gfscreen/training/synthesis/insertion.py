@@ -19,6 +19,8 @@ from gfscreen.training.synthesis.tissue import LUNG, SOFT
 
 KNOWN_MARGIN_MM = 8.0
 EDGE_MM = 1.5
+# From 12 to 88 %: real lesions of the training side take 3 to 5 mm towards lung, with slices of 3 mm.
+LUNG_EDGE_MM = (1.5, 6.0)
 VESSEL_HU = -600
 # What is solid beside the lung, and what is fat, by HU; bone is neither grown over nor taken for a neighbour's level.
 SOLID_HU = -200
@@ -238,8 +240,8 @@ def insert_lung_mass(rng: np.random.Generator, crop: Crop, patch: Patch) -> Box 
     mask &= (crop.tissue[box.crop] == LUNG) | (crop.hu[box.crop] < -50) | ndimage.binary_erosion(mask, iterations=2)
     if mask.sum() < 5:
         return None
-    noise = rng.uniform(8, 25) * _texture(rng, mask.shape, 1.0, crop.grid_mm)
-    _paint(rng, crop, box, mask, float(rng.uniform(5, 80)), noise=noise, edge_mm=rng.uniform(0.8, 2.5))
+    noise = rng.uniform(8, 30) * _texture(rng, mask.shape, 1.0, crop.grid_mm) + _uneven(rng, crop, mask)
+    _paint(rng, crop, box, mask, float(rng.uniform(5, 80)), noise=noise, edge_mm=rng.uniform(*LUNG_EDGE_MM))
     return box
 
 
@@ -247,8 +249,8 @@ def insert_leaning_mass(rng: np.random.Generator, crop: Crop, patch: Patch) -> B
     """Grow a mass from mediastinum or chest wall into lung, as dense as what it leans on. Returns where, or None.
 
     Most real tumours that the first networks missed lie so. The mass goes up to 10 mm into its solid neighbour, where
-    only its bulge into the lung gives it away; its border towards the lung is mostly rough, and often soft: by a
-    crisp one the network knows a painted mass. Its grain is that of the host's soft tissue where there is enough.
+    only its bulge into the lung gives it away; its border towards the lung is mostly rough, and soft: by a crisp one
+    the network knows a painted mass. Its grain is that of the host's soft tissue where there is enough.
     """
     lung = crop.tissue == LUNG
     wall = ~lung & (crop.hu > SOLID_HU)
@@ -268,8 +270,8 @@ def insert_leaning_mass(rng: np.random.Generator, crop: Crop, patch: Patch) -> B
     if mask.sum() < 5 or (crop.label[box.crop][mask] == 1).any():
         return None
     level = _neighbour_level(rng, host[wall[box.crop]])
-    grain, edge_mm = _host_grain(rng, crop, mask), float(rng.uniform(0.8, 4.5))
-    noise = _fine_noise(rng, crop, mask) if grain is None else grain
+    grain, edge_mm = _host_grain(rng, crop, mask), float(rng.uniform(*LUNG_EDGE_MM))
+    noise = (_fine_noise(rng, crop, mask) if grain is None else grain) + _uneven(rng, crop, mask)
     _paint(rng, crop, box, mask, level, noise=noise, edge_mm=edge_mm, plain=grain is not None)
     return box
 
@@ -296,6 +298,11 @@ def insert_node(rng: np.random.Generator, crop: Crop, patch: Patch) -> Box | Non
     noise, level = _fine_noise(rng, crop, mask), _neighbour_level(rng, host[~fat[box.crop]])
     _paint(rng, crop, box, mask, level, noise=noise, edge_mm=rng.uniform(1, 2.5))
     return box
+
+
+def _uneven(rng: np.random.Generator, crop: Crop, mask: BoolArray) -> FloatArray:
+    """Patches of a few mm, as in real masses of the lung, which vary by 8 to 140 HU beyond their grain."""
+    return np.asarray(rng.uniform(5, 40) * _texture(rng, mask.shape, rng.uniform(2, 6), crop.grid_mm), np.float32)
 
 
 def _fine_noise(rng: np.random.Generator, crop: Crop, mask: BoolArray) -> FloatArray:

@@ -172,8 +172,9 @@ class TestLeaningMasses:
         crop = lung_beside_wall()
         assert insert_leaning_mass(rng, crop, lesions.sample_shape(rng, painted_shape(), GRID_MM)) is not None
         lesion = crop.label == 1
-        # By its densest tenth in the lung: the soft border of a small mass is half lung. 20 HU of level, and the grain.
-        assert np.percentile(crop.hu[24:][lesion[24:]], 90) == pytest.approx(50, abs=45)
+        # By its middle: the soft border of a small mass is half lung. 20 HU of level, and patches of up to 40.
+        middle = ndimage.distance_transform_edt(lesion, sampling=GRID_MM)
+        assert np.median(crop.hu[middle > 0.5 * middle.max()]) == pytest.approx(50, abs=60)
         # The largest ball reaches 9.6 mm from its centre, at most 15 mm from the wall; roughness adds some.
         assert np.argwhere(lesion)[:, 0].max() < 24 + 15 + 10 + 10
         assert np.argwhere(lesion)[:, 0].min() >= 18
