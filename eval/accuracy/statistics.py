@@ -102,6 +102,20 @@ def resample_counts(n: int, seed: int = SEED, resamples: int = RESAMPLES) -> NDA
     return rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
 
 
+def auc_of(said: NDArray[np.floating[Any]], holds: NDArray[np.bool_]) -> float | None:
+    """Area under the ROC curve (Mann-Whitney): how often of two the one that holds has the higher score, ties half.
+
+    None unless there are both kinds. Without an interval, and so without a bootstrap; `froc.case_level.auc` has one.
+    """
+    if holds.all() or not holds.any():
+        return None
+    from scipy.stats import rankdata  # takes longer to load than all else here
+
+    ranks = rankdata(said)
+    positive = int(holds.sum())
+    return float((ranks[holds].sum() - positive * (positive + 1) / 2) / (positive * (holds.size - positive)))
+
+
 def wilson(successes: int, n: int) -> tuple[float, float] | None:
     """95 % Wilson score interval of a proportion, None for n = 0.
 

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from eval.accuracy.statistics import auc_of
 from eval.tuning.ablation_scans import TriedScan, tried_scan
 from eval.tuning.gate_runs import find_gate_cases
 from gfscreen.errors import UsageError
@@ -80,15 +81,6 @@ def trial(scans: Sequence[TriedScan], suspicion: Sequence[NDArray[np.float32]], 
         one_voxel=sum(outcome.one_voxel for outcome in outcomes),
         a_tenth=sum(outcome.a_tenth for outcome in outcomes),
     )
-
-
-def auc_of(said: NDArray[np.float32], holds: NDArray[np.bool_]) -> float | None:
-    """Area under the ROC curve (Mann-Whitney): how often one that holds lesion is the more suspicious of two."""
-    if holds.all() or not holds.any():
-        return None
-    ranks = stats.rankdata(said)
-    positive = int(holds.sum())
-    return float((ranks[holds].sum() - positive * (positive + 1) / 2) / (positive * (holds.size - positive)))
 
 
 def interval(values: Sequence[float]) -> dict[str, float | int | None]:

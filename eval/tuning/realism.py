@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from eval.accuracy.froc.case_level import auc
+from eval.accuracy.statistics import auc_of
 from gfscreen.config import Plan, preset_plan
 from gfscreen.errors import UsageError
 from gfscreen.files import write_atomically
@@ -32,8 +33,8 @@ from gfscreen.training.cells.head import fit
 from gfscreen.training.data.cache import Scan, load_scans
 from gfscreen.training.data.lists import DataList, read_list
 from gfscreen.training.data.places import cut, spread_points, start_around
-from gfscreen.training.data.sampling import load_lesions
-from gfscreen.training.synthesis.copied_lesions import RealLesion, insert_copy, real_lesions
+from gfscreen.training.data.sampling import lesions_to_copy, load_lesions
+from gfscreen.training.synthesis.copied_lesions import VOLUME_ML, insert_copy, labelled_lesions
 from gfscreen.training.synthesis.insertion import Box, Crop, insert_soft_lesion, signed_distance_mm
 from gfscreen.training.synthesis.lesion_bank import BoolArray, sample_shape
 from gfscreen.training.synthesis.tissue import SOFT
@@ -48,8 +49,6 @@ FOLDS = 5
 PENALTY = 0.05
 TRIES = 40
 CROP_VOXELS = (96, 96, 48)
-# Of what is measured at all: below, a border is all there is.
-LEAST_ML = 0.3
 SOFT_HU = (-50, 250)
 SHELLS_MM = (-5.0, -3.0, -1.5, 0.0, 1.5, 3.0, 5.0)
 AROUND_MM = (3.0, 8.0)
@@ -104,15 +103,8 @@ def measures(hu: NDArray[np.int16], mask: BoolArray, grid_mm: tuple[float, ...])
 
 def own_lesions(scan: Scan, plan: Plan) -> list[FloatArray]:
     """Measures of each annotated lesion of a scan in soft tissue, by its part of the label."""
-    voxel_ml = float(np.prod(plan.spacing_mm)) / 1000.0
-    margin = [int(np.ceil(AROUND_MM[1] / g)) for g in plan.spacing_mm]
-    parts, _ = ndimage.label(scan.label == 1, np.ones((3, 3, 3)))
     found = []
-    for index, box in enumerate(ndimage.find_objects(parts), 1):
-        part = tuple(slice(max(0, s.start - m), s.stop + m) for s, m in zip(box, margin, strict=True))
-        mask = parts[part] == index
-        if mask.sum() * voxel_ml < LEAST_ML:
-            continue
+    for _, part, mask, _ in labelled_lesions(scan.label, plan.spacing_mm, AROUND_MM[1]):
         # Other lesions beside it are not its surroundings.
         hu = np.where((scan.label[part] == 1) & ~mask, SOFT_HU[1], scan.hu[part]).astype(np.int16)
         values = measures(hu, mask, plan.spacing_mm)
@@ -135,7 +127,7 @@ def inserted_lesions(rng: np.random.Generator, scan: Scan, plan: Plan, count: in
         if insert(rng, crop) is None:
             continue
         mask = (crop.label == 1) & ~before
-        if mask.sum() * voxel_ml < LEAST_ML:
+        if mask.sum() * voxel_ml < VOLUME_ML[0]:
             continue
         crop.hu[before] = SOFT_HU[1]
         values = measures(crop.hu, mask, plan.spacing_mm)
@@ -162,7 +154,8 @@ def discriminate(real: Sequence[FloatArray], inserted: Sequence[FloatArray], see
         scores[~known] = model.logits(both[~known].astype(np.float32))
     alone = {}
     for name, column in zip(MEASURES, x.T, strict=True):
-        value = auc(column.tolist(), is_real.tolist())["value"]
+        value = auc_of(column, is_real)
+        assert value is not None
         alone[name] = max(value, 1.0 - value)
     return {"discriminator": auc(scores.tolist(), is_real.tolist(), seed), "measures": alone}
 
@@ -171,7 +164,7 @@ def evaluate(data: DataList, cache: Path, plan: Plan) -> dict[str, Any]:
     """The discriminator's answer for each kind. Raises UsageError where the list has too few real lesions."""
     scans = [s for s in load_scans(data.training, data, plan, cache) if len(s.lesions) and not s.phantom]
     _, shapes = load_lesions(data, dev=False)
-    bank: list[RealLesion] = [found for s in scans for found in real_lesions(s.name, s.hu, s.label, plan.spacing_mm)]
+    bank = lesions_to_copy(scans, plan)
     own = {s.name: own_lesions(s, plan) for s in scans}
     real = [values for found in own.values() for values in found]
     if len(real) < 2 * FOLDS or not bank or not shapes:

@@ -141,11 +141,12 @@ def _refuse_long_longs(path: Path, head: bytes, voxels: int) -> None:
     """MET_LONG has four bytes, to ITK, and eight from writers that take the machine's: ITK reads half of the voxels
     then, spread over all of the scan, and says nothing (findings/metaimageio_long.sh).
     """
-    named = _LONG_LINE.search(_header(path, head)) if path.suffix.lower() == ".mha" else None
+    header = _header(path, head)
+    named = _LONG_LINE.search(header) if path.suffix.lower() == ".mha" else None
     end = _LOCAL_DATA.search(head)
     if named is None or end is None:
         return
-    compressed = _COMPRESSED_LINE.search(_header(path, head)) is not None
+    compressed = _COMPRESSED_LINE.search(header) is not None
     if _holds_more(path, end.end(), voxels * _LONG_BYTES, compressed=compressed):
         raise InputError(
             f"{path.name}: ElementType {named[1].decode()} is {_LONG_BYTES} bytes for each of {voxels} voxels, and it "

@@ -6,7 +6,7 @@ data that an uninterrupted one would have seen. Arrays are (x, y, z); networks s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +24,7 @@ from gfscreen.training.objectives import IGNORE
 from gfscreen.training.settings import KINDS, Mix
 from gfscreen.training.synthesis import lesion_bank as bank
 from gfscreen.training.synthesis.augmentation import augment, distort
-from gfscreen.training.synthesis.copied_lesions import insert_copy, real_lesions
+from gfscreen.training.synthesis.copied_lesions import RealLesion, insert_copy, real_lesions
 from gfscreen.training.synthesis.insertion import (
     FAT_HU,
     Box,
@@ -95,6 +95,12 @@ def load_lesions(data: DataList, *, dev: bool) -> tuple[tuple[Nodule, ...], tupl
     return tuple(n for n in nodules if wanted(n.patient)), tuple(s for s in shapes if wanted(s.patient))
 
 
+def lesions_to_copy(scans: Iterable[Scan], plan: Plan) -> list[RealLesion]:
+    """What kind `copied` draws from: the lesions of these scans in soft tissue, those of phantoms left out."""
+    patients = [s for s in scans if not s.phantom]
+    return [lesion for s in patients for lesion in real_lesions(s.name, s.hu, s.label, plan.spacing_mm)]
+
+
 Grown = tuple[list[Shape], Callable[[np.random.Generator, Crop, bank.Patch], Box | None]]
 
 
@@ -131,11 +137,7 @@ class PatchSampler:
             kind: [s for s in source.scans if len(points.get(s.name, ()))] for kind, points in self._points.items()
         }
         self._grown = grown_kinds(source.shapes)
-        self._copied = [
-            lesion
-            for s in self._with_lesion if mix.copied > 0 and not s.phantom
-            for lesion in real_lesions(s.name, s.hu, s.label, plan.spacing_mm)
-        ]  # fmt: skip
+        self._copied = lesions_to_copy(self._with_lesion, plan) if mix.copied > 0 else []
         self.possible = {
             "real": bool(self._with_lesion),
             "background": bool(self._hosts["background"]),

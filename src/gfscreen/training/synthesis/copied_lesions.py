@@ -8,6 +8,7 @@ here are dark ones of the liver. Copying between scans: TumorCP (MICCAI 2021). A
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,24 +52,38 @@ class RealLesion:
     around_hu: float
 
 
+def labelled_lesions(
+    label: NDArray[np.uint8], grid_mm: tuple[float, ...], margin_mm: float
+) -> Iterator[tuple[int, tuple[slice, ...], BoolArray, bool]]:
+    """Each connected lesion (label 1) of a scan, from VOLUME_ML's lower end on.
+
+    Its number, the part of the scan that holds it with a margin, its mask in that part, and whether the margin lies
+    within the scan all around.
+    """
+    margin = [int(np.ceil(margin_mm / g)) for g in grid_mm]
+    voxel_ml = float(np.prod(grid_mm)) / 1000.0
+    parts, _ = ndimage.label(label == 1, np.ones((3, 3, 3)))
+    for number, box in enumerate(ndimage.find_objects(parts), 1):
+        low = [side.start - m for side, m in zip(box, margin, strict=True)]
+        high = [side.stop + m for side, m in zip(box, margin, strict=True)]
+        part = tuple(slice(max(0, a), b) for a, b in zip(low, high, strict=True))
+        mask = parts[part] == number
+        if int(mask.sum()) * voxel_ml >= VOLUME_ML[0]:
+            whole = min(low) >= 0 and all(b <= n for b, n in zip(high, label.shape, strict=True))
+            yield number, part, mask, whole
+
+
 def real_lesions(
     name: str, hu: NDArray[np.int16], label: NDArray[np.uint8], grid_mm: tuple[float, ...]
 ) -> list[RealLesion]:
     """The lesions (label 1) of a scan that are of VOLUME_ML, in soft tissue, unlike it, and whole; may be empty."""
-    margin = [int(np.ceil(MARGIN_MM / g)) for g in grid_mm]
     voxel_ml = float(np.prod(grid_mm)) / 1000.0
     found = []
-    parts, _ = ndimage.label(label == 1, np.ones((3, 3, 3)))
-    for index, box in enumerate(ndimage.find_objects(parts), 1):
-        start = [s.start - m for s, m in zip(box, margin, strict=True)]
-        stop = [s.stop + m for s, m in zip(box, margin, strict=True)]
+    for number, part, mask, whole in labelled_lesions(label, grid_mm, MARGIN_MM):
         # One that the scan's edge cuts has a border there that no lesion has.
-        if min(start) < 0 or any(b > n for b, n in zip(stop, hu.shape, strict=True)):
+        if not whole or int(mask.sum()) * voxel_ml > VOLUME_ML[1]:
             continue
-        part = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
-        mask, values = parts[part] == index, hu[part]
-        if not VOLUME_ML[0] <= int(mask.sum()) * voxel_ml <= VOLUME_ML[1]:
-            continue
+        values = hu[part]
         distance = signed_distance_mm(mask, grid_mm)
         around = values[(distance > AROUND_MM[0]) & (distance <= AROUND_MM[1]) & (label[part] != 1)]
         soft = around[(around > SOFT_HU[0]) & (around < SOFT_HU[1])]
@@ -76,7 +91,7 @@ def real_lesions(
             continue
         level, surroundings = float(np.median(values[mask])), float(np.median(soft))
         if abs(level - surroundings) >= MIN_CONTRAST_HU:
-            found.append(RealLesion(f"{name}:{index}", values.copy(), mask, level, surroundings))
+            found.append(RealLesion(f"{name}:{number}", values.copy(), mask, level, surroundings))
     return found
 
 
@@ -92,15 +107,15 @@ def insert_copy(rng: np.random.Generator, crop: Crop, lesion: RealLesion) -> Box
     mirrored = tuple(axis for axis in range(3) if rng.random() < 0.5)
     hu, mask = np.flip(hu, mirrored), np.flip(mask, mirrored)
     values = hu.astype(np.float32)
-    patch = Patch(lesion.name, values, mask, mask)
+    patch = Patch(lesion.name, None, mask, mask)
     box = find_place(rng, crop, patch, SOFT, share_inside=0.85, whole=rng.random() < 0.7)
     if box is None:
         return None
     inside = mask[box.patch]
     contrast = rng.uniform(*CONTRAST) * (-1.0 if rng.random() < OTHER_WAY else 1.0)
-    level = float(np.median(crop.hu[box.crop][inside]))
-    level = max(level, DARKEST_HU - contrast * (lesion.level_hu - lesion.around_hu))
     host = crop.hu[box.crop].astype(np.float32)
+    level = float(np.median(host[inside]))
+    level = max(level, DARKEST_HU - contrast * (lesion.level_hu - lesion.around_hu))
     grain = np.clip(host - ndimage.gaussian_filter(host, [GRAIN_MM / g for g in crop.grid_mm]), -GRAIN_HU, GRAIN_HU)
     smooth = ndimage.gaussian_filter(values, [SMOOTH_MM / g for g in crop.grid_mm])[box.patch]
     copy = level + contrast * (smooth - lesion.around_hu) + grain

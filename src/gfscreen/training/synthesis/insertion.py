@@ -171,17 +171,23 @@ def _paint(
     noise: FloatArray,
     edge_mm: float,
     beyond_mm: float = 0.0,
+    middle_hu: float = 0.0,
+    rise: float = 1.0,
     plain: bool = False,
 ) -> None:
     """Replace the host's coarse structure in the mask by a lesion of about `level_hu`, with grain and a soft edge.
 
-    beyond_mm: how far outside the mask the lesion has half faded. plain: nothing but `noise` varies inside, but
-    for the core that half of the thick ones have.
+    beyond_mm: how far outside the mask the lesion has half faded. middle_hu: how much more than `level_hu` the middle
+    has, by the power `rise` of the depth. plain: nothing but `noise` varies inside, but for the core that half of the
+    thick ones have.
     """
     distance = signed_distance_mm(mask, crop.grid_mm)
+    depth = -float(distance.min())
+    if middle_hu:
+        inwards = np.clip(-distance / max(depth, 1.0), 0.0, 1.0) ** rise
+        noise = noise + np.float32(middle_hu) * inwards.astype(np.float32)
     grain = 0.0 if plain else rng.uniform(0, 10) * _texture(rng, mask.shape, rng.uniform(3, 8), crop.grid_mm)
     inside = level_hu + grain + noise
-    depth = -float(distance.min())
     if depth > 6 and rng.random() < 0.5:
         # A necrotic or cystic core.
         core = 1.0 / (1.0 + np.exp(np.clip((distance + rng.uniform(0.35, 0.6) * depth) / 1.5, -30, 30)))
@@ -190,15 +196,14 @@ def _paint(
 
 
 def blend(
-    crop: Crop, box: Box, mask: BoolArray, inside: FloatArray, *, edge_mm: float, distance_mm: FloatArray | None = None
+    crop: Crop, box: Box, mask: BoolArray, inside: FloatArray, *, edge_mm: float, distance_mm: FloatArray
 ) -> None:
-    """Write a lesion's HU (of the box) and its label; from 12 to 88 % of it over `edge_mm` about the mask's border.
+    """Write a lesion's HU (of the box) and its label, the mask; from 12 to 88 % of the HU over `edge_mm`.
 
-    distance_mm: from where it has half faded, negative inside; None for `signed_distance_mm` of the mask.
+    distance_mm: from where the lesion has half faded, negative inside.
     """
     host = crop.hu[box.crop].astype(np.float32)
-    distance = signed_distance_mm(mask, crop.grid_mm) if distance_mm is None else distance_mm
-    alpha = 1.0 / (1.0 + np.exp(np.clip(4.0 * distance / edge_mm, -30, 30)))
+    alpha = 1.0 / (1.0 + np.exp(np.clip(4.0 * distance_mm / edge_mm, -30, 30)))
     crop.hu[box.crop] = np.rint(alpha * inside + (1.0 - alpha) * host).astype(np.int16)
     _mark(crop, box, mask)
 
@@ -220,13 +225,12 @@ def insert_soft_lesion(rng: np.random.Generator, crop: Crop, patch: Patch) -> Bo
     contrast = rng.uniform(14, 48) * (-1.0 if darker else 1.0)
     grain = host - ndimage.gaussian_filter(host, [2.0 / g for g in crop.grid_mm])
     noise = np.clip(grain, -60, 60).astype(np.float32)
-    distance = signed_distance_mm(mask, crop.grid_mm)
     # Real ones go on getting darker (or brighter) towards their middle, and their outline runs inside the half-way HU.
-    inwards = np.clip(-distance / max(-float(distance.min()), 1.0), 0.0, 1.0) ** rng.uniform(0.5, 1.5)
-    noise = noise + np.float32(contrast * rng.uniform(0.0, 1.0)) * inwards.astype(np.float32)
+    rise, middle_hu = rng.uniform(0.5, 1.5), contrast * rng.uniform(0.0, 1.0)
     _paint(
-        rng, crop, box, mask, max(level + contrast, -10.0), noise=noise, edge_mm=rng.uniform(1.5, 5.0), beyond_mm=0.7
-    )
+        rng, crop, box, mask, max(level + contrast, -10.0), noise=noise, edge_mm=rng.uniform(1.5, 5.0), beyond_mm=0.7,
+        middle_hu=middle_hu, rise=rise,
+    )  # fmt: skip
     return box
 
 

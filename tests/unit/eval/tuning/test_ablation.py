@@ -13,8 +13,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from eval.__main__ import main  # noqa: E402
+from eval.accuracy.statistics import auc_of  # noqa: E402
 from eval.tuning import ablation  # noqa: E402
-from eval.tuning.ablation import Trial, auc_of, interval, summarise, table, trial  # noqa: E402
+from eval.tuning.ablation import Trial, interval, summarise, table, trial  # noqa: E402
 from gfscreen.config import preset_plan  # noqa: E402
 from gfscreen.network_plan import CellGlanceConfig  # noqa: E402
 from gfscreen.networks.models.cell_glance import FEATURES  # noqa: E402
