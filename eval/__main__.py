@@ -42,6 +42,7 @@ TOPICS = {
     "what a plan is tuned by": {
         "gates": "eval.tuning.gates",
         "peak": "eval.tuning.finding_thresholds",
+        "findings": "eval.tuning.finding_model",
         "int8": "eval.tuning.int8",
         "realism": "eval.tuning.realism",
         "nodules": "eval.tuning.nodules",

@@ -93,3 +93,18 @@ train focus_r "$runs/data/cells.json"
 # Which values Focus's convolutions at full resolution may see in whole numbers; on a CPU that computes in bf16.
 "$python" -m eval int8 --scans "$runs/inserted_choose/images" --weights "$runs/weights_r" -o "$runs/int8_r" --write
 "$python" -m gfscreen export --weights "$runs/weights_r"
+# Which findings are likely lesion: fitted to crowded cases of real hosts, chosen on those with as many lesions as scans have. For the
+# weights that ship the list held the liver of `prepare shared --liver-example` as well.
+"$python" - "$runs/data/cells.json" "$runs/data/findings.json" <<'EOF'
+import json
+import sys
+
+data = json.load(open(sys.argv[1]))
+data["training"] = [scan for scan in data["training"] if not scan.get("phantom")]
+json.dump(data, open(sys.argv[2], "w"))
+EOF
+"$python" -m gfscreen insert-lesions --data "$runs/data/findings.json" --cache "$runs/cache" -o "$runs/inserted_findings" \
+    --hosts training --half choose --crowded --lesions 640 --seed 31
+"$python" -m eval findings --cases "$runs/inserted_findings" --choose "$runs/inserted_choose" --weights "$runs/weights_r" \
+    -o "$runs/findings_r.json" --write
+"$python" -m gfscreen export --weights "$runs/weights_r"

@@ -48,6 +48,7 @@ logger = logging.getLogger(__name__)
 
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5)
 PEAKS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98)
+Outcome = tuple[float, int, int, float, int]
 # This share of the best mean DSC is enough where more lesions are found for it.
 ENOUGH = 0.9
 
@@ -89,6 +90,12 @@ def findings_above(probability: NDArray[np.float32], lesions: NDArray[np.int32],
     labels, count = ndimage.label(probability > threshold, TOUCHING)
     numbers = np.arange(1, count + 1)
     peaks = np.asarray(ndimage.maximum(probability, labels, numbers), np.float64).reshape(count)
+    return findings_in(labels, peaks, lesions)
+
+
+def findings_in(labels: NDArray[np.int32], peaks: NDArray[np.float64], lesions: NDArray[np.int32]) -> Findings:
+    """The findings that `labels` number from 1, each with its peak (n,); lesions: their numbers, same shape."""
+    count = peaks.size
     voxels = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     both = (labels > 0) & (lesions > 0)
     pairs = np.stack([labels[both] - 1, lesions[both] - 1], axis=1).astype(np.int64)
@@ -119,7 +126,7 @@ def effects(cases: Sequence[GateCase], plan: Plan, engine: Engine, *, gated: boo
     """Every pair on all cases, by rising threshold, then peak. gated: read as the plan says, not densely."""
     settings = ScreeningSettings() if gated else ScreeningSettings(gate=0.0)
     pairs = list(product(THRESHOLDS, PEAKS))
-    rows: list[list[tuple[float, int, int, float, int]]] = [[] for _ in pairs]
+    rows: list[list[Outcome]] = [[] for _ in pairs]
     lesions = 0
     for case in cases:
         volume = read_volume(case.image)
@@ -133,12 +140,17 @@ def effects(cases: Sequence[GateCase], plan: Plan, engine: Engine, *, gated: boo
         at = {threshold: findings_above(probability, numbered, threshold) for threshold in THRESHOLDS}
         for row, (threshold, peak) in zip(rows, pairs, strict=True):
             found = at[threshold]
-            row.append((*effect_of(found, peak, lesion_voxels, voxel_ml), marked_by_a_tenth(found, peak)))
+            row.append(outcome(found, peak, lesion_voxels, voxel_ml))
         logger.info("%s: DSC %.3f to %.3f", case.name, min(r[-1][0] for r in rows), max(r[-1][0] for r in rows))
-    return [_mean(pair, row, lesions) for row, pair in zip(rows, pairs, strict=True)]
+    return [mean_effect(pair, row, lesions) for row, pair in zip(rows, pairs, strict=True)]
 
 
-def _mean(pair: tuple[float, float], row: Sequence[tuple[float, int, int, float, int]], lesions: int) -> Effect:
+def outcome(found: Findings, peak: float, lesion_voxels: int, voxel_ml: float) -> Outcome:
+    """`effect_of` of one case, and of how many lesions a tenth is marked."""
+    return *effect_of(found, peak, lesion_voxels, voxel_ml), marked_by_a_tenth(found, peak)
+
+
+def mean_effect(pair: tuple[float, float], row: Sequence[Outcome], lesions: int) -> Effect:
     """The effect of a pair over its cases, which have so many lesions together."""
     dsc, hit, false, false_ml, tenths = (np.array(column, float) for column in zip(*row, strict=True))
     share, tenth = (float(count.sum() / lesions) if lesions else 0.0 for count in (hit, tenths))

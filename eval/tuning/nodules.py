@@ -3,9 +3,10 @@
 `python -m eval nodules --weights DIR --data LIST.json --cache DIR -o OUT`
 
 Every dev nodule is blended into the lung of a dev scan (seeded place, turn and size, as in training) and read in one
-sub-volume of the plan's size, by the engine that `predict` would use, with its second look. Dice is taken within 10 mm
-of the nodule, and over the whole sub-volume, where every false positive counts. Both the tight outline that is trained
-on and LIDC's loose one are reported. Intervals resample patients: nodules of one patient go together.
+sub-volume of the plan's size, by the engine that `predict` would use, with its second look and its rules on findings.
+Dice is taken within 10 mm of the nodule, and over the whole sub-volume, where every false positive counts. Both the
+tight outline that is trained on and LIDC's loose one are reported. Intervals resample patients: nodules of one patient
+go together.
 
 How hard a nodule is depends on where it lands. `--placements N` puts each in N placements, one after the other: a mean
 with less chance in it. The first placement is the same for every N.
@@ -30,8 +31,12 @@ from eval.accuracy.statistics import bootstrap_ratio
 from gfscreen.config import Plan, read_plan
 from gfscreen.networks.engines.base import Engine, FloatArray
 from gfscreen.networks.engines.select import load_engine
+from gfscreen.scan.grid import ModelGrid
+from gfscreen.screening.cells import TrunkInput, blank_cells, take_over
+from gfscreen.screening.false_positive_reduction import drop_false_positives, judged_findings
 from gfscreen.screening.findings import drop_unlikely
 from gfscreen.screening.second_look import SURE
+from gfscreen.training.cells.features import Host
 from gfscreen.training.data.cache import load_scans
 from gfscreen.training.data.lists import DataList, read_list
 from gfscreen.training.data.sampling import PatchSampler, Sample, Source, load_lesions
@@ -88,11 +93,31 @@ def read_sub_volume(image: FloatArray, engine: Engine, plan: Plan) -> FloatArray
     return probability
 
 
+def drop_unlikely_by_model(probability: FloatArray, sample: Sample, engine: Engine, plan: Plan) -> None:
+    """Set the probability of findings that the plan's `finding_model` holds for none to 0, in place.
+
+    The sub-volume is a scan of its own: cells know nothing of what lies around it.
+    """
+    assert sample.hu is not None
+    shape, (x_mm, y_mm, z_mm) = sample.hu.shape, plan.spacing_mm
+    box = ((0, shape[0]), (0, shape[1]), (0, shape[2]))
+    grid = ModelGrid(box, shape, shape, (x_mm, y_mm, z_mm), (x_mm, y_mm, z_mm))
+    scan = Host(sample.hu.astype(np.float32), np.ones(shape, bool), np.full(shape[2], sample.chest), grid)
+    cells = None
+    if plan.cells is not None:
+        cells, see = blank_cells(scan, plan.cells), TrunkInput(scan, plan.cells)
+        for piece in list(cells.pieces):
+            take_over(cells, piece, engine.cells(see(piece, cells)))
+    drop_false_positives(probability, judged_findings(probability, scan, cells, plan), plan.finding_from)
+
+
 def score_nodule(nodule: Nodule, sample: Sample, engine: Engine, plan: Plan, placement: int = 0) -> NoduleScore:
     """Read the sub-volume and compare the mask, cut and freed of unlikely findings by the plan, with both outlines."""
     assert sample.loose is not None
     probability = read_sub_volume(sample.image if sample.other_window is None else sample.channels, engine, plan)
     drop_unlikely(probability, None, threshold=plan.lesion_threshold, peak=plan.finding_peak)
+    if plan.finding_from:
+        drop_unlikely_by_model(probability, sample, engine, plan)
     predicted = probability > plan.lesion_threshold
     tight = score_crop(predicted, sample, plan.spacing_mm)
     wider = np.where(sample.loose & (sample.label != LESION_CLASS), LESION_CLASS, sample.label).astype(np.uint8)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gfscreen.errors import UsageError, WeightsError
+from gfscreen.finding_plan import FindingModel
 from gfscreen.network_plan import CellGlanceConfig, FocusConfig, GlanceConfig, HUWindows, Int8Input
 from gfscreen.nnunet_plan import NnunetConfig
 
@@ -35,7 +36,7 @@ OPERATING_POINTS: tuple[OperatingPointName, ...] = typing.get_args(OperatingPoin
 class OperatingPoint:
     """Values for a named point on the way from finding more to marking less, in place of the plan's own.
 
-    gate, mark_from, lesion_threshold, finding_peak: as in `Plan`.
+    gate, mark_from, lesion_threshold, finding_peak, finding_from: as in `Plan`.
     """
 
     name: OperatingPointName
@@ -43,10 +44,11 @@ class OperatingPoint:
     mark_from: float
     lesion_threshold: float
     finding_peak: float
+    finding_from: float = 0.0
 
     def __post_init__(self) -> None:
         try:
-            _check_marking(self.gate, self.mark_from, self.lesion_threshold, self.finding_peak)
+            _check_marking(self.gate, self.mark_from, self.lesion_threshold, self.finding_peak, self.finding_from)
             if self.mark_from and not self.gate:
                 raise ValueError(
                     f"mark_from {self.mark_from:g} asks for a Glance, which gate 0 leaves out: set it to 0"
@@ -55,7 +57,9 @@ class OperatingPoint:
             raise ValueError(f"operating point {self.name}: {error}") from error
 
 
-def _check_marking(gate: float, mark_from: float, lesion_threshold: float, finding_peak: float) -> None:
+def _check_marking(
+    gate: float, mark_from: float, lesion_threshold: float, finding_peak: float, finding_from: float
+) -> None:
     """Raise ValueError unless what decides on marks are probabilities that go together."""
     if not 0.0 <= gate <= 1.0:
         raise ValueError(f"gate must be a probability in [0, 1], got {gate}")
@@ -68,6 +72,8 @@ def _check_marking(gate: float, mark_from: float, lesion_threshold: float, findi
         )
     if not 0.0 <= mark_from < 1.0:
         raise ValueError(f"mark_from must be a probability in [0, 1), got {mark_from}")
+    if not 0.0 <= finding_from < 1.0:
+        raise ValueError(f"finding_from must be a probability in [0, 1), got {finding_from}")
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,10 @@ class Plan:
         the highest.
     empty_below_ml, empty_up_to: a mask of less than this volume in all, in no more than this many connected parts,
         becomes empty; 0 parts: however many. 0 ml, as published: never.
+    finding_model: how likely a finding is to be lesion, by its shape, its border and how sure the networks are, for
+        weights that it was fitted to. None, as published: nobody asks.
+    finding_from: a finding stands if `finding_model` holds it for lesion with a probability above this; 0, as
+        published: all do.
     focus_int8: convolutions of Focus that OpenVINO computes in eight-bit whole numbers where the CPU computes in
         bfloat16, chosen for these weights (`eval int8`). None, as published.
     """
@@ -125,6 +135,8 @@ class Plan:
     empty_below_ml: float = 0.0
     empty_up_to: int = 0
     focus_int8: tuple[Int8Input, ...] = ()
+    finding_model: FindingModel | None = None
+    finding_from: float = 0.0
 
     def __post_init__(self) -> None:
         if len(self.spacing_mm) != 3 or min(self.spacing_mm) <= 0:
@@ -135,7 +147,7 @@ class Plan:
             )
         if not 0.0 <= self.overlap < 1.0:
             raise ValueError(f"overlap must be at least 0 and below 1, got {self.overlap}")
-        _check_marking(self.gate, self.mark_from, self.lesion_threshold, self.finding_peak)
+        _check_marking(self.gate, self.mark_from, self.lesion_threshold, self.finding_peak, self.finding_from)
         if not 0.0 <= self.min_finding_ml <= 1000.0:
             raise ValueError(f"min_finding_ml must be a volume from 0 to 1000 ml, got {self.min_finding_ml}")
         if self.mark_from and self.cells is None:
@@ -151,6 +163,10 @@ class Plan:
                     f"operating point {point.name}: mark_from {point.mark_from:g} asks for a Glance that judges cells: "
                     "set `cells`, or 0"
                 )
+        if self.finding_model is None and any(
+            (self.finding_from, *(point.finding_from for point in self.operating_points))
+        ):
+            raise ValueError("finding_from asks what a finding is likely to be: set `finding_model`, or it to 0")
         in_int8 = [given.convolution for given in self.focus_int8]
         if len(set(in_int8)) < len(in_int8):
             raise ValueError(f"focus_int8 must name each convolution once, got {', '.join(in_int8)}")
@@ -183,6 +199,8 @@ class Plan:
         marks = [self.mark_from, *(point.mark_from for point in self.operating_points)]
         if self.nnunet is not None and (self.second_look or any(marks)):
             raise ValueError("a Focus of nnU-Net's takes no second_look and no mark_from: set both to 0")
+        if self.nnunet is not None and self.finding_model is not None:
+            raise ValueError("finding_model is of the plan's own Focus, not of nnU-Net's: leave it out")
         if self.nnunet is not None and self.focus_int8:
             raise ValueError("focus_int8 is of the plan's own Focus, not of nnU-Net's: leave it empty")
         if self.nnunet is not None and self.marked_by_cells:

@@ -21,6 +21,7 @@ from gfscreen.config import (
     read_plan,
 )
 from gfscreen.errors import UsageError, WeightsError
+from gfscreen.finding_plan import FindingMeasure, FindingModel
 from gfscreen.network_plan import CellGlanceConfig, FocusConfig, GlanceConfig, HUWindow, HUWindows, Int8Input
 from gfscreen.nnunet_plan import InputChannel, NnunetConfig, Resampling, UNetConfig
 
@@ -28,6 +29,14 @@ from gfscreen.nnunet_plan import InputChannel, NnunetConfig, Resampling, UNetCon
 def point(name: str = "balanced", **values: float) -> dict[str, Any]:
     """An operating point as JSON, with some values replaced."""
     return {"name": name, "gate": 0.5, "mark_from": 0.0, "lesion_threshold": 0.4, "finding_peak": 0.6, **values}
+
+
+def judged(*names: str, **values: Any) -> dict[str, Any]:
+    """A finding model as JSON, some of whose first measure's values are replaced."""
+    measures = [{"name": name, "mean": 1.0, "scale": 2.0, "weight": 0.5, "square_weight": 0.0} for name in names]
+    for measure in measures[:1]:
+        measure.update(values)
+    return {"offset": -1.0, "measures": measures}
 
 
 def whole(name: str, low: float = 0.0, high: float = 1.0) -> list[dict[str, Any]]:
@@ -97,6 +106,11 @@ class TestRoundTrip:
             Plan(nnunet=NNUNET, finding_percentile=95.0, empty_below_ml=0.5, empty_up_to=2),
             Plan(nnunet=NNUNET, without_glance=True, gate=0.0),
             Plan(focus_int8=(Int8Input("out.conv", 0.0, 9.5), Int8Input("encoder1.conv", -3.25, 8.0))),
+            Plan(
+                finding_model=FindingModel(-1.5, (FindingMeasure("length", 0.3, 0.2, -0.7, 0.1),)),
+                finding_from=0.4,
+                operating_points=(OperatingPoint("specific", 0.5, 0.0, 0.6, 0.9, 0.7),),
+            ),
         ],
     )
     def test_through_a_file(self, plan, tmp_path):
@@ -177,6 +191,26 @@ class TestMistakes:
             ),
             (changed(operating_points=[{"name": "balanced"}]), "missing 4 required positional arguments"),
             (changed(operating_points=[point(overlap=0.5)]), "plan.operating_points: unknown key 'overlap'"),
+            (
+                changed(finding_from=0.4),
+                "finding_from asks what a finding is likely to be: set `finding_model`, or it to 0",
+            ),
+            (changed(operating_points=[point(finding_from=0.4)]), "finding_from asks what a finding is likely to be"),
+            (changed(finding_from=1.0, finding_model=judged("length")), "finding_from must be a probability in"),
+            (
+                changed(operating_points=[point(finding_from=-0.1)], finding_model=judged("length")),
+                "operating point balanced: finding_from must be a probability in",
+            ),
+            (changed(finding_model=judged("girth")), "girth is none of the measures, which are peak_logit, .*chest"),
+            (changed(finding_model=judged()), "finding_model must name each of its measures once, got none"),
+            (changed(finding_model=judged("length", "length")), "its measures once, got length, length"),
+            (changed(finding_model=judged("length", scale=0.0)), "length: mean, scale and weights must be finite and"),
+            (changed(finding_model=judged("length", weight=float("nan"))), "length: mean, scale and weights must be"),
+            (
+                changed(finding_model={**judged("length"), "offset": float("inf")}),
+                "finding_model: offset must be finite, got inf",
+            ),
+            ({**nnunet(), "finding_model": judged("length")}, "finding_model is of the plan's own Focus, not of nnU-"),
             (changed(finding_percentile=0.0), "finding_percentile must be above 0 and at most 100, got 0"),
             (changed(empty_below_ml=-1.0), "empty_below_ml must be a volume from 0 to 1000 ml"),
             (changed(without_glance=True, gate=0.0), "without_glance is for weights with `nnunet` alone"),

@@ -82,6 +82,12 @@ def add_predict(commands: Commands) -> None:
         help="keep a finding if it is somewhere above this; at least the threshold",
     )
     method.add_argument(
+        "--finding-from",
+        type=share_below_one,
+        metavar="P",
+        help="keep a finding if by its shape and border it is lesion with a probability above this; 0 keeps all",
+    )
+    method.add_argument(
         "--min-volume-ml", type=at_least_zero, metavar="V", help="keep a finding of at least this volume; 0 keeps all"
     )
     method.add_argument(
@@ -125,6 +131,7 @@ def _predict(args: argparse.Namespace) -> int:
             args.keep_share,
             lesion_threshold=args.lesion_threshold,
             finding_peak=args.finding_peak,
+            finding_from=args.finding_from,
             min_volume_ml=args.min_volume_ml,
             operating_point=args.operating_point,
         ),

@@ -242,16 +242,22 @@ def add_insert_lesions(commands: Commands) -> None:
     parser.add_argument("--lesions", type=int, default=60, metavar="N", help="at least so many (default: %(default)s)")
     parser.add_argument("--hosts", choices=("training", "validation"), default="validation", help="side of the scans")
     parser.add_argument("--half", choices=("choose", "report", "all"), default="all", help="of the dev lesions")
+    parser.add_argument(
+        "--crowded", action="store_true", help="up to 18 lesions of all kinds in a case, as for train-cells, not two"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the draws (default: %(default)s)")
     parser.set_defaults(run=_insert_lesions)
 
 
 def _insert_lesions(args: argparse.Namespace) -> int:
-    from gfscreen.training.data.inserted_cases import write_cases
+    from gfscreen.training.cells.inserted import crowded
+    from gfscreen.training.data.inserted_cases import populate, write_cases
     from gfscreen.training.data.lists import read_list
 
-    data = read_list(args.data)
-    count = write_cases(data, args.cache, args.output, args.lesions, args.seed, args.hosts, args.half)
+    fill = crowded if args.crowded else populate
+    count = write_cases(
+        read_list(args.data), args.cache, args.output, args.lesions, args.seed, args.hosts, args.half, fill
+    )
     logger.info("%d inserted lesions in %s", count, args.output)
     return 0
 

@@ -80,9 +80,9 @@ class Screener:
 
     weights: folder made by `train`, `convert` or `init`; None takes GFSCREEN_WEIGHTS, else ./weights. device: `auto`,
     `cpu`, `cuda`, `cuda:N`. engine: `auto`, `torch`, `openvino`. precision: `auto`, `fp32`. region: `auto`, `chest`,
-    `abdomen`. overlap, gate, lesion_threshold, finding_peak, min_volume_ml: None takes the plan's; gate 0 is the dense
-    sliding window. operating_point: `sensitive`, `balanced` or `specific`, if the plan has it, in place of the plan's
-    own values; what is given beside it goes over it. progress: called with stage, done and total.
+    `abdomen`. overlap, gate, lesion_threshold, finding_peak, finding_from, min_volume_ml: None takes the plan's; gate 0
+    is the dense sliding window. operating_point: `sensitive`, `balanced` or `specific`, if the plan has it, in place of
+    the plan's own values; what is given beside it goes over it. progress: called with stage, done and total.
     Raises UsageError, WeightsError, EngineError. Not safe for several threads at once.
     """
 
@@ -99,6 +99,7 @@ class Screener:
         gate: float | None = None,
         lesion_threshold: float | None = None,
         finding_peak: float | None = None,
+        finding_from: float | None = None,
         min_volume_ml: float | None = None,
         operating_point: str | None = None,
         progress: Progress = no_progress,
@@ -111,6 +112,7 @@ class Screener:
             gate,
             lesion_threshold=lesion_threshold,
             finding_peak=finding_peak,
+            finding_from=finding_from,
             min_volume_ml=min_volume_ml,
             operating_point=operating_point,
         )

@@ -61,7 +61,7 @@ def drop_unlikely(
     labels, count = ndimage.label(lesion[box], TOUCHING)
     marked = labels > 0
     numbers = labels[marked]
-    stands = _height(probability[marked], numbers, count, percentile) > peak
+    stands = heights(probability[marked], numbers, count, percentile) > peak
     if inside is not None:
         voxels, in_body = np.bincount(numbers), np.bincount(numbers[inside[box][marked]], minlength=count + 1)
         stands &= 2 * in_body[1:] > voxels[1:]
@@ -126,13 +126,13 @@ def drop_parts(
     volume_ml = np.bincount(numbers, minlength=count + 1)[1:] * (voxel_mm3 / 1000.0)
     stands = volume_ml >= plan.min_finding_ml * (1.0 - _ROUNDING)
     if surest_at is not None:
-        stands &= _height(surest_at(places), numbers, count, plan.finding_percentile) > peak
+        stands &= heights(surest_at(places), numbers, count, plan.finding_percentile) > peak
     gone = ~stands[numbers - 1]
     marked[tuple(place[gone] for place in places)] = 0
     return int(count - stands.sum())
 
 
-def _height(
+def heights(
     values: NDArray[np.float32], numbers: NDArray[np.int32], count: int, percentile: float = 100.0
 ) -> NDArray[np.float32]:
     """A percentile of the values (n,) that belong to each number from 1 to `count`, (count,); 100: the highest."""

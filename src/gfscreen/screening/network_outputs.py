@@ -14,6 +14,7 @@ from scipy import ndimage
 from gfscreen.config import Plan
 from gfscreen.scan.grid import ModelGrid
 from gfscreen.screening.cells import CellMap, probability
+from gfscreen.screening.false_positive_reduction import JudgedFindings
 from gfscreen.screening.screening_state import ScreeningState
 from gfscreen.screening.windows import Window
 
@@ -27,9 +28,10 @@ class NetworkOutputs:
     (n,), NaN where time did not allow a glance; None if Glance was not asked (gate 0). kept, read: bool (n,), above the
     gate; and read by Focus. focus_probability: float32 (x, y, z), 0 where Focus read nothing or a finding was dropped;
     the screening's own array, not a copy. focus_unfiltered: the same before findings were dropped; None unless it was
-    asked for. cells: what was said of cells, where these are judged; None elsewhere. native_probability: with
-    `focus_unfiltered` of a Focus that has a grid of its own, the same on the scan's grid, uint8 (i, j, k) in steps of
-    1/255; None elsewhere.
+    asked for. cells: what was said of cells, where these are judged; None elsewhere. judged: how likely findings are
+    to be lesion, those that were dropped for it included; None without the plan's `finding_model`.
+    native_probability: with `focus_unfiltered` of a Focus that has a grid of its own, the same on the scan's grid,
+    uint8 (i, j, k) in steps of 1/255; None elsewhere.
     Such a Focus's patches are shown as sub-volumes of the model grid, its findings as they were before any was dropped.
     """
 
@@ -46,6 +48,7 @@ class NetworkOutputs:
     focus_unfiltered: NDArray[np.float32] | None = None
     cells: CellMap | None = None
     native_probability: NDArray[np.uint8] | None = None
+    judged: JudgedFindings | None = None
 
     @property
     def starts(self) -> NDArray[np.intp]:
@@ -91,6 +94,19 @@ class NetworkOutputs:
         sampled = ndimage.map_coordinates(self.focus_probability, places, order=1, mode="nearest", prefilter=False)
         return float(sampled.mean(dtype=np.float64))
 
+    def likelihood_of(self, voxels: NDArray[np.intp]) -> float | None:
+        """How likely the finding that voxels (n, 3) of the scan's RAS view belong to is to be lesion.
+
+        Of several the highest. None where nobody has judged, and for no voxel.
+        """
+        if self.judged is None or not len(voxels):
+            return None
+        places = self.to_model(voxels.astype(np.float64))
+        last = np.array(self.grid.shape) - 1
+        # What linear interpolation reads: one of these is marked wherever the mask is.
+        corners = [np.clip(np.floor(places) + corner, 0, last).astype(np.intp) for corner in np.ndindex(2, 2, 2)]
+        return self.judged.at(np.concatenate(corners))
+
 
 def gathered(
     grid: ModelGrid,
@@ -99,6 +115,7 @@ def gathered(
     probability: NDArray[np.float32],
     unfiltered: NDArray[np.float32] | None,
     cells: CellMap | None,
+    judged: JudgedFindings | None = None,
 ) -> NetworkOutputs:
     """What both stages said of one scan, as the search of it left it."""
     kept = state.kept
@@ -118,4 +135,5 @@ def gathered(
         focus_probability=probability,
         focus_unfiltered=unfiltered,
         cells=cells,
+        judged=judged,
     )

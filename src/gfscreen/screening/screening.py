@@ -6,7 +6,8 @@
     focus     outline the lesions in the suspicious ones, or around suspicious cells,
               the most suspicious first                                                (engine, pointing)
     again     read once more, centred and mirrored, what was found                              (second_look, engine)
-    mask      average where sub-volumes overlap, drop what cannot be, back to the native grid  (windows, findings, grid)
+    mask      average where sub-volumes overlap, drop what cannot be and what is hardly lesion,
+              back to the native grid             (windows, findings, false_positive_reduction, grid)
 
 A Focus of nnU-Net's reads patches of a grid of its own in place of the sub-volumes: `patch_screening`.
 
@@ -28,6 +29,7 @@ from gfscreen.scan.region import RegionSplit
 from gfscreen.scan.volume import Volume
 from gfscreen.screening.budget import Allowance, Budget, Later, empty_write_reserve_s
 from gfscreen.screening.cell_pass import CellGlancing
+from gfscreen.screening.false_positive_reduction import drop_false_positives, judged_findings
 from gfscreen.screening.findings import drop_unlikely, drop_unlikely_parts, empty_if_slight
 from gfscreen.screening.network_outputs import NetworkOutputs, gathered
 from gfscreen.screening.ordinary import clear_ordinary
@@ -175,13 +177,15 @@ def screen(
     body = scan.body if plan.foreground == "body" else None
     threshold, peak, percentile = plan.lesion_threshold, plan.finding_peak, plan.finding_percentile
     dropped = drop_unlikely(probability, body, threshold=threshold, peak=peak, percentile=percentile)
+    judged = judged_findings(probability, scan, cells, plan) if plan.finding_from or keep_outputs else None
+    dropped += drop_false_positives(probability, judged, plan.finding_from)
     mask = to_native_mask(probability, scan.grid, volume, threshold)
     dropped += drop_unlikely_parts(mask, probability, scan.grid, volume, plan)
     dropped += empty_if_slight(mask, volume, plan)
     seconds["restore"] = budget.elapsed_s() - start
 
     suspicion = None if of_cells is None else of_cells.suspicion
-    outputs = gathered(scan.grid, plan, state, probability, unfiltered, cells) if keep_outputs else None
+    outputs = gathered(scan.grid, plan, state, probability, unfiltered, cells, judged) if keep_outputs else None
     result = _screening(scan, state, mask, dropped, seconds, suspicion, outputs)
     return replace(result, second_looks=len(again), second_looks_done=done_again)
 

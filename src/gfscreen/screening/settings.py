@@ -13,9 +13,9 @@ class ScreeningSettings:
     """What the user may change for a run; None takes the plan's value. gate 0 is the dense sliding window.
 
     keep_share: for timing untrained weights: instead of what is above the gate, keep this share of the sub-volumes.
-    lesion_threshold, finding_peak, min_volume_ml: in place of the plan's `lesion_threshold`, `finding_peak` and
-    `min_finding_ml`. operating_point: one of the plan's, whose values take the place of the plan's; what is asked for
-    beside it goes over it.
+    lesion_threshold, finding_peak, finding_from, min_volume_ml: in place of the plan's `lesion_threshold`,
+    `finding_peak`, `finding_from` and `min_finding_ml`. operating_point: one of the plan's, whose values take the place
+    of the plan's; what is asked for beside it goes over it.
     """
 
     region: str = "auto"
@@ -24,6 +24,7 @@ class ScreeningSettings:
     keep_share: float | None = None
     lesion_threshold: float | None = None
     finding_peak: float | None = None
+    finding_from: float | None = None
     min_volume_ml: float | None = None
     operating_point: str | None = None
 
@@ -43,6 +44,12 @@ class ScreeningSettings:
             )
         threshold = plan.lesion_threshold if self.lesion_threshold is None else self.lesion_threshold
         peak = plan.finding_peak if self.finding_peak is None else self.finding_peak
+        likely = plan.finding_from if self.finding_from is None else self.finding_from
+        if likely and plan.finding_model is None:
+            raise UsageError(
+                f"--finding-from {likely:g}: these weights have no finding_model, which would say how likely a finding "
+                "is; leave it out, or fit one with python -m eval findings"
+            )
         least_ml = plan.min_finding_ml if self.min_volume_ml is None else self.min_volume_ml
         if peak < threshold:
             raise UsageError(
@@ -51,7 +58,10 @@ class ScreeningSettings:
                 "--lesion-threshold"
             )
         try:
-            return replace(plan, gate=gate, lesion_threshold=threshold, finding_peak=peak, min_finding_ml=least_ml)
+            return replace(
+                plan, gate=gate, lesion_threshold=threshold, finding_peak=peak, finding_from=likely,
+                min_finding_ml=least_ml,
+            )  # fmt: skip
         except ValueError as error:
             raise UsageError(f"{error}; correct the option") from error
 

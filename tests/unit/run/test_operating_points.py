@@ -12,6 +12,7 @@ import pytest
 from gfscreen.command.cli import main
 from gfscreen.config import OperatingPoint, Plan
 from gfscreen.errors import UsageError
+from gfscreen.finding_plan import FindingMeasure, FindingModel
 from gfscreen.network_plan import CellGlanceConfig
 from gfscreen.run.api import Screener
 from gfscreen.screening.settings import ScreeningSettings
@@ -22,6 +23,7 @@ from tests.helpers.scans import LESION_HU
 
 SENSITIVE = OperatingPoint("sensitive", 0.2, 0.1, 0.3, 0.35)
 SPECIFIC = OperatingPoint("specific", 0.8, 0.4, 0.6, 0.9)
+MODEL = FindingModel(0.0, (FindingMeasure("chest", 0.0, 1.0, 0.0, 0.0),))
 PLAN = replace(TINY_PLAN, cells=CellGlanceConfig(), operating_points=(SENSITIVE, SPECIFIC))
 # Without cells, for runs with an engine that judges sub-volumes.
 PLAIN = replace(TINY_PLAN, operating_points=(replace(SENSITIVE, mark_from=0.0),))
@@ -57,6 +59,19 @@ class TestOverThePlan:
         )
         with pytest.raises(UsageError, match=r"^operating point balanced: these weights have none; leave out"):
             ScreeningSettings(operating_point="balanced").over(TINY_PLAN)
+
+    def test_how_likely_a_finding_must_be(self):
+        judged = replace(
+            PLAN, finding_model=MODEL, finding_from=0.3, operating_points=(replace(SPECIFIC, finding_from=0.6),)
+        )
+        assert ScreeningSettings().over(judged).finding_from == 0.3
+        assert ScreeningSettings(operating_point="specific").over(judged).finding_from == 0.6
+        assert ScreeningSettings(operating_point="specific", finding_from=0.0).over(judged).finding_from == 0.0
+        assert ScreeningSettings(finding_from=0.0).over(PLAN).finding_from == 0.0
+        with pytest.raises(
+            UsageError, match=r"^--finding-from 0.4: these weights have no finding_model, which would say"
+        ):
+            ScreeningSettings(finding_from=0.4).over(PLAN)
 
     def test_what_does_not_go_with_it(self):
         with pytest.raises(

@@ -51,6 +51,7 @@ _LESION_COLUMNS = (
     "touches_border",
     "glance_probability",
     "focus_probability",
+    "lesion_likelihood",
 )
 _SCAN_COLUMNS = ("lesion_count", "lesion_volume_mm3", "longest_axis_mm", "lesions_touching_border", "suspicion")
 COLUMNS = ("schema_version", "case", "status", "row", *_LESION_COLUMNS, *_SCAN_COLUMNS)

@@ -33,7 +33,8 @@ class MeasuredLesion:
     `slice_axis`. inside_voxel: a voxel of the measured outline, nearest to its centre. hu_sd: population standard
     deviation. touches_border: the lesion reaches the edge of the scan, so its size is a lower bound.
     glance_probability: the highest of the sub-volumes that contain the centroid. focus_probability: the mean inside
-    the lesion. Both None where they are not known.
+    the lesion. lesion_likelihood: how likely the finding is to be lesion by the plan's `finding_model`. All three None
+    where they are not known.
     """
 
     id: int
@@ -54,6 +55,7 @@ class MeasuredLesion:
     touches_border: bool
     glance_probability: float | None
     focus_probability: float | None
+    lesion_likelihood: float | None = None
 
 
 def axial_tilt_deg(volume: Volume) -> float:
@@ -72,7 +74,7 @@ def measure_lesions(
     Args:
         volume: the scan.
         mask: (i, j, k) on the scan's grid; whatever is above 0 is lesion.
-        outputs: of the screening that made the mask; without it both probabilities are None.
+        outputs: of the screening that made the mask; without it no probability is known.
 
     """
     return [_measure(volume, part, outputs) for part in parts_of(mask, volume.geometry)]
@@ -107,6 +109,7 @@ def _measure(volume: Volume, part: Part, outputs: NetworkOutputs | None) -> Meas
         touches_border=bool((part.start == 0).any() or (part.stop == shape).any()),
         glance_probability=None if outputs is None else _rounded(outputs.glance_at(centroid)),
         focus_probability=None if outputs is None else _rounded(outputs.focus_mean(voxels)),
+        lesion_likelihood=None if outputs is None else _rounded(outputs.likelihood_of(voxels)),
     )
 
 

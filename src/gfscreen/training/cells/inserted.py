@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from gfscreen.screening.findings import TOUCHING
 from gfscreen.training.data.cache import Scan
-from gfscreen.training.data.inserted_cases import MIN_HOST_ML, REGION
+from gfscreen.training.data.inserted_cases import MIN_HOST_ML, REGION, Filled, Lesions
 from gfscreen.training.data.sampling import MIN_HOST_LUNG_ML, Grown, grown_kinds
 from gfscreen.training.synthesis import lesion_bank as bank
 from gfscreen.training.synthesis.insertion import FAT_HU, Crop, insert_nodule
@@ -95,6 +95,18 @@ def populate(rng: np.random.Generator, scan: Scan, grid_mm: tuple[float, ...], l
                 ml.append(float(new.sum()) * _voxel_ml(grid_mm))
                 numbers[part][new] = len(kinds)
     return Populated(hu, label, numbers, tuple(kinds), tuple(ml))
+
+
+def crowded(rng: np.random.Generator, scan: Scan, grid_mm: tuple[float, ...], lesions: Lesions) -> Filled:
+    """`populate` as `inserted_cases.write_cases` asks for it: many lesions of all kinds in one case."""
+    filled = populate(rng, scan, grid_mm, Bank(*lesions))
+    boxes = ndimage.find_objects(filled.lesions)
+    inserted = [
+        {"kind": kind, "volume_ml": round(ml, 4), "centre_voxel": [(part.start + part.stop - 1) / 2 for part in box]}
+        for kind, ml, box in zip(filled.kinds, filled.ml, boxes, strict=True)
+        if kind != REAL
+    ]
+    return Filled(filled.hu, filled.label, inserted)
 
 
 def _points(scan: Scan, grid_mm: tuple[float, ...]) -> dict[str, NDArray[np.intp]]:

@@ -245,7 +245,15 @@ def _save(
     mark_from: float,
     told: Mapping[str, Any],
 ) -> None:
-    plan = replace(material.plan, cells=material.config, mark_from=mark_from, operating_points=())
+    plan = replace(
+        material.plan, cells=material.config, mark_from=mark_from, operating_points=(), finding_model=None,
+        finding_from=0.0,
+    )  # fmt: skip
+    if material.plan.finding_model is not None:
+        log.warning(
+            "the finding_model of %s knows its cells and is not taken over; fit one with python -m eval findings",
+            job.weights,
+        )
     if plan.gated_by_cells:
         plan = replace(plan, gate=gate)
     if plan.weights != "trained":

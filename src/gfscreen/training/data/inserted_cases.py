@@ -3,7 +3,8 @@
     gfscreen insert-lesions --data runs/data/shared.json --cache runs/cache -o runs/inserted --lesions 60
 
 Writes images/X_0000.nii.gz, labels/X.nii.gz on the model grid (inserted and annotated lesions), inserted/X.nii.gz (the
-inserted ones alone, so that both can be scored apart) and lesions.json with kind, volume and place of each. In hosts
+inserted ones alone, so that both can be scored apart) and lesions.json with kind, volume and place of each: two a case,
+or with --crowded as many as `train-cells` inserts. In hosts
 that nobody annotated, false positives cannot be told from unmarked lesions; lesions.json says which they are.
 
 A gate must not be chosen on the cases that it is reported on: `--hosts training --half choose` gives cases of other
@@ -15,12 +16,14 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
+from numpy.typing import NDArray
 
 from gfscreen.config import preset_plan
 from gfscreen.files import write_atomically
@@ -55,14 +58,24 @@ def _insert_one(
     return shape.name if insert(rng, crop, bank.sample_shape(rng, shape, crop.grid_mm)) else None
 
 
-def populate(
-    rng: np.random.Generator,
-    scan: Scan,
-    grid_mm: tuple[float, ...],
-    lesions: tuple[Sequence[bank.Nodule], Sequence[bank.Shape]],
-    count: int = PER_CASE,
-) -> tuple[Crop, list[dict[str, Any]]]:
-    """A copy of the whole scan with up to `count` lesions, and what they are; places that fit none are passed over."""
+Lesions = tuple[Sequence[bank.Nodule], Sequence[bank.Shape]]
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A scan with lesions, hu int16 and label uint8 (x, y, z); what was inserted, as lesions.json tells it."""
+
+    hu: NDArray[np.int16]
+    label: NDArray[np.uint8]
+    inserted: list[dict[str, Any]]
+
+
+# (rng, scan, grid_mm, lesions) -> the scan with some of the lesions.
+Fill = Callable[[np.random.Generator, Scan, tuple[float, ...], Lesions], Filled]
+
+
+def populate(rng: np.random.Generator, scan: Scan, grid_mm: tuple[float, ...], lesions: Lesions) -> Filled:
+    """A copy of the whole scan with up to PER_CASE lesions; places that fit none are passed over."""
     hu, label = scan.hu.copy(), scan.label.copy()
     voxel_ml = float(np.prod(grid_mm)) / 1000.0
     soft = (scan.tissue == SOFT) & ~scan.chest
@@ -71,7 +84,7 @@ def populate(
     shares = np.array([0.6 * has_lung, 0.2 * has_lung, 0.2 * (len(places["soft"]) * voxel_ml >= MIN_HOST_ML)])
     found: list[dict[str, Any]] = []
     for _ in range(TRIES if shares.sum() else 0):
-        if len(found) == count:
+        if len(found) == PER_CASE:
             break
         kind = str(rng.choice(KINDS, p=shares / shares.sum()))
         points = places["soft" if kind == "soft" else "lung"]
@@ -87,7 +100,7 @@ def populate(
             middle = (np.argwhere(new).mean(axis=0) + low).round(1).tolist()
             volume = round(float(new.sum()) * voxel_ml, 4)
             found.append({"kind": kind, "source": source, "volume_ml": volume, "centre_voxel": middle})
-    return Crop(hu, label, scan.tissue, grid_mm), found
+    return Filled(hu, label, found)
 
 
 def half_of(patient: str) -> str:
@@ -96,7 +109,14 @@ def half_of(patient: str) -> str:
 
 
 def write_cases(
-    data: DataList, cache: Path, target: Path, lesions: int, seed: int, hosts: str = "validation", half: str = "all"
+    data: DataList,
+    cache: Path,
+    target: Path,
+    lesions: int,
+    seed: int,
+    hosts: str = "validation",
+    half: str = "all",
+    fill: Fill = populate,
 ) -> int:
     """Write cases until there are at least `lesions` inserted lesions; returns how many there are.
 
@@ -116,18 +136,18 @@ def write_cases(
     total, turn = 0, 0
     while total < lesions and turn < 20 * len(scans):
         scan = scans[turn % len(scans)]
-        crop, found = populate(np.random.default_rng([seed, turn]), scan, plan.spacing_mm, banks)
+        filled = fill(np.random.default_rng([seed, turn]), scan, plan.spacing_mm, banks)
         turn += 1
-        if not found:
+        if not filled.inserted:
             continue
         name = f"inserted_{len(record):03d}"
-        label = np.where(crop.label == IGNORE, 0, crop.label).astype(np.uint8)
-        nib.save(nib.Nifti1Image(crop.hu, affine), target / "images" / f"{name}_0000.nii.gz")
+        label = np.where(filled.label == IGNORE, 0, filled.label).astype(np.uint8)
+        nib.save(nib.Nifti1Image(filled.hu, affine), target / "images" / f"{name}_0000.nii.gz")
         nib.save(nib.Nifti1Image(label, affine), target / "labels" / f"{name}.nii.gz")
-        inserted = ((crop.label == 1) & (scan.label != 1)).astype(np.uint8)
+        inserted = ((filled.label == 1) & (scan.label != 1)).astype(np.uint8)
         nib.save(nib.Nifti1Image(inserted, affine), target / "inserted" / f"{name}.nii.gz")
-        record[name] = {"host": scan.name, "annotated": scan.annotated, "lesions": found}
-        total += len(found)
-        log.info("%s: %d lesions in %s, %d in all", name, len(found), scan.name, total)
+        record[name] = {"host": scan.name, "annotated": scan.annotated, "lesions": filled.inserted}
+        total += len(filled.inserted)
+        log.info("%s: %d lesions in %s, %d in all", name, len(filled.inserted), scan.name, total)
     write_atomically(target / "lesions.json", (json.dumps(record, indent=1) + "\n").encode())
     return total

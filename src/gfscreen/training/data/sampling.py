@@ -56,7 +56,7 @@ class Sample:
     loose: bool, the wider outlines of inserted nodules; own: bool, the lesions that the host had before others were
     inserted. Both None once the sub-volume is augmented, own also where nothing was inserted. weight: float16, how
     often a voxel counts in the loss of the Focus (learning/lesion_weights.py); None for once. hu: int16, what the image
-    was made of, where a Focus of nnU-Net's is to read it; None elsewhere and once the sub-volume is augmented.
+    was made of; None once the sub-volume is augmented. chest: whether it is seen through the chest's window.
     """
 
     image: FloatArray
@@ -68,6 +68,7 @@ class Sample:
     weight: NDArray[np.float16] | None = None
     hu: NDArray[np.int16] | None = None
     other_window: FloatArray | None = None
+    chest: bool = False
 
     @property
     def channels(self) -> FloatArray:
@@ -197,7 +198,7 @@ class PatchSampler:
         image, other_window = self._seen(crop.hu, region)
         sample = Sample(
             image, crop.label, kind, inserted, crop.loose, own if inserted else None,
-            hu=crop.hu if self.plan.nnunet is not None else None, other_window=other_window,
+            hu=crop.hu, other_window=other_window, chest=region == "chest",
         )  # fmt: skip
         if not (inserted and lesion_free):
             return sample, None

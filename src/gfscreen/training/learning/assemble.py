@@ -30,9 +30,9 @@ from gfscreen.training.learning.initialisation import Learnt, read_learnt
 
 log = logging.getLogger(__name__)
 
-THRESHOLDS = ("lesion_threshold", "finding_peak", "min_finding_ml")
+THRESHOLDS = ("lesion_threshold", "finding_peak", "finding_from", "min_finding_ml")
 # What was chosen for networks as a whole, and `--thresholds` takes over.
-CHOSEN = ("gate", "overlap", "second_look", *THRESHOLDS, "mark_from", "operating_points")
+CHOSEN = ("gate", "overlap", "second_look", *THRESHOLDS, "finding_model", "mark_from", "operating_points")
 
 
 def assemble(
@@ -113,7 +113,7 @@ def _with_thresholds(plan: Plan, source: Path) -> Plan:
     for name in ("preset", "focus", "glance", "cells", "nnunet"):
         if getattr(own, name) != getattr(plan, name):
             raise UsageError(
-                f"--thresholds {source}: has another {name}; choose thresholds anew with eval peak and gates"
+                f"--thresholds {source}: has another {name}; choose thresholds anew with eval peak, findings and gates"
             )
     return replace(plan, **{name: getattr(own, name) for name in CHOSEN})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gfscreen.training.cells.inserted import REAL, Bank, as_it_is, populate
+from gfscreen.training.cells.inserted import REAL, Bank, as_it_is, crowded, populate
 from gfscreen.training.data.cache import Scan
 from gfscreen.training.synthesis.lesion_bank import Nodule, Shape
 from gfscreen.training.synthesis.tissue import LUNG, SOFT
@@ -77,3 +77,16 @@ def test_kinds_that_the_bank_or_the_scan_cannot_give_are_left_out(scan, bank):
     assert set(nodules) == {REAL, "nodules"}
     scan.tissue[...] = SOFT
     assert "nodules" not in populate(np.random.default_rng(0), scan, GRID_MM, bank).kinds
+
+
+def test_crowded_tells_what_was_inserted_and_where(scan, bank):
+    found = populate(np.random.default_rng(3), scan, GRID_MM, bank)
+    filled = crowded(np.random.default_rng(3), scan, GRID_MM, (bank.nodules, bank.shapes))
+    np.testing.assert_array_equal(filled.hu, found.hu)
+    np.testing.assert_array_equal(filled.label, found.label)
+    assert [one["kind"] for one in filled.inserted] == [kind for kind in found.kinds if kind != REAL]
+    assert len(filled.inserted) > 2
+    for number, one in enumerate(filled.inserted, start=3):
+        places = np.argwhere(found.lesions == number)
+        assert one["centre_voxel"] == pytest.approx((places.min(axis=0) + places.max(axis=0)) / 2)
+        assert one["volume_ml"] == pytest.approx(len(places) * VOXEL_ML)

@@ -18,6 +18,7 @@ from gfscreen import files
 from gfscreen.command.cli import main
 from gfscreen.config import OperatingPoint, read_plan
 from gfscreen.errors import OutputError, UsageError, WeightsError
+from gfscreen.finding_plan import FindingMeasure, FindingModel
 from gfscreen.network_plan import FocusConfig, Int8Input
 from gfscreen.networks.models.manifest import change_plan
 from gfscreen.networks.models.weights import init_weights, load_networks
@@ -412,7 +413,11 @@ class TestAssemble:
         shipped, target = tmp_path / "shipped", tmp_path / "weights"
         assemble.assemble([runs / "a"], [runs / "b"], shipped)
         points = (OperatingPoint("sensitive", 0.1, 0.0, 0.1, 0.2),)
-        change_plan(shipped, lesion_threshold=0.2, gate=0.25, min_finding_ml=0.1, operating_points=points)
+        model = FindingModel(-1.0, (FindingMeasure("length", 0.3, 0.2, -0.7, 0.1),))
+        change_plan(
+            shipped, lesion_threshold=0.2, gate=0.25, min_finding_ml=0.1, operating_points=points, finding_model=model,
+            finding_from=0.4,
+        )  # fmt: skip
         assemble.assemble([runs / "a", shipped], [shipped], target, thresholds=shipped)
         assert read_plan(target) == read_plan(shipped)
         assemble.assemble([runs / "a"], [shipped], target, gate=0.5, thresholds=shipped)

@@ -1,0 +1,66 @@
+"""What a plan says of how likely a finding is to be lesion: a logistic regression on what is measured of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+# What is measured of a finding (screening/finding_measures.py), in this order.
+MEASURES = (
+    "peak_logit",
+    "mean_logit",
+    "sure_share",
+    "probability_around",
+    "log10_ml",
+    "length",
+    "flatness",
+    "compactness",
+    "mean_hu",
+    "log_hu_spread",
+    "log_edge_hu_per_mm",
+    "contrast_hu",
+    "alike_around",
+    "air_around",
+    "cell_logit",
+    "mean_cell_logit",
+    "chest",
+)
+
+
+@dataclass(frozen=True)
+class FindingMeasure:
+    """One of MEASURES: mean and standard deviation where the regression was fitted, and how much it counts.
+
+    weight: of the standardised value; square_weight: of its square.
+    """
+
+    name: str
+    mean: float
+    scale: float
+    weight: float
+    square_weight: float
+
+    def __post_init__(self) -> None:
+        if self.name not in MEASURES:
+            raise ValueError(f"{self.name} is none of the measures, which are {', '.join(MEASURES)}")
+        numbers = (self.mean, self.scale, self.weight, self.square_weight)
+        if not (all(map(math.isfinite, numbers)) and self.scale > 0.0):
+            raise ValueError(f"{self.name}: mean, scale and weights must be finite and scale above 0, got {numbers}")
+
+
+@dataclass(frozen=True)
+class FindingModel:
+    """Logit = offset + sum of weight * v + square_weight * v * v, where v = (value - mean) / scale.
+
+    Fitted to what one set of weights finds (`eval findings`).
+    """
+
+    offset: float
+    measures: tuple[FindingMeasure, ...]
+
+    def __post_init__(self) -> None:
+        names = [measure.name for measure in self.measures]
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"finding_model must name each of its measures once, got {', '.join(names) or 'none'}")
+        if not math.isfinite(self.offset):
+            raise ValueError(f"finding_model: offset must be finite, got {self.offset}")
