@@ -39,7 +39,7 @@ from gfscreen.files import write_atomically
 from gfscreen.finding_plan import MEASURES, FindingMeasure, FindingModel
 from gfscreen.networks.engines.select import load_engine
 from gfscreen.networks.models.manifest import change_plan
-from gfscreen.screening.false_positive_reduction import FAR, lesion_likelihood
+from gfscreen.screening.false_positive_reduction import lesion_likelihood, regression_terms, standardised
 from gfscreen.training.cells.head import fit
 
 logger = logging.getLogger(__name__)
@@ -74,12 +74,17 @@ def _fitted(cases: Sequence[CaseFindings], taught: Sequence[BoolArray]) -> Findi
     if not lesion.any() or lesion.all():
         return None
     mean, scale = values.mean(axis=0), np.maximum(values.std(axis=0), LEAST_SCALE)
-    standard = ((values - mean) / scale).clip(-FAR, FAR)
-    both = np.concatenate([standard, standard**2], axis=1)
-    weights, offset = fit(both.astype(np.float16), lesion, np.ones(lesion.size, np.float32), PENALTY).folded()
-    numbers = np.stack([mean, scale, *weights.double().numpy().reshape(2, -1)], axis=1).round(DIGITS).tolist()
-    measures = (FindingMeasure(name, *own) for name, own in zip(MEASURES, numbers, strict=True))
-    return FindingModel(round(offset, DIGITS), tuple(measures))
+    terms = regression_terms(standardised(values, mean, scale))
+    weights, offset = fit(terms.astype(np.float16), lesion, np.ones(lesion.size, np.float32), PENALTY).folded()
+    weight, products = np.split(weights.double().numpy().round(DIGITS), [len(MEASURES)])
+    triangle = np.zeros((len(MEASURES),) * 2)
+    triangle[np.triu_indices(len(MEASURES))] = products
+    measures = tuple(
+        FindingMeasure(name, round(float(mean[i]), DIGITS), round(float(scale[i]), DIGITS), float(weight[i]), own)
+        for i, name in enumerate(MEASURES)
+        for own in [tuple(triangle[i, i:].tolist())]
+    )
+    return FindingModel(round(offset, DIGITS), measures)
 
 
 def held_out(judged: Sequence[CaseFindings], cases: Sequence[CaseFindings]) -> list[FloatArray]:

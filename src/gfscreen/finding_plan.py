@@ -31,28 +31,28 @@ MEASURES = (
 class FindingMeasure:
     """One of MEASURES: mean and standard deviation where the regression was fitted, and how much it counts.
 
-    weight: of the standardised value; square_weight: of its square.
+    weight: of the standardised value. products: of its products with itself and with each measure that follows.
     """
 
     name: str
     mean: float
     scale: float
     weight: float
-    square_weight: float
+    products: tuple[float, ...]
 
     def __post_init__(self) -> None:
         if self.name not in MEASURES:
             raise ValueError(f"{self.name} is none of the measures, which are {', '.join(MEASURES)}")
-        numbers = (self.mean, self.scale, self.weight, self.square_weight)
+        numbers = (self.mean, self.scale, self.weight, *self.products)
         if not (all(map(math.isfinite, numbers)) and self.scale > 0.0):
-            raise ValueError(f"{self.name}: mean, scale and weights must be finite and scale above 0, got {numbers}")
+            raise ValueError(f"{self.name}: all numbers must be finite and scale above 0, got {numbers[:3]}")
 
 
 @dataclass(frozen=True)
 class FindingModel:
-    """Logit = offset + sum of weight * v + square_weight * v * v, where v = (value - mean) / scale.
+    """Logit = offset + for each measure weight * v + products * v * w, where v = (value - mean) / scale.
 
-    Fitted to what one set of weights finds (`eval findings`).
+    w: v of the measure itself and of those that follow. Fitted to what one set of weights finds (`eval findings`).
     """
 
     offset: float
@@ -64,3 +64,9 @@ class FindingModel:
             raise ValueError(f"finding_model must name each of its measures once, got {', '.join(names) or 'none'}")
         if not math.isfinite(self.offset):
             raise ValueError(f"finding_model: offset must be finite, got {self.offset}")
+        for number, measure in enumerate(self.measures):
+            if len(measure.products) != len(names) - number:
+                raise ValueError(
+                    f"{measure.name}: expected {len(names) - number} products, with itself and with each measure that "
+                    f"follows, got {len(measure.products)}"
+                )

@@ -33,7 +33,10 @@ def point(name: str = "balanced", **values: float) -> dict[str, Any]:
 
 def judged(*names: str, **values: Any) -> dict[str, Any]:
     """A finding model as JSON, some of whose first measure's values are replaced."""
-    measures = [{"name": name, "mean": 1.0, "scale": 2.0, "weight": 0.5, "square_weight": 0.0} for name in names]
+    measures = [
+        {"name": name, "mean": 1.0, "scale": 2.0, "weight": 0.5, "products": [0.0] * (len(names) - number)}
+        for number, name in enumerate(names)
+    ]
     for measure in measures[:1]:
         measure.update(values)
     return {"offset": -1.0, "measures": measures}
@@ -107,7 +110,13 @@ class TestRoundTrip:
             Plan(nnunet=NNUNET, without_glance=True, gate=0.0),
             Plan(focus_int8=(Int8Input("out.conv", 0.0, 9.5), Int8Input("encoder1.conv", -3.25, 8.0))),
             Plan(
-                finding_model=FindingModel(-1.5, (FindingMeasure("length", 0.3, 0.2, -0.7, 0.1),)),
+                finding_model=FindingModel(
+                    -1.5,
+                    (
+                        FindingMeasure("length", 0.3, 0.2, -0.7, (0.1, -0.2)),
+                        FindingMeasure("chest", 0.5, 0.5, 0.0, (0.3,)),
+                    ),
+                ),
                 finding_from=0.4,
                 operating_points=(OperatingPoint("specific", 0.5, 0.0, 0.6, 0.9, 0.7),),
             ),
@@ -204,8 +213,16 @@ class TestMistakes:
             (changed(finding_model=judged("girth")), "girth is none of the measures, which are peak_logit, .*chest"),
             (changed(finding_model=judged()), "finding_model must name each of its measures once, got none"),
             (changed(finding_model=judged("length", "length")), "its measures once, got length, length"),
-            (changed(finding_model=judged("length", scale=0.0)), "length: mean, scale and weights must be finite and"),
-            (changed(finding_model=judged("length", weight=float("nan"))), "length: mean, scale and weights must be"),
+            (
+                changed(finding_model=judged("length", scale=0.0)),
+                "length: all numbers must be finite and scale above 0",
+            ),
+            (changed(finding_model=judged("length", weight=float("nan"))), "length: all numbers must be finite"),
+            (changed(finding_model=judged("length", products=[float("inf")])), "length: all numbers must be finite"),
+            (
+                changed(finding_model=judged("length", "chest", products=[0.1])),
+                "length: expected 2 products, with itself and with each measure that follows, got 1",
+            ),
             (
                 changed(finding_model={**judged("length"), "offset": float("inf")}),
                 "finding_model: offset must be finite, got inf",

@@ -79,11 +79,27 @@ def measured_findings(
 
 def lesion_likelihood(values: NDArray[np.float64], model: FindingModel) -> NDArray[np.float64]:
     """Probability (n,) that findings are lesion, of their measures (n, measures); empty of none."""
-    logit = np.full(len(values), model.offset)
-    for measure in model.measures:
-        standard = ((values[:, MEASURES.index(measure.name)] - measure.mean) / measure.scale).clip(-FAR, FAR)
-        logit += measure.weight * standard + measure.square_weight * standard**2
-    return logistic(logit)
+    own = [MEASURES.index(measure.name) for measure in model.measures]
+    mean, scale, weight = np.array([(m.mean, m.scale, m.weight) for m in model.measures]).T
+    products = [number for measure in model.measures for number in measure.products]
+    terms = regression_terms(standardised(values[:, own], mean, scale))
+    return logistic(model.offset + terms @ np.concatenate([weight, products]))
+
+
+def standardised(
+    values: NDArray[np.float64], mean: NDArray[np.float64], scale: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Values (n, measures) as standard deviations from the mean, none further than FAR."""
+    return ((values - mean) / scale).clip(-FAR, FAR)
+
+
+def regression_terms(standard: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What the regression weighs: standardised values (n, m), and each one's product with itself and all that follow.
+
+    (n, m + m (m + 1) / 2), products row by row of the upper triangle.
+    """
+    first, second = np.triu_indices(standard.shape[1])
+    return np.concatenate([standard, standard[:, first] * standard[:, second]], axis=1)
 
 
 def logistic(logit: NDArray[np.float64]) -> NDArray[np.float64]:

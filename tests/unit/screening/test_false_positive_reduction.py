@@ -31,7 +31,11 @@ LARGE, SMALL, FAINT = np.s_[10:20, 10:20, 8:12], np.s_[40:42, 30:32, 20:21], np.
 
 def model(offset: float = 0.0, **weights: float) -> FindingModel:
     """Of measures as they are, neither moved nor scaled."""
-    return FindingModel(offset, tuple(FindingMeasure(name, 0.0, 1.0, value, 0.0) for name, value in weights.items()))
+    measures = [
+        FindingMeasure(name, 0.0, 1.0, value, (0.0,) * (len(weights) - number))
+        for number, (name, value) in enumerate(weights.items())
+    ]
+    return FindingModel(offset, tuple(measures))
 
 
 def plan(found: FindingModel | None, finding_from: float = 0.5) -> Plan:
@@ -140,11 +144,16 @@ class TestJudged:
 
 class TestLikelihood:
     def test_is_the_logistic_regression(self):
+        """Standardised, length is 0 and 1, chest -1 and 2."""
         values = np.zeros((2, len(MEASURES)))
         values[:, MEASURES.index("length")] = [1.0, 3.0]
-        found = FindingModel(0.5, (FindingMeasure("length", 1.0, 2.0, -0.7, 0.2), FindingMeasure("chest", 0, 1, 3, 0)))
-        expected = 1 / (1 + np.exp(-np.array([0.5, 0.5 - 0.7 + 0.2])))
-        np.testing.assert_allclose(lesion_likelihood(values, found), expected)
+        values[:, MEASURES.index("chest")] = [0.0, 0.75]
+        found = FindingModel(
+            0.5,
+            (FindingMeasure("length", 1.0, 2.0, -0.7, (0.2, 0.4)), FindingMeasure("chest", 0.25, 0.25, 3.0, (0.1,))),
+        )
+        logit = np.array([0.5 - 3.0 + 0.1, 0.5 - 0.7 + 3.0 * 2.0 + 0.2 + 0.4 * 1.0 * 2.0 + 0.1 * 4.0])
+        np.testing.assert_allclose(lesion_likelihood(values, found), 1 / (1 + np.exp(-logit)))
         assert lesion_likelihood(values[:0], found).shape == (0,)
 
     def test_what_lies_far_out_counts_no_more_than_four_standard_deviations(self):
