@@ -56,18 +56,21 @@ SEED = 0
 CUTS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7)
 
 
-def fitted(cases: Sequence[CaseFindings]) -> FindingModel | None:
-    """The regression on what is known of these cases; None unless there is lesion and none to learn from."""
-    first = _fitted(cases, [~case.unknown for case in cases])
+def fitted(cases: Sequence[CaseFindings], least_peak: float) -> FindingModel | None:
+    """The regression on what is known of these cases, whose findings have peaks above a value.
+
+    None unless there is lesion and none to learn from.
+    """
+    first = _fitted(cases, [~case.unknown for case in cases], least_peak)
     unknown = [lesion_likelihood(case.values[case.unknown], first) for case in cases] if first else []
     if first is None or not sum(likely.size for likely in unknown):
         return first
     most = float(np.quantile(np.concatenate(unknown), 1.0 - UNKNOWN_SHARE))
     ordinary = [~case.unknown | (lesion_likelihood(case.values, first) <= most) for case in cases]
-    return _fitted(cases, ordinary)
+    return _fitted(cases, ordinary, least_peak)
 
 
-def _fitted(cases: Sequence[CaseFindings], taught: Sequence[BoolArray]) -> FindingModel | None:
+def _fitted(cases: Sequence[CaseFindings], taught: Sequence[BoolArray], least_peak: float) -> FindingModel | None:
     none = np.zeros((0, len(MEASURES)))
     values = np.concatenate([none, *(case.values[use] for case, use in zip(cases, taught, strict=True))])
     lesion = np.concatenate([none[:, 0] > 0, *(case.lesion[use] for case, use in zip(cases, taught, strict=True))])
@@ -84,10 +87,10 @@ def _fitted(cases: Sequence[CaseFindings], taught: Sequence[BoolArray]) -> Findi
         for i, name in enumerate(MEASURES)
         for own in [tuple(triangle[i, i:].tolist())]
     )
-    return FindingModel(round(offset, DIGITS), measures)
+    return FindingModel(round(offset, DIGITS), measures, least_peak)
 
 
-def held_out(judged: Sequence[CaseFindings], cases: Sequence[CaseFindings]) -> list[FloatArray]:
+def held_out(judged: Sequence[CaseFindings], cases: Sequence[CaseFindings], least_peak: float) -> list[FloatArray]:
     """How likely the findings of each judged case are lesion, (n,) each, by regressions that learnt from `cases`.
 
     None of them from a case of the same host.
@@ -96,7 +99,7 @@ def held_out(judged: Sequence[CaseFindings], cases: Sequence[CaseFindings]) -> l
     said: list[FloatArray] = [np.zeros(len(case.values)) for case in judged]
     for fold in range(min(FOLDS, len(hosts))):
         out = set(hosts[fold::FOLDS])
-        model = fitted([case for case in cases if case.host not in out])
+        model = fitted([case for case in cases if case.host not in out], least_peak)
         if model is None:
             raise UsageError(f"too few cases: without {', '.join(sorted(out))} nothing is left to tell lesions by")
         for number, case in enumerate(judged):
@@ -138,20 +141,21 @@ def choose(found: Sequence[Effect], before: Effect) -> Effect:
 
 
 def evaluate(
-    cases: Sequence[CaseFindings], judged: Sequence[CaseFindings], plan: Plan
+    cases: Sequence[CaseFindings], judged: Sequence[CaseFindings], plan: Plan, least_peak: float
 ) -> tuple[FindingModel, dict[str, Any]]:
     """The model that `cases` teach; its AUC on what it has not seen, each value's effect on `judged`, and the best.
 
-    plan: as it is without the model, or with another. Raises UsageError for too few cases.
+    plan: as it is without the model, or with another. least_peak: that of the findings of both. Raises UsageError for
+    too few cases.
     """
-    model = fitted(cases)
+    model = fitted(cases, least_peak)
     if model is None or len({case.host for case in cases}) < 2:
         raise UsageError("findings that are lesion and such that are none, of two hosts or more, are needed; add cases")
-    likely = held_out(cases, cases)
+    likely = held_out(cases, cases, least_peak)
     said = np.concatenate([own[~case.unknown] for case, own in zip(cases, likely, strict=True)])
     lesion = np.concatenate([case.lesion[~case.unknown] for case in cases])
     unknown = sum(int(case.unknown.sum()) for case in cases)
-    said_of_judged = held_out(judged, cases)
+    said_of_judged = held_out(judged, cases, least_peak)
     every = [effect_of_cut(judged, said_of_judged, plan.lesion_threshold, cut) for cut in CUTS]
     before = as_it_is(judged, plan)
     best = choose(every, before)
@@ -197,7 +201,7 @@ def run(args: argparse.Namespace) -> int:
     read = [
         read_cases(cases, hosts_of(folder), everything, engine) for cases, folder in zip(found, folders, strict=True)
     ]
-    model, result = evaluate(read[0], read[-1], plan)
+    model, result = evaluate(read[0], read[-1], plan, everything.finding_peak)
     args.output.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(args.output, (json.dumps(result, indent=1) + "\n").encode())
     told = result["auc_held_out"]

@@ -52,13 +52,17 @@ class FindingMeasure:
 class FindingModel:
     """Logit = offset + for each measure weight * v + products * v * w, where v = (value - mean) / scale.
 
-    w: v of the measure itself and of those that follow. Fitted to what one set of weights finds (`eval findings`).
+    w: v of the measure itself and of those that follow. least_peak: findings whose highest probability is not above it
+    were not fitted to, and are held for none. Fitted to what one set of weights finds (`eval findings`).
     """
 
     offset: float
     measures: tuple[FindingMeasure, ...]
+    least_peak: float
 
     def __post_init__(self) -> None:
+        if not 0.0 < self.least_peak < 1.0:
+            raise ValueError(f"finding_model: least_peak must be a probability in (0, 1), got {self.least_peak}")
         names = [measure.name for measure in self.measures]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"finding_model must name each of its measures once, got {', '.join(names) or 'none'}")

@@ -39,7 +39,7 @@ def judged(*names: str, **values: Any) -> dict[str, Any]:
     ]
     for measure in measures[:1]:
         measure.update(values)
-    return {"offset": -1.0, "measures": measures}
+    return {"offset": -1.0, "measures": measures, "least_peak": 0.5}
 
 
 def whole(name: str, low: float = 0.0, high: float = 1.0) -> list[dict[str, Any]]:
@@ -116,6 +116,7 @@ class TestRoundTrip:
                         FindingMeasure("length", 0.3, 0.2, -0.7, (0.1, -0.2)),
                         FindingMeasure("chest", 0.5, 0.5, 0.0, (0.3,)),
                     ),
+                    0.4,
                 ),
                 finding_from=0.4,
                 operating_points=(OperatingPoint("specific", 0.5, 0.0, 0.6, 0.9, 0.7),),
@@ -226,6 +227,10 @@ class TestMistakes:
             (
                 changed(finding_model={**judged("length"), "offset": float("inf")}),
                 "finding_model: offset must be finite, got inf",
+            ),
+            (
+                changed(finding_model={**judged("length"), "least_peak": 0.0}),
+                "finding_model: least_peak must be a probability in",
             ),
             ({**nnunet(), "finding_model": judged("length")}, "finding_model is of the plan's own Focus, not of nnU-"),
             (changed(finding_percentile=0.0), "finding_percentile must be above 0 and at most 100, got 0"),

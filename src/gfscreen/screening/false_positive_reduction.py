@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from gfscreen.config import Plan
 from gfscreen.finding_plan import MEASURES, FindingModel
-from gfscreen.screening.cells import CellMap, OnModelGrid
+from gfscreen.screening.cells import CellMap, OnModelGrid, logit_of
 from gfscreen.screening.finding_measures import FindingPart, cells_of_voxels, measures_of, part_around
 from gfscreen.screening.findings import TOUCHING, heights
 
@@ -78,12 +78,17 @@ def measured_findings(
 
 
 def lesion_likelihood(values: NDArray[np.float64], model: FindingModel) -> NDArray[np.float64]:
-    """Probability (n,) that findings are lesion, of their measures (n, measures); empty of none."""
+    """Probability (n,) that findings are lesion, of their measures (n, measures); empty of none.
+
+    0 for those that Focus is less sure of than of what the model was fitted to: it knows nothing of them.
+    """
     own = [MEASURES.index(measure.name) for measure in model.measures]
     mean, scale, weight = np.array([(m.mean, m.scale, m.weight) for m in model.measures]).T
     products = [number for measure in model.measures for number in measure.products]
     terms = regression_terms(standardised(values[:, own], mean, scale))
-    return logistic(model.offset + terms @ np.concatenate([weight, products]))
+    likelihood = logistic(model.offset + terms @ np.concatenate([weight, products]))
+    known = values[:, MEASURES.index("peak_logit")] > logit_of(model.least_peak)
+    return np.where(known, likelihood, 0.0)
 
 
 def standardised(

@@ -23,7 +23,7 @@ from tests.helpers.scans import LESION_HU
 
 SENSITIVE = OperatingPoint("sensitive", 0.2, 0.1, 0.3, 0.35)
 SPECIFIC = OperatingPoint("specific", 0.8, 0.4, 0.6, 0.9)
-MODEL = FindingModel(0.0, (FindingMeasure("chest", 0.0, 1.0, 0.0, (0.0,)),))
+MODEL = FindingModel(0.0, (FindingMeasure("chest", 0.0, 1.0, 0.0, (0.0,)),), 0.5)
 PLAN = replace(TINY_PLAN, cells=CellGlanceConfig(), operating_points=(SENSITIVE, SPECIFIC))
 # Without cells, for runs with an engine that judges sub-volumes.
 PLAIN = replace(TINY_PLAN, operating_points=(replace(SENSITIVE, mark_from=0.0),))

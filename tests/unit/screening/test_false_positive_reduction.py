@@ -35,7 +35,7 @@ def model(offset: float = 0.0, **weights: float) -> FindingModel:
         FindingMeasure(name, 0.0, 1.0, value, (0.0,) * (len(weights) - number))
         for number, (name, value) in enumerate(weights.items())
     ]
-    return FindingModel(offset, tuple(measures))
+    return FindingModel(offset, tuple(measures), 0.01)
 
 
 def plan(found: FindingModel | None, finding_from: float = 0.5) -> Plan:
@@ -49,7 +49,7 @@ BY_VOLUME = model(3.0, log10_ml=3.0)
 @pytest.fixture
 def probability() -> NDArray[np.float32]:
     values = np.full(SHAPE, 0.1, np.float32)
-    values[LARGE], values[SMALL], values[FAINT] = 0.9, 0.8, 0.3
+    values[LARGE], values[SMALL], values[FAINT] = 0.9, 0.8, 0.25
     return values
 
 
@@ -103,7 +103,7 @@ class TestMeasured:
         ml = 10 ** found.values[:, MEASURES.index("log10_ml")]
         np.testing.assert_allclose(ml, [1.2, 0.012, 1.2])
         peaks = found.values[:, MEASURES.index("peak_logit")]
-        np.testing.assert_allclose(peaks, np.log([9.0, 4.0, 3 / 7]), rtol=1e-5)
+        np.testing.assert_allclose(peaks, np.log([9.0, 4.0, 1 / 3]), rtol=1e-5)
         inside = np.zeros(SHAPE, np.int32)
         inside[found.part] = found.numbers
         assert [int(inside[where].min()) for where in (LARGE, SMALL, FAINT)] == found.measured.tolist()
@@ -151,10 +151,18 @@ class TestLikelihood:
         found = FindingModel(
             0.5,
             (FindingMeasure("length", 1.0, 2.0, -0.7, (0.2, 0.4)), FindingMeasure("chest", 0.25, 0.25, 3.0, (0.1,))),
+            0.01,
         )
         logit = np.array([0.5 - 3.0 + 0.1, 0.5 - 0.7 + 3.0 * 2.0 + 0.2 + 0.4 * 1.0 * 2.0 + 0.1 * 4.0])
         np.testing.assert_allclose(lesion_likelihood(values, found), 1 / (1 + np.exp(-logit)))
         assert lesion_likelihood(values[:0], found).shape == (0,)
+
+    def test_what_focus_is_less_sure_of_than_of_all_that_was_learnt_from_is_held_for_none(self, probability, scan):
+        surer = replace(model(2.0, chest=0.0), least_peak=0.3)
+        judged = judged_findings(probability, scan, None, plan(surer))
+        assert judged.at(np.array([[41, 31, 20]])) == pytest.approx(1 / (1 + np.exp(-2.0)))
+        assert judged.at(np.array([[31, 6, 21]])) == 0.0
+        assert drop(probability, scan, plan(surer, 0.01)) == 1
 
     def test_what_lies_far_out_counts_no_more_than_four_standard_deviations(self):
         values = np.zeros((3, len(MEASURES)))

@@ -28,6 +28,8 @@ from tests.helpers.engines import TINY_PLAN, FakeEngine
 from tests.helpers.scans import paint
 
 VOLUME = MEASURES.index("log10_ml")
+# The values of these findings are no real ones: peaks as well are drawn about 0.
+PEAK = 1e-4
 
 
 def case(host: str, lesion: list[bool], seed: int, *, annotated: bool = True, told_by: int = VOLUME) -> CaseFindings:
@@ -61,7 +63,7 @@ class TestCase:
 
 class TestFit:
     def test_learns_what_tells(self):
-        model = fitted(cases())
+        model = fitted(cases(), PEAK)
         weights = {measure.name: measure.weight for measure in model.measures}
         assert list(weights) == list(MEASURES)
         assert max(weights, key=lambda name: abs(weights[name])) == "log10_ml"
@@ -70,14 +72,14 @@ class TestFit:
         assert likely[:50].mean() > likely[50:].mean() + 0.35
 
     def test_nothing_to_tell_apart(self):
-        assert fitted([case("A", [True] * 5, 0)]) is None
-        assert fitted([case("A", [False] * 5, 0)]) is None
+        assert fitted([case("A", [True] * 5, 0)], PEAK) is None
+        assert fitted([case("A", [False] * 5, 0)], PEAK) is None
 
     def test_likely_ones_of_hosts_that_nobody_annotated_teach_nothing(self):
         """In such a host a tenth of what is said to be none looks like lesion: it must not be taken for none."""
         hidden = case("new", [False] * 100, 7, annotated=False)
         hidden.values[:10, VOLUME] += 4.0
-        model, mistaken = fitted([*cases(), hidden]), fitted([*cases(), replace(hidden, annotated=True)])
+        model, mistaken = fitted([*cases(), hidden], PEAK), fitted([*cases(), replace(hidden, annotated=True)], PEAK)
         lesions = case("test", [True] * 50, 8).values
         assert lesion_likelihood(lesions, model).mean() > lesion_likelihood(lesions, mistaken).mean() + 0.05
 
@@ -86,20 +88,20 @@ class TestHeldOut:
     def test_no_case_of_a_host_is_judged_by_what_it_taught(self):
         """Every host's lesions differ in a measure of their own: who has not seen the host cannot tell them."""
         own = [case(f"host{n}", [True] * 40 + [False] * 40, n, told_by=n) for n in range(5)]
-        seen = [lesion_likelihood(one.values, fitted(own)) for one in own]
-        unseen = held_out(own, own)
+        seen = [lesion_likelihood(one.values, fitted(own, PEAK)) for one in own]
+        unseen = held_out(own, own, PEAK)
         gap = [likely[:40].mean() - likely[40:].mean() for likely in seen]
         blind = [likely[:40].mean() - likely[40:].mean() for likely in unseen]
         assert min(gap) > 0.25
         assert np.mean(gap) > 3 * np.mean(np.abs(blind))
 
     def test_others_of_these_hosts_are_judged_as_well(self):
-        for likely in held_out(cases(3), cases()):
+        for likely in held_out(cases(3), cases(), PEAK):
             assert likely[:20].mean() > likely[20:].mean() + 0.4
 
     def test_too_few_to_leave_one_out(self):
         with pytest.raises(UsageError, match="too few cases: without host0 nothing is left to tell lesions by"):
-            held_out(cases(1), cases(1))
+            held_out(cases(1), cases(1), PEAK)
 
 
 class TestEffects:
@@ -118,7 +120,7 @@ class TestEffects:
         plan = replace(TINY_PLAN, finding_peak=0.75)
         assert as_it_is([one], plan).false_positives == (one.found.peaks > 0.75).sum()
         assert as_it_is([one], plan).sensitivity == 0.0
-        by_peak = FindingModel(-np.log(9.0), (FindingMeasure("peak_logit", 0.0, 1.0, 1.0, (0.0,)),))
+        by_peak = FindingModel(-np.log(9.0), (FindingMeasure("peak_logit", 0.0, 1.0, 1.0, (0.0,)),), PEAK)
         one.values[:, MEASURES.index("peak_logit")] = np.linspace(-1.0, 4.0, 16)
         judged = as_it_is([one], replace(plan, finding_peak=0.5, finding_model=by_peak, finding_from=0.5))
         assert judged.false_positives == (np.linspace(-1.0, 4.0, 16) > np.log(9.0)).sum()
@@ -135,7 +137,7 @@ class TestEffects:
 
 
 def test_evaluate_tells_and_chooses():
-    model, result = evaluate(cases(), cases(), replace(TINY_PLAN, finding_peak=0.9))
+    model, result = evaluate(cases(), cases(), replace(TINY_PLAN, finding_peak=0.9), PEAK)
     assert result["model"] == asdict(model)
     assert result["findings"] == {"lesion": 120, "none": 360, "unknown": 0}
     assert result["auc_held_out"]["value"] > 0.9
@@ -189,7 +191,7 @@ def test_the_command_writes_the_model(folder, tmp_path, monkeypatch):
     assert main([*args, "--write"]) == 0
     plan, told = read_plan(weights), json.loads(out.read_text())
     assert plan.finding_from == told["finding_from"] > 0
-    assert plan.finding_peak == 0.5
+    assert plan.finding_peak == plan.finding_model.least_peak == 0.5
     assert [measure.name for measure in plan.finding_model.measures] == list(MEASURES)
     balanced, sensitive = plan.operating_points
     assert (balanced.finding_peak, balanced.finding_from) == (0.5, plan.finding_from)

@@ -100,7 +100,7 @@ class TestConverted:
         assert not (tmp_path / "weights" / "cells.safetensors").exists()
 
     def test_what_was_chosen_for_its_own_focus_stays_behind(self, tmp_path):
-        model = FindingModel(-1.0, (FindingMeasure("length", 0.3, 0.2, -0.7, (0.1,)),))
+        model = FindingModel(-1.0, (FindingMeasure("length", 0.3, 0.2, -0.7, (0.1,)),), 0.5)
         own = replace(
             preset_plan("fast"), focus_int8=(Int8Input("out.conv", 0.0, 9.0),), finding_model=model, finding_from=0.4
         )

@@ -413,7 +413,7 @@ class TestAssemble:
         shipped, target = tmp_path / "shipped", tmp_path / "weights"
         assemble.assemble([runs / "a"], [runs / "b"], shipped)
         points = (OperatingPoint("sensitive", 0.1, 0.0, 0.1, 0.2),)
-        model = FindingModel(-1.0, (FindingMeasure("length", 0.3, 0.2, -0.7, (0.1,)),))
+        model = FindingModel(-1.0, (FindingMeasure("length", 0.3, 0.2, -0.7, (0.1,)),), 0.5)
         change_plan(
             shipped, lesion_threshold=0.2, gate=0.25, min_finding_ml=0.1, operating_points=points, finding_model=model,
             finding_from=0.4,
