@@ -75,7 +75,10 @@ class TriedScan:
         return np.array([logit[box].max(initial=-np.inf) for box in self.boxes], np.float32)
 
     def outcome(self, kept: NDArray[np.bool_]) -> Outcome:
-        """The mask that the kept sub-volumes (windows,) give, against the label, on the model grid."""
+        """The mask that the kept sub-volumes (windows,) give, against the label, on the model grid.
+
+        Findings are held back by the plan's peak alone, not by its `finding_model`: gates are compared here.
+        """
         stitcher = Stitcher(self.body.shape, self.plan.sub_volume_voxels, self.plan.blend)
         for index in np.flatnonzero(kept).tolist():
             stitcher.add(self.windows[index].start, self.reads[index].astype(np.float32) / 255)
