@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +15,11 @@ from eval.tuning.gate_runs import GateCase, label_lesions, label_on_grid
 from gfscreen.config import Plan
 from gfscreen.finding_plan import MEASURES
 from gfscreen.networks.engines.base import Engine
-from gfscreen.scan.grid import to_model
 from gfscreen.scan.volume import read_volume
 from gfscreen.screening.budget import Budget
-from gfscreen.screening.false_positive_reduction import logistic, measured_findings
-from gfscreen.screening.screening import screen
+from gfscreen.screening.cells import probabilities
+from gfscreen.screening.false_positive_reduction import measured_findings
+from gfscreen.screening.screening import prepare, screen
 from gfscreen.screening.settings import ScreeningSettings
 
 logger = logging.getLogger(__name__)
@@ -60,40 +58,33 @@ class CaseFindings:
         return np.asarray((self.found.shared == 0) & (not self.annotated), np.bool_)
 
 
-def findings_of(case: GateCase, host: str, plan: Plan, engine: Engine) -> CaseFindings:
+def findings_of(case: GateCase, plan: Plan, engine: Engine) -> CaseFindings:
     """Screen a case as the plan says, and measure what Focus marks in it."""
     volume = read_volume(case.image)
-    result = screen(volume, plan, engine, Budget(None), keep_outputs=True)
+    prepared = prepare(volume, plan, ScreeningSettings(), Budget(None))
+    result = screen(volume, plan, engine, Budget(None), prepared=prepared, keep_outputs=True)
     outputs = result.network_outputs
     assert outputs is not None
     grid = outputs.grid
     numbered, lesions = label_lesions(label_on_grid(read_mask(case.label).voxels, volume, grid))
-    scan = to_model(volume, plan, ScreeningSettings().region)
-    measured = measured_findings(outputs.focus_probability, scan, outputs.cells, plan.lesion_threshold)
+    measured = measured_findings(outputs.focus_probability, prepared.scan, outputs.cells, plan.lesion_threshold)
     # By their place among those measured; what is too much to measure is dropped when a scan is screened, and here.
     place = np.zeros(int(measured.numbers.max(initial=0)) + 1, np.int32)
     place[measured.measured] = np.arange(1, measured.measured.size + 1)
     marked = np.zeros(numbered.shape, np.int32)
     marked[measured.part] = place[measured.numbers]
-    peaks = logistic(measured.values[:, MEASURES.index("peak_logit")])
+    peaks = probabilities(measured.values[:, MEASURES.index("peak_logit")])
     found = findings_in(marked, peaks, numbered)
     return CaseFindings(
-        host, case.annotated, measured.values, found, lesions, int((numbered > 0).sum()),
+        case.host, case.annotated, measured.values, found, lesions, int((numbered > 0).sum()),
         float(np.prod(grid.spacing_mm)) / 1000.0,
     )  # fmt: skip
 
 
-def read_cases(cases: Sequence[GateCase], hosts: Mapping[str, str], plan: Plan, engine: Engine) -> list[CaseFindings]:
+def read_cases(cases: Sequence[GateCase], plan: Plan, engine: Engine) -> list[CaseFindings]:
     """`findings_of` each case."""
     read = []
     for case in cases:
-        read.append(findings_of(case, hosts.get(case.name, case.name), plan, engine))
+        read.append(findings_of(case, plan, engine))
         logger.info("%s: %d findings, %d of them lesion", case.name, len(read[-1].values), read[-1].lesion.sum())
     return read
-
-
-def hosts_of(folder: Path) -> dict[str, str]:
-    """The host of each case of `insert-lesions`; empty for a folder of other cases, which are their own."""
-    record = folder / "lesions.json"
-    told = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
-    return {name: case["host"] for name, case in told.items()}

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from eval.accuracy.froc.case_level import auc
-from eval.tuning.finding_cases import BoolArray, CaseFindings, FloatArray, hosts_of, read_cases
+from eval.tuning.finding_cases import BoolArray, CaseFindings, FloatArray, read_cases
 from eval.tuning.finding_thresholds import Effect, mean_effect, outcome
 from eval.tuning.gate_runs import find_gate_cases
 from gfscreen.command.arguments import probability
@@ -80,12 +80,12 @@ def _fitted(cases: Sequence[CaseFindings], taught: Sequence[BoolArray], least_pe
     terms = regression_terms(standardised(values, mean, scale))
     weights, offset = fit(terms.astype(np.float16), lesion, np.ones(lesion.size, np.float32), PENALTY).folded()
     weight, products = np.split(weights.double().numpy().round(DIGITS), [len(MEASURES)])
-    triangle = np.zeros((len(MEASURES),) * 2)
-    triangle[np.triu_indices(len(MEASURES))] = products
+    # Row by row of a triangle: a measure with itself and with all that follow.
+    rows = np.split(products, np.cumsum(np.arange(len(MEASURES), 1, -1)))
+    numbers = np.stack([mean.round(DIGITS), scale.round(DIGITS), weight], axis=1).tolist()
     measures = tuple(
-        FindingMeasure(name, round(float(mean[i]), DIGITS), round(float(scale[i]), DIGITS), float(weight[i]), own)
-        for i, name in enumerate(MEASURES)
-        for own in [tuple(triangle[i, i:].tolist())]
+        FindingMeasure(name, m, s, w, tuple(row.tolist()))
+        for name, (m, s, w), row in zip(MEASURES, numbers, rows, strict=True)
     )
     return FindingModel(round(offset, DIGITS), measures, least_peak)
 
@@ -191,16 +191,17 @@ def run(args: argparse.Namespace) -> int:
     plan = read_plan(args.weights)
     if plan.nnunet is not None:
         raise UsageError(f"{args.weights}: its Focus is nnU-Net's, whose findings are not judged; name other weights")
-    folders = [folder for folder in (args.cases, args.choose) if folder is not None]
     try:
-        found = [find_gate_cases(folder) for folder in folders]
+        found = [find_gate_cases(folder) for folder in (args.cases, args.choose) if folder is not None]
     except ValueError as error:
         raise UsageError(str(error)) from error
     engine = load_engine(args.weights, device="cpu", engine="auto", precision="auto", gpu_memory_limit_mb=None)
-    everything = replace(plan, finding_peak=max(args.peak, plan.lesion_threshold), finding_from=0.0)
-    read = [
-        read_cases(cases, hosts_of(folder), everything, engine) for cases, folder in zip(found, folders, strict=True)
-    ]
+    # Nothing is judged by a model that is there already: findings are measured once, and here.
+    everything = replace(
+        plan, finding_peak=max(args.peak, plan.lesion_threshold), finding_from=0.0, finding_model=None,
+        operating_points=(),
+    )  # fmt: skip
+    read = [read_cases(cases, everything, engine) for cases in found]
     model, result = evaluate(read[0], read[-1], plan, everything.finding_peak)
     args.output.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(args.output, (json.dumps(result, indent=1) + "\n").encode())

@@ -19,12 +19,12 @@ from gfscreen.config import Plan, read_plan
 from gfscreen.networks.engines.base import Engine
 from gfscreen.networks.engines.select import load_engine
 from gfscreen.networks.models.manifest import FOCUS_FILE, read_manifest
-from gfscreen.scan.grid import ModelGrid, ModelScan, sample_to_grid, to_model
+from gfscreen.scan.grid import ModelGrid, sample_to_grid, to_model
 from gfscreen.scan.volume import Volume, read_volume
 from gfscreen.scan.volume.ras import ras_view
 from gfscreen.screening.budget import Allowance, Budget
 from gfscreen.screening.cell_pass import glance_at_cells
-from gfscreen.screening.cells import CellMap, TrunkInput, blank_cells
+from gfscreen.screening.cells import CellMap, OnModelGrid, TrunkInput, blank_cells
 from gfscreen.screening.findings import TOUCHING
 from gfscreen.screening.network_outputs import NetworkOutputs
 from gfscreen.screening.progress import no_progress
@@ -51,13 +51,17 @@ class Variant:
 
 @dataclass(frozen=True)
 class GateCase:
-    """A scan with its label, which of its lesions were inserted (None: none), and whether its host was annotated."""
+    """A scan with its label, which of its lesions were inserted (None: none), and whether its host was annotated.
+
+    host: the scan that it was made of; itself if nobody says so.
+    """
 
     name: str
     image: Path
     label: Path
     inserted: Path | None
     annotated: bool
+    host: str = ""
 
 
 @dataclass(frozen=True)
@@ -115,8 +119,9 @@ def find_gate_cases(folder: Path) -> list[GateCase]:
         label, inserted = folder / "labels" / f"{name}.nii.gz", folder / "inserted" / f"{name}.nii.gz"
         if not label.is_file():
             raise ValueError(f"{label}: missing; every image needs its label")
-        annotated = bool(record.get(name, {}).get("annotated", True))
-        cases.append(GateCase(name, image, label, inserted if inserted.is_file() else None, annotated))
+        told = record.get(name, {})
+        annotated, host = bool(told.get("annotated", True)), str(told.get("host", name))
+        cases.append(GateCase(name, image, label, inserted if inserted.is_file() else None, annotated, host))
     if not cases:
         raise ValueError(f"{folder}/images: no *_0000.nii.gz; name a folder with images/ and labels/")
     return cases
@@ -222,7 +227,7 @@ def _glance_all(variant: Variant, volume: Volume) -> Judged:
 
 
 def glance_at_all_cells(
-    scan: ModelScan, plan: Plan, engine: Engine, windows: Sequence[Window] = ()
+    scan: OnModelGrid, plan: Plan, engine: Engine, windows: Sequence[Window] = ()
 ) -> tuple[CellMap, Glanced]:
     """Every cell of a scan, of a plan that has `cells`, and how suspicious they make the sub-volumes."""
     assert plan.cells is not None

@@ -28,15 +28,14 @@ import numpy as np
 
 from eval.accuracy.detection import TENTH
 from eval.accuracy.statistics import bootstrap_ratio
+from eval.tuning.gate_runs import glance_at_all_cells
 from gfscreen.config import Plan, read_plan
 from gfscreen.networks.engines.base import Engine, FloatArray
 from gfscreen.networks.engines.select import load_engine
-from gfscreen.scan.grid import ModelGrid
-from gfscreen.screening.cells import TrunkInput, blank_cells, take_over
 from gfscreen.screening.false_positive_reduction import drop_false_positives, judged_findings
 from gfscreen.screening.findings import drop_unlikely
 from gfscreen.screening.second_look import SURE
-from gfscreen.training.cells.features import Host
+from gfscreen.training.cells.features import as_host
 from gfscreen.training.data.cache import load_scans
 from gfscreen.training.data.lists import DataList, read_list
 from gfscreen.training.data.sampling import PatchSampler, Sample, Source, load_lesions
@@ -99,15 +98,9 @@ def drop_unlikely_by_model(probability: FloatArray, sample: Sample, engine: Engi
     The sub-volume is a scan of its own: cells know nothing of what lies around it.
     """
     assert sample.hu is not None
-    shape, (x_mm, y_mm, z_mm) = sample.hu.shape, plan.spacing_mm
-    box = ((0, shape[0]), (0, shape[1]), (0, shape[2]))
-    grid = ModelGrid(box, shape, shape, (x_mm, y_mm, z_mm), (x_mm, y_mm, z_mm))
-    scan = Host(sample.hu.astype(np.float32), np.ones(shape, bool), np.full(shape[2], sample.chest), grid)
-    cells = None
-    if plan.cells is not None:
-        cells, see = blank_cells(scan, plan.cells), TrunkInput(scan, plan.cells)
-        for piece in list(cells.pieces):
-            take_over(cells, piece, engine.cells(see(piece, cells)))
+    shape = sample.hu.shape
+    scan = as_host(sample.hu, np.ones(shape, bool), np.full(shape[2], sample.chest), plan.spacing_mm)
+    cells = None if plan.cells is None else glance_at_all_cells(scan, plan, engine)[0]
     drop_false_positives(probability, judged_findings(probability, scan, cells, plan), plan.finding_from)
 
 

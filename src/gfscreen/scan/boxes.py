@@ -28,6 +28,13 @@ def apart(boxes: Iterable[BoxSlices]) -> list[BoxSlices]:
     return [(slice(a[0], b[0]), slice(a[1], b[1]), slice(a[2], b[2])) for a, b in sides]
 
 
+def with_margin(box: tuple[slice, ...], margins: Iterable[int]) -> tuple[slice, ...]:
+    """A box with so many voxels more on both sides of each axis, as far as the grid goes."""
+    return tuple(
+        slice(max(0, side.start - margin), side.stop + margin) for side, margin in zip(box, margins, strict=True)
+    )
+
+
 def lesion_boxes(lesion: NDArray[np.bool_]) -> list[Box]:
     """Half-open boxes, one voxel larger on each side within the grid, that hold all of `lesion` (x, y, z).
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from gfscreen.network_plan import CellGlanceConfig, RegionName
 from gfscreen.scan.grid import ModelGrid, resample_model, resampled_shape
 from gfscreen.screening.windows import Window, apply_hu_window
+
+Floating = TypeVar("Floating", bound=np.floating[Any])
 
 # Voxels of the trunk's grid per cell, along x, y, z, and what the sides of its input must be multiples of.
 CELL_STRIDE = (8, 8, 4)
@@ -128,6 +130,12 @@ def highest_logit(cells: CellMap) -> float | None:
 def probability(logit: float) -> float:
     """Logistic function of one logit, at the ends as well; NaN stays."""
     return 0.5 * (1.0 + math.tanh(0.5 * logit))
+
+
+def probabilities(logits: NDArray[Floating]) -> NDArray[Floating]:
+    """`probability` of an array of logits."""
+    result: NDArray[Floating] = 0.5 * (1.0 + np.tanh(0.5 * logits))
+    return result
 
 
 def logit_of(share: float) -> float:

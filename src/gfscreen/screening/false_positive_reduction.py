@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from gfscreen.config import Plan
 from gfscreen.finding_plan import MEASURES, FindingModel
-from gfscreen.screening.cells import CellMap, OnModelGrid, logit_of
+from gfscreen.screening.cells import CellMap, OnModelGrid, logit_of, probabilities
 from gfscreen.screening.finding_measures import FindingPart, cells_of_voxels, measures_of, part_around
 from gfscreen.screening.findings import TOUCHING, heights
 
@@ -86,7 +86,7 @@ def lesion_likelihood(values: NDArray[np.float64], model: FindingModel) -> NDArr
     mean, scale, weight = np.array([(m.mean, m.scale, m.weight) for m in model.measures]).T
     products = [number for measure in model.measures for number in measure.products]
     terms = regression_terms(standardised(values[:, own], mean, scale))
-    likelihood = logistic(model.offset + terms @ np.concatenate([weight, products]))
+    likelihood = probabilities(model.offset + terms @ np.concatenate([weight, products]))
     known = values[:, MEASURES.index("peak_logit")] > logit_of(model.least_peak)
     return np.where(known, likelihood, 0.0)
 
@@ -105,11 +105,6 @@ def regression_terms(standard: NDArray[np.float64]) -> NDArray[np.float64]:
     """
     first, second = np.triu_indices(standard.shape[1])
     return np.concatenate([standard, standard[:, first] * standard[:, second]], axis=1)
-
-
-def logistic(logit: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Probabilities (n,) of logits."""
-    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * logit)), np.float64)
 
 
 @dataclass(frozen=True)

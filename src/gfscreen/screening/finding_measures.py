@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from gfscreen.finding_plan import MEASURES
-from gfscreen.screening.cells import CellMap
+from gfscreen.scan.boxes import with_margin
+from gfscreen.screening.cells import CellMap, logit_of
 
 # The shell around a finding: no nearer, where the scan's sharpness mixes both, and no further.
 SHELL_MM = (1.2, 4.2)
@@ -71,8 +72,7 @@ class FindingPart:
 
 def part_around(box: tuple[slice, ...], spacing_mm: tuple[float, ...]) -> tuple[slice, ...]:
     """A finding's box with room for the shell around it, as far as the scan goes."""
-    margins = [int(np.ceil(SHELL_MM[1] / mm)) for mm in spacing_mm]
-    return tuple(slice(max(0, s.start - margin), s.stop + margin) for s, margin in zip(box, margins, strict=True))
+    return with_margin(box, [int(np.ceil(SHELL_MM[1] / mm)) for mm in spacing_mm])
 
 
 def cells_of_voxels(cells: CellMap | None, places: NDArray[np.intp]) -> NDArray[np.float32]:
@@ -125,8 +125,7 @@ def measures_of(part: FindingPart) -> NDArray[np.float64]:
 
 
 def _logit(value: float) -> float:
-    clipped = min(max(value, LEAST_PROBABILITY), 1.0 - LEAST_PROBABILITY)
-    return float(np.log(clipped / (1.0 - clipped)))
+    return logit_of(min(max(value, LEAST_PROBABILITY), 1.0 - LEAST_PROBABILITY))
 
 
 def _rim(finding: NDArray[np.bool_], inside_mm: NDArray[np.float64]) -> NDArray[np.bool_]:

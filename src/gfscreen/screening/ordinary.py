@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from gfscreen.config import Plan
+from gfscreen.scan.boxes import with_margin
 from gfscreen.scan.grid import ModelScan
 from gfscreen.screening.cells import CellMap, body_share, logit_of
 from gfscreen.screening.findings import TOUCHING
@@ -106,9 +107,7 @@ def nodules_in_air(found: NDArray[np.bool_], scan: ModelScan) -> NDArray[np.bool
     for number, box in enumerate(ndimage.find_objects(numbers), start=1):
         if sizes[number] > largest:
             continue
-        around = tuple(
-            slice(max(0, part.start - margin), part.stop + margin) for part, margin in zip(box, (3, 3, 1), strict=True)
-        )
+        around = with_margin(box, (3, 3, 1))
         nodule = numbers[around] == number
         rim = ndimage.binary_dilation(nodule, rim_in_slice) | ndimage.binary_dilation(nodule, rim_beyond)
         rim &= ~nodule

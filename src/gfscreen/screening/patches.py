@@ -25,7 +25,7 @@ from gfscreen.scan.nnunet_grid import NnunetScan, model_box, to_nnunet
 from gfscreen.scan.region import region_of
 from gfscreen.scan.volume import Volume
 from gfscreen.screening.budget import Allowance
-from gfscreen.screening.cells import CellMap
+from gfscreen.screening.cells import CellMap, probabilities
 from gfscreen.screening.network_outputs import NetworkOutputs
 from gfscreen.screening.screening_state import Glanced
 from gfscreen.screening.windows import Window, clipped
@@ -181,15 +181,10 @@ def lesion_probability(scores: FloatArray, config: NnunetConfig) -> FloatArray:
     Of regions: sigmoid of the strongest.
     """
     if config.scores == 1 or config.regions:
-        return _sigmoid(lesion_logit(scores, config))
+        return probabilities(lesion_logit(scores, config))
     raised = np.exp(scores - scores.max(axis=0))
     share: FloatArray = raised[list(config.lesion)].sum(axis=0) / raised.sum(axis=0)
     return share
-
-
-def _sigmoid(logit: FloatArray) -> FloatArray:
-    result: FloatArray = 0.5 * (1.0 + np.tanh(0.5 * logit))
-    return result
 
 
 def read_patches(

@@ -42,10 +42,17 @@ class Host:
 
 def host_of(scan: Scan, hu: NDArray[np.int16], spacing_mm: tuple[float, ...]) -> Host:
     """A prepared scan, with the HU (x, y, z) that lesions were inserted into, or its own."""
+    return as_host(hu, scan.body, scan.chest, spacing_mm)
+
+
+def as_host(
+    hu: NDArray[np.int16], body: NDArray[np.bool_], chest: NDArray[np.bool_], spacing_mm: tuple[float, ...]
+) -> Host:
+    """What lies on the model grid already, hu and body (x, y, z), chest (z,), as if it had been brought there."""
     x, y, z = hu.shape
     mm = (spacing_mm[0], spacing_mm[1], spacing_mm[2])
     grid = ModelGrid(((0, x), (0, y), (0, z)), (x, y, z), (x, y, z), mm, mm)
-    return Host(hu.astype(np.float32), scan.body, scan.chest, grid)
+    return Host(hu.astype(np.float32), body, chest, grid)
 
 
 def trunk_runner(trunk: Trunk) -> TrunkRunner:

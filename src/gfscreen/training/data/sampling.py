@@ -56,7 +56,8 @@ class Sample:
     loose: bool, the wider outlines of inserted nodules; own: bool, the lesions that the host had before others were
     inserted. Both None once the sub-volume is augmented, own also where nothing was inserted. weight: float16, how
     often a voxel counts in the loss of the Focus (learning/lesion_weights.py); None for once. hu: int16, what the image
-    was made of; None once the sub-volume is augmented. chest: whether it is seen through the chest's window.
+    was made of, where a Focus of nnU-Net's or a `finding_model` is to see it; None elsewhere and once the sub-volume is
+    augmented. chest: whether it is seen through the chest's window.
     """
 
     image: FloatArray
@@ -138,6 +139,7 @@ class PatchSampler:
             kind: [s for s in source.scans if len(points.get(s.name, ()))] for kind, points in self._points.items()
         }
         self._grown = grown_kinds(source.shapes)
+        self._keeps_hu = plan.nnunet is not None or plan.finding_model is not None
         self._copied = lesions_to_copy(self._with_lesion, plan) if mix.copied > 0 else []
         self.possible = {
             "real": bool(self._with_lesion),
@@ -198,7 +200,7 @@ class PatchSampler:
         image, other_window = self._seen(crop.hu, region)
         sample = Sample(
             image, crop.label, kind, inserted, crop.loose, own if inserted else None,
-            hu=crop.hu, other_window=other_window, chest=region == "chest",
+            hu=crop.hu if self._keeps_hu else None, other_window=other_window, chest=region == "chest",
         )  # fmt: skip
         if not (inserted and lesion_free):
             return sample, None

@@ -14,7 +14,7 @@ pytest.importorskip("monai")
 
 from eval.__main__ import main
 from eval.tuning import finding_model
-from eval.tuning.finding_cases import CaseFindings, findings_of, hosts_of
+from eval.tuning.finding_cases import CaseFindings, findings_of
 from eval.tuning.finding_model import as_it_is, choose, effect_of_cut, evaluate, fitted, held_out
 from eval.tuning.finding_thresholds import Effect, Findings
 from eval.tuning.gate_runs import find_gate_cases
@@ -170,14 +170,16 @@ def two_balls() -> FakeEngine:
 
 
 def test_a_case_is_measured_as_it_is_screened(folder):
-    found = findings_of(find_gate_cases(folder)[0], "A", TINY_PLAN, two_balls())
+    found = findings_of(find_gate_cases(folder)[0], TINY_PLAN, two_balls())
     assert sorted(found.lesion.tolist()) == [False, True]
     ball = int(np.flatnonzero(found.lesion)[0])
     assert found.values[ball, VOLUME] == pytest.approx(np.log10(found.found.voxels[ball] * 0.064))
     assert found.found.overlaps.tolist() == [[ball, 0]]
     assert found.lesions == 1
-    assert hosts_of(folder) == {"0": "A", "1": "B", "2": "A", "3": "B"}
-    assert hosts_of(folder / "images") == {}
+    assert found.host == "A"
+    assert {case.name: case.host for case in find_gate_cases(folder)} == {"0": "A", "1": "B", "2": "A", "3": "B"}
+    (folder / "lesions.json").unlink()
+    assert [case.host for case in find_gate_cases(folder)] == ["0", "1", "2", "3"]
 
 
 def test_the_command_writes_the_model(folder, tmp_path, monkeypatch):
