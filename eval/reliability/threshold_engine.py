@@ -63,6 +63,10 @@ class ThresholdEngine:
         self._step()
         return (batch > THRESHOLD).astype(np.float32)
 
+    def second_focus(self, batch: FloatArray) -> FloatArray:
+        """The same."""
+        return self.focus(batch)
+
     def release_glance(self) -> None:
         """Nothing: no memory is held."""
 

@@ -79,7 +79,7 @@ class TriedScan:
 
         Findings are held back by the plan's peak alone, not by its `finding_model`: gates are compared here.
         """
-        stitcher = Stitcher(self.body.shape, self.plan.sub_volume_voxels, self.plan.blend)
+        stitcher = Stitcher(self.body.shape, self.plan.blend)
         for index in np.flatnonzero(kept).tolist():
             stitcher.add(self.windows[index].start, self.reads[index].astype(np.float32) / 255)
         probability = stitcher.finish()

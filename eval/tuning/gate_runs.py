@@ -18,7 +18,7 @@ from eval.accuracy.metrics import score_pair
 from gfscreen.config import Plan, read_plan
 from gfscreen.networks.engines.base import Engine
 from gfscreen.networks.engines.select import load_engine
-from gfscreen.networks.models.manifest import FOCUS_FILE, read_manifest
+from gfscreen.networks.models.manifest import FOCUS_FILE, SECOND_FOCUS_FILE, read_manifest
 from gfscreen.scan.grid import ModelGrid, sample_to_grid, to_model
 from gfscreen.scan.volume import Volume, read_volume
 from gfscreen.scan.volume.ras import ras_view
@@ -130,7 +130,7 @@ def find_gate_cases(folder: Path) -> list[GateCase]:
 def load_variants(named: Sequence[str], engine: str, precision: str, *, dense: bool) -> list[Variant]:
     """Variants of `NAME=WEIGHTS` or `NAME=WEIGHTS@P`. Raises ValueError if the Focus differs or a name comes twice."""
     variants: list[Variant] = []
-    focus: set[str] = set()
+    focus: set[tuple[str, ...]] = set()
     for text in named:
         name, _, rest = text.partition("=")
         folder, _, gate = rest.partition("@")
@@ -138,7 +138,8 @@ def load_variants(named: Sequence[str], engine: str, precision: str, *, dense: b
             raise ValueError(f"--gate {text}: expected NAME=WEIGHTS or NAME=WEIGHTS@P with a name of its own")
         weights = Path(folder)
         plan = read_plan(weights)
-        focus.add(read_manifest(weights).sha256[FOCUS_FILE])
+        stored = read_manifest(weights).sha256
+        focus.add(tuple(stored.get(name, "") for name in (FOCUS_FILE, SECOND_FOCUS_FILE)))
         loaded = load_engine(weights, device="cpu", engine=engine, precision=precision, gpu_memory_limit_mb=None)
         variants.append(Variant(name, weights, loaded, plan, float(gate) if gate else plan.gate))
     if len(focus) > 1:

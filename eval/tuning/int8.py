@@ -70,6 +70,7 @@ class Recorder:
         self.info, self.glance_batch, self.focus_batch = engine.info, engine.glance_batch, engine.focus_batch
         self.glance, self.cells, self.peak_gpu_mb = engine.glance, engine.cells, engine.peak_gpu_mb
         self.release_glance, self.release = engine.release_glance, engine.release
+        self.second_focus = engine.second_focus
         self.kept: list[FloatArray] = []
 
     def focus(self, batch: FloatArray) -> FloatArray:

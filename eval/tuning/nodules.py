@@ -32,10 +32,16 @@ from eval.tuning.gate_runs import glance_at_all_cells
 from gfscreen.config import Plan, read_plan
 from gfscreen.networks.engines.base import Engine, FloatArray
 from gfscreen.networks.engines.select import load_engine
+from gfscreen.scan.region import region_of
+from gfscreen.screening.budget import Budget
 from gfscreen.screening.false_positive_reduction import drop_false_positives, judged_findings
 from gfscreen.screening.findings import drop_unlikely
-from gfscreen.screening.second_look import SURE
-from gfscreen.training.cells.features import as_host
+from gfscreen.screening.progress import no_progress
+from gfscreen.screening.schedule import Timetable
+from gfscreen.screening.screening import close_look, focus
+from gfscreen.screening.second_look import second_look
+from gfscreen.screening.windows import Stitcher, Window
+from gfscreen.training.cells.features import Host, as_host
 from gfscreen.training.data.cache import load_scans
 from gfscreen.training.data.lists import DataList, read_list
 from gfscreen.training.data.sampling import PatchSampler, Sample, Source, load_lesions
@@ -47,6 +53,8 @@ from gfscreen.training.synthesis.lesion_bank import Nodule
 logger = logging.getLogger(__name__)
 
 SEED = 20_261
+# Of a whole scan's sub-volumes a share is looked at again; of one alone whatever is sure.
+UNLIMITED = 1000
 SIZES_ML = (0.0, 0.1, 0.5, 2.0, float("inf"))
 
 
@@ -80,26 +88,33 @@ def nodule_samples(
             yield nodule, sample
 
 
-def read_sub_volume(image: FloatArray, engine: Engine, plan: Plan) -> FloatArray:
-    """Lesion probability (x, y, z) of what Focus sees of a sub-volume, as screening has it: what is sure is read twice.
-
-    The second look cannot move where there is but one sub-volume: it is the same, mirrored.
-    """
-    probability: FloatArray = engine.focus(image[None])[0]
-    if plan.second_look > 0 and (probability > SURE).any():
-        mirrored = np.ascontiguousarray(image[None, ..., ::-1])
-        probability = np.mean([probability, engine.focus(mirrored)[0][..., ::-1]], axis=0, dtype=np.float32)
-    return probability
-
-
-def drop_unlikely_by_model(probability: FloatArray, sample: Sample, engine: Engine, plan: Plan) -> None:
-    """Set the probability of findings that the plan's `finding_model` holds for none to 0, in place.
-
-    The sub-volume is a scan of its own: cells know nothing of what lies around it.
-    """
+def scan_of(sample: Sample, plan: Plan) -> Host:
+    """A sub-volume, with its HU, as a scan of its own."""
     assert sample.hu is not None
     shape = sample.hu.shape
-    scan = as_host(sample.hu, np.ones(shape, bool), np.full(shape[2], sample.chest), plan.spacing_mm)
+    return as_host(sample.hu, np.ones(shape, bool), np.full(shape[2], sample.chest), plan.spacing_mm)
+
+
+def read_sub_volume(scan: Host, engine: Engine, plan: Plan) -> FloatArray:
+    """Lesion probability (x, y, z) of a scan that is one sub-volume, as screening has it: what is sure is read twice.
+
+    A wide second look cannot move where there is but one sub-volume: it is the same, mirrored.
+    """
+    size = scan.grid.shape
+    stitcher, whole = Stitcher(size, plan.blend), [Window((0, 0, 0), region_of(scan.chest, 0, size[2]))]
+    time = Timetable(Budget(None), 0.0, engine.info)
+    focus(scan, whole, stitcher, plan, engine, time.for_focus(), no_progress)
+    again = second_look(scan, stitcher, plan, UNLIMITED)
+    close_look(scan, again.close, stitcher, plan, engine, time.for_second_focus(), no_progress)
+    focus(scan, again.wide, stitcher, plan, engine, time.for_focus(), no_progress, mirrored=True)
+    return stitcher.finish()
+
+
+def drop_unlikely_by_model(probability: FloatArray, scan: Host, engine: Engine, plan: Plan) -> None:
+    """Set the probability of findings that the plan's `finding_model` holds for none to 0, in place.
+
+    Cells know nothing of what lies around the sub-volume.
+    """
     cells = None if plan.cells is None else glance_at_all_cells(scan, plan, engine)[0]
     drop_false_positives(probability, judged_findings(probability, scan, cells, plan), plan.finding_from)
 
@@ -107,10 +122,11 @@ def drop_unlikely_by_model(probability: FloatArray, sample: Sample, engine: Engi
 def score_nodule(nodule: Nodule, sample: Sample, engine: Engine, plan: Plan, placement: int = 0) -> NoduleScore:
     """Read the sub-volume and compare the mask, cut and freed of unlikely findings by the plan, with both outlines."""
     assert sample.loose is not None
-    probability = read_sub_volume(sample.image if sample.other_window is None else sample.channels, engine, plan)
+    scan = scan_of(sample, plan)
+    probability = read_sub_volume(scan, engine, plan)
     drop_unlikely(probability, None, threshold=plan.lesion_threshold, peak=plan.finding_peak)
     if plan.finding_from:
-        drop_unlikely_by_model(probability, sample, engine, plan)
+        drop_unlikely_by_model(probability, scan, engine, plan)
     predicted = probability > plan.lesion_threshold
     tight = score_crop(predicted, sample, plan.spacing_mm)
     wider = np.where(sample.loose & (sample.label != LESION_CLASS), LESION_CLASS, sample.label).astype(np.uint8)
@@ -154,7 +170,7 @@ def evaluate(
     """Scores of the dev nodules in the dev scans of the list, the first `limit` if given, in so many placements."""
     scans = tuple(load_scans(data.validation, data, plan, cache))
     nodules, _ = load_lesions(data, dev=True)
-    sampler = PatchSampler(Source(scans, nodules), plan, Mix(nodules=1, nodules_per_crop=1))
+    sampler = PatchSampler(Source(scans, nodules), plan, Mix(nodules=1, nodules_per_crop=1), keep_hu=True)
     scores = []
     for placement in range(placements):
         for nodule, sample in nodule_samples(sampler, nodules[:limit], plan, placement):

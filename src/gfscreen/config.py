@@ -10,14 +10,22 @@ import dataclasses
 import json
 import types
 import typing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
 from gfscreen.errors import UsageError, WeightsError
 from gfscreen.finding_plan import FindingModel
-from gfscreen.network_plan import CellGlanceConfig, FocusConfig, GlanceConfig, HUWindows, Int8Input
+from gfscreen.network_plan import (
+    CellGlanceConfig,
+    FocusConfig,
+    GlanceConfig,
+    HUWindows,
+    Int8Input,
+    SecondFocusConfig,
+    check_sub_volume,
+)
 from gfscreen.nnunet_plan import NnunetConfig
 
 PLAN_FILE = "plan.json"
@@ -109,6 +117,7 @@ class Plan:
         published: all do.
     focus_int8: convolutions of Focus that OpenVINO computes in eight-bit whole numbers where the CPU computes in
         bfloat16, chosen for these weights (`eval int8`). None, as published.
+    second_focus: a Focus of its own for second looks at small findings. None, as published: `focus` looks at all.
     """
 
     preset: str = "paper"
@@ -137,14 +146,12 @@ class Plan:
     focus_int8: tuple[Int8Input, ...] = ()
     finding_model: FindingModel | None = None
     finding_from: float = 0.0
+    second_focus: SecondFocusConfig | None = None
 
     def __post_init__(self) -> None:
         if len(self.spacing_mm) != 3 or min(self.spacing_mm) <= 0:
             raise ValueError(f"spacing_mm must be three positive lengths, got {self.spacing_mm}")
-        if len(self.sub_volume_voxels) != 3 or any(n < 32 or n % 32 for n in self.sub_volume_voxels):
-            raise ValueError(
-                f"sub_volume_voxels must be three multiples of 32 (SwinUNETR), got {self.sub_volume_voxels}"
-            )
+        check_sub_volume(self.sub_volume_voxels)
         if not 0.0 <= self.overlap < 1.0:
             raise ValueError(f"overlap must be at least 0 and below 1, got {self.overlap}")
         _check_marking(self.gate, self.mark_from, self.lesion_threshold, self.finding_peak, self.finding_from)
@@ -180,6 +187,14 @@ class Plan:
             )
 
     @property
+    def of_second_focus(self) -> Plan:
+        """The plan as it is for the second Focus: its network and its sub-volumes. Itself where there is none."""
+        second = self.second_focus
+        if second is None:
+            return self
+        return replace(self, focus=second.network, sub_volume_voxels=second.sub_volume_voxels, second_focus=None)
+
+    @property
     def gated_by_cells(self) -> bool:
         """Whether cells say where Focus reads; otherwise `glance` does, by sub-volumes."""
         return self.cells is not None and self.cells.role == "gate"
@@ -201,6 +216,8 @@ class Plan:
             raise ValueError("a Focus of nnU-Net's takes no second_look and no mark_from: set both to 0")
         if self.nnunet is not None and self.finding_model is not None:
             raise ValueError("finding_model is of the plan's own Focus, not of nnU-Net's: leave it out")
+        if self.nnunet is not None and self.second_focus is not None:
+            raise ValueError("a Focus of nnU-Net's takes no second look and no second_focus: leave it out")
         if self.nnunet is not None and self.focus_int8:
             raise ValueError("focus_int8 is of the plan's own Focus, not of nnU-Net's: leave it empty")
         if self.nnunet is not None and self.marked_by_cells:

@@ -137,3 +137,24 @@ class FocusConfig:
     def channels(self) -> int:
         """How many channels its input has."""
         return 1 if self.hu_channels == "region" else 2
+
+
+@dataclass(frozen=True)
+class SecondFocusConfig:
+    """A Focus of its own for second looks at small findings: another network makes other mistakes.
+
+    network: what it is. sub_volume_voxels: what it reads around a finding, which is small if it fits well into that
+    (screening/second_look.py); smaller sub-volumes than Focus's take less time.
+    """
+
+    network: FocusConfig = FocusConfig()
+    sub_volume_voxels: tuple[int, ...] = (64, 64, 32)
+
+    def __post_init__(self) -> None:
+        check_sub_volume(self.sub_volume_voxels)
+
+
+def check_sub_volume(voxels: tuple[int, ...]) -> None:
+    """Raise ValueError unless SwinUNETR can read a sub-volume of this size."""
+    if len(voxels) != 3 or any(n < 32 or n % 32 for n in voxels):
+        raise ValueError(f"sub_volume_voxels must be three multiples of 32 (SwinUNETR), got {voxels}")

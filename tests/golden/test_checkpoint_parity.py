@@ -44,6 +44,9 @@ class Remembering:
     def focus(self, batch: FloatArray) -> FloatArray:
         return self._ask("focus", batch)
 
+    def second_focus(self, batch: FloatArray) -> FloatArray:
+        return self._ask("second_focus", batch)
+
     def peak_gpu_mb(self) -> float | None:
         return None
 
@@ -110,7 +113,7 @@ def test_glance_and_focus_equal_the_published_ones(
         tuple(start) for start in expected[f"coords_{suffix}"][expected[f"kept_{suffix}"]].tolist()
     }
 
-    stitcher = Stitcher(scan.grid.shape, plan.sub_volume_voxels)
+    stitcher = Stitcher(scan.grid.shape)
     assert focus(scan, kept, stitcher, plan, engine, unlimited, lambda *_: None) == len(kept)
     probability = stitcher.finish()
     difference = np.abs(probability - expected[f"lesion_prob_{suffix}"].astype(np.float32))

@@ -57,6 +57,9 @@ class FakeEngine:
     channels: int = 1
     judge: Callable[[FloatArray], FloatArray] | None = None
     pieces: list[FloatArray] = field(default_factory=list)
+    second_outline: Callable[[FloatArray], FloatArray] | None = None
+    second_focus_s: float = 0.0
+    looked_closely: list[FloatArray] = field(default_factory=list)
 
     def glance(self, batch: FloatArray) -> FloatArray:
         self._check(batch, self.glance_batch)
@@ -89,6 +92,15 @@ class FakeEngine:
         if self.clock:
             self.clock.now_s += self.focus_s
         return np.stack([self.outline(patch) for patch in batch]).astype(np.float32)
+
+    def second_focus(self, batch: FloatArray) -> FloatArray:
+        """By `second_outline`; its batches are noted apart."""
+        assert self.second_outline is not None
+        self._check(batch if batch.ndim == 4 else batch[:, -1], self.focus_batch)
+        self.looked_closely.extend(batch)
+        if self.clock:
+            self.clock.now_s += self.second_focus_s
+        return np.stack([self.second_outline(patch) for patch in batch]).astype(np.float32)
 
     def release_glance(self) -> None:
         self.glance_released += 1

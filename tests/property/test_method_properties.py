@@ -68,7 +68,7 @@ class TestWindows:
     @given(shape=small_shapes, size=st.tuples(*[st.integers(2, 12)] * 3), overlap=overlaps, value=st.floats(0, 1))
     def test_stitching_a_constant_gives_the_constant(self, shape, size, overlap, value):
         assume(len(all_starts(shape, size, overlap)) <= 3000)
-        stitcher = Stitcher(shape, size)
+        stitcher = Stitcher(shape)
         for start in all_starts(shape, size, overlap):
             stitcher.add(start, np.full(size, value, np.float32))
         np.testing.assert_allclose(stitcher.finish(), np.float32(value), atol=1e-5)
@@ -83,7 +83,7 @@ class TestWindows:
     def test_stitching_what_was_gathered_gives_the_scan(self, shape, size, overlap, seed):
         hu = np.random.default_rng(seed).uniform(-1000, 1000, shape).astype(np.float32)
         window = HUWindow(-500.0, 500.0)
-        stitcher = Stitcher(shape, size)
+        stitcher = Stitcher(shape)
         for start in all_starts(shape, size, overlap):
             patch = gather(hu, start, size, window)
             assert patch.shape == size

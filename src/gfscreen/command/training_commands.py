@@ -295,12 +295,19 @@ def add_assemble(commands: Commands) -> None:
         metavar="DIR",
         help="weights folder whose gate, thresholds and operating points to keep (default: the preset's)",
     )
+    parser.add_argument(
+        "--second",
+        type=Path,
+        metavar="DIR",
+        help="folder of a run or of weights whose Focus looks again at small findings "
+        "(default: the second Focus of --thresholds or --focus)",
+    )
     parser.set_defaults(run=_assemble)
 
 
 def _assemble(args: argparse.Namespace) -> int:
     from gfscreen.training.learning.assemble import assemble
 
-    assemble(args.focus, args.glance, args.output, args.gate, args.marks, args.thresholds)
+    assemble(args.focus, args.glance, args.output, args.gate, args.marks, args.thresholds, args.second)
     logger.info("%s: written", args.output)
     return 0

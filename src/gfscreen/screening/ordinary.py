@@ -17,7 +17,7 @@ from scipy import ndimage
 from gfscreen.config import Plan
 from gfscreen.scan.boxes import with_margin
 from gfscreen.scan.grid import ModelScan
-from gfscreen.screening.cells import CellMap, body_share, logit_of
+from gfscreen.screening.cells import CellMap, OnModelGrid, body_share, logit_of
 from gfscreen.screening.findings import TOUCHING
 
 # How much less suspicious, in logits, a cell may be that touches one from which Focus may mark.
@@ -73,7 +73,7 @@ def _between_centres(cells: CellMap, axis: int, size: int) -> NDArray[np.float32
     return weights
 
 
-def aerated(cells: CellMap, scan: ModelScan) -> NDArray[np.bool_]:
+def aerated(cells: CellMap, scan: OnModelGrid) -> NDArray[np.bool_]:
     """The cells (x, y, z) with so much air that a small nodule in them may stay."""
     share = body_share((scan.hu < AERATED_HU) & scan.body, cells)
     return np.asarray(share >= LEAST_AIR, np.bool_)

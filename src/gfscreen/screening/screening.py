@@ -5,7 +5,8 @@
     glance    how suspicious is each of them, or each cell of 12 mm, or both?                   (engine, cells)
     focus     outline the lesions in the suspicious ones, or around suspicious cells,
               the most suspicious first                                                (engine, pointing)
-    again     read once more, centred and mirrored, what was found                              (second_look, engine)
+    again     read once more, centred and mirrored, what was found; what is small by a second,
+              smaller eye                                                              (second_look, engine)
     mask      average where sub-volumes overlap, drop what cannot be and what is hardly lesion,
               back to the native grid             (windows, findings, false_positive_reduction, grid)
 
@@ -17,7 +18,9 @@ How the time is shared, and what happens if not even glance can see all, is deci
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +32,7 @@ from gfscreen.scan.region import RegionSplit
 from gfscreen.scan.volume import Volume
 from gfscreen.screening.budget import Allowance, Budget, Later, empty_write_reserve_s
 from gfscreen.screening.cell_pass import CellGlancing
+from gfscreen.screening.cells import OnModelGrid
 from gfscreen.screening.false_positive_reduction import drop_false_positives, judged_findings
 from gfscreen.screening.findings import drop_unlikely, drop_unlikely_parts, empty_if_slight
 from gfscreen.screening.network_outputs import NetworkOutputs, gathered
@@ -135,7 +139,7 @@ def screen(
     state = ScreeningState(windows, plan.gate, settings.keep_share)
     of_cells = CellGlancing(scan, plan.cells) if plan.cells and state.glances else None
     cells = None if of_cells is None else of_cells.cells
-    stitcher = Stitcher(scan.grid.shape, plan.sub_volume_voxels, plan.blend)
+    stitcher = Stitcher(scan.grid.shape, plan.blend)
     order = evenly_spread(windows, plan.sub_volume_voxels)
     seconds |= {"glance": 0.0, "focus": 0.0}
     # One round if there is time enough.
@@ -162,7 +166,8 @@ def screen(
 
     start = budget.elapsed_s()
     again = second_look(scan, stitcher, plan, len(state.read), cells)
-    done_again = focus(scan, again, stitcher, plan, engine, time.for_focus(), progress, mirrored=True)
+    done_again = close_look(scan, again.close, stitcher, plan, engine, time.for_second_focus(), progress)
+    done_again += focus(scan, again.wide, stitcher, plan, engine, time.for_focus(), progress, mirrored=True)
     seconds["focus"] += budget.elapsed_s() - start
     # A GPU is held no longer than it computes: on an H100, half of the time that it was held went into what follows.
     # On a CPU the masks need room.
@@ -233,7 +238,7 @@ def glance(
 
 
 def focus(
-    scan: ModelScan,
+    scan: OnModelGrid,
     windows: list[Window],
     stitcher: Stitcher,
     plan: Plan,
@@ -247,28 +252,57 @@ def focus(
 
     mirrored: Focus sees them flipped along z, and its answer is flipped back.
     """
-    turn = slice(None, None, -1 if mirrored else 1)
     stage = "second look" if mirrored else "focus"
+    return _read(scan, windows, stitcher, plan, engine, engine.focus, allowance, partial(progress, stage), mirrored)
+
+
+def close_look(
+    scan: OnModelGrid,
+    windows: list[Window],
+    stitcher: Stitcher,
+    plan: Plan,
+    engine: Engine,
+    allowance: Allowance,
+    progress: Progress,
+) -> int:
+    """The same by the second Focus, which sees its sub-volumes mirrored; none where the plan has no second Focus."""
+    network, told = engine.second_focus, partial(progress, "close look")
+    return _read(scan, windows, stitcher, plan.of_second_focus, engine, network, allowance, told, mirrored=True)
+
+
+def _read(
+    scan: OnModelGrid,
+    windows: list[Window],
+    stitcher: Stitcher,
+    plan: Plan,
+    engine: Engine,
+    network: Callable[[FloatArray], FloatArray],
+    allowance: Allowance,
+    progress: Callable[[int, int], None],
+    mirrored: bool,
+) -> int:
+    """Add what a network says of the sub-volumes, in batches, to `stitcher`; returns how many there was time for."""
+    turn = slice(None, None, -1 if mirrored else 1)
     done = 0
     while part := windows[done : done + engine.focus_batch]:
         if not allowance.another(len(part)):
             break
         seen = np.ascontiguousarray(_gather_for_focus(scan, part, plan)[..., turn])
-        for window, probability in zip(part, engine.focus(seen), strict=True):
+        for window, probability in zip(part, network(seen), strict=True):
             stitcher.add(window.start, probability[..., turn])
         done += len(part)
-        progress(stage, done, len(windows))
+        progress(done, len(windows))
     allowance.stop()
     return done
 
 
-def _gather(scan: ModelScan, windows: list[Window], plan: Plan) -> FloatArray:
+def _gather(scan: OnModelGrid, windows: list[Window], plan: Plan) -> FloatArray:
     """The sub-volumes as one batch (n, x, y, z), each through the HU window of its own region."""
     size, hu_windows = plan.sub_volume_voxels, plan.hu_windows
     return np.stack([gather(scan.hu, window.start, size, hu_windows.of(window.region)) for window in windows])
 
 
-def _gather_for_focus(scan: ModelScan, windows: list[Window], plan: Plan) -> FloatArray:
+def _gather_for_focus(scan: OnModelGrid, windows: list[Window], plan: Plan) -> FloatArray:
     """The same as Focus sees them: of one that sees both HU windows (n, 2, x, y, z)."""
     size = plan.sub_volume_voxels
     return np.stack([gather_for_focus(scan.hu, window.start, size, window.region, plan) for window in windows])

@@ -4,18 +4,26 @@ The grid of the first reading cuts lesions where it happens to, and near a face 
 judges. So what Focus is sure of is read again, centred and mirrored: a view that is new to it. Both answers are
 averaged like any that overlap. What was a trick of the place mostly falls below the cut; what is lesion gets a better
 outline. Not part of the published method.
+
+With the plan's `second_focus` small findings are looked at by another network, in sub-volumes of its own. What two
+networks agree on is mostly lesion, and several small sub-volumes take no longer than one large one.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
 
 from gfscreen.config import Plan
-from gfscreen.scan.grid import ModelScan
 from gfscreen.scan.region import region_of
-from gfscreen.screening.cells import CellMap
+from gfscreen.screening.cells import CellMap, OnModelGrid
+from gfscreen.screening.findings import TOUCHING
 from gfscreen.screening.ordinary import aerated, may_mark
-from gfscreen.screening.windows import Stitcher, Window, centred_starts
+from gfscreen.screening.windows import Stitcher, Window, centred_starts, within_middle
 
 # A second look goes where Focus found lesion more likely than not.
 SURE = 0.5
@@ -23,17 +31,36 @@ SURE = 0.5
 MIDDLE = 0.6
 
 
+# A finding is small if it takes no more than this part of the second Focus's sub-volume along each axis.
+SMALL = 0.4
+
+
+@dataclass(frozen=True)
+class SecondLooks:
+    """Sub-volumes around what was found, the surest first.
+
+    close: of the second Focus, around small findings; empty without one. wide: of Focus itself, around all others.
+    """
+
+    close: list[Window]
+    wide: list[Window]
+
+    def __len__(self) -> int:
+        return len(self.close) + len(self.wide)
+
+
 def second_look(
-    scan: ModelScan, stitcher: Stitcher, plan: Plan, reads: int, cells: CellMap | None = None
-) -> list[Window]:
-    """Sub-volumes around what was found, the surest first; at most the plan's share of `reads`, rounded up.
+    scan: OnModelGrid, stitcher: Stitcher, plan: Plan, reads: int, cells: CellMap | None = None
+) -> SecondLooks:
+    """Where to look again: at most the plan's share of `reads`, rounded up, and as many close ones as take as long.
 
     stitcher: with the answers of the first reading; it is not changed. reads: how many sub-volumes that were. Empty
-    where nothing was found, or if the plan's share is 0. cells: what could not stay by these is not looked at.
+    where nothing was found, or if the plan's share is 0. cells: what could not stay by these is not looked at. A small
+    finding in the middle of a wide look has no close one.
     """
     most = math.ceil(plan.second_look * reads)
     if not most:
-        return []
+        return SecondLooks([], [])
     places, probability = stitcher.above(plan.lesion_threshold)
     if plan.foreground == "body" and scan.body.any():
         inside = scan.body[tuple(places.T)]
@@ -41,6 +68,33 @@ def second_look(
     if cells is not None and plan.mark_from > 0:
         stays = cells.of(may_mark(cells, plan.mark_from) | aerated(cells, scan), places)
         places, probability = places[stays], probability[stays]
-    size = plan.sub_volume_voxels
+    if plan.second_focus is None or not len(places):
+        return SecondLooks([], _around(places, probability, scan, plan.sub_volume_voxels, most))
+    size, close_size = plan.sub_volume_voxels, plan.second_focus.sub_volume_voxels
+    small = _small(places, close_size)
+    wide = _around(places[~small], probability[~small], scan, size, most)
+    for look in wide:
+        small &= ~within_middle(places, look.start, size, scan.grid.shape, MIDDLE)
+    as_long = most * max(1, math.prod(size) // math.prod(close_size))
+    return SecondLooks(_around(places[small], probability[small], scan, close_size, as_long), wide)
+
+
+def _around(
+    places: NDArray[np.int32], probability: NDArray[np.float32], scan: OnModelGrid, size: tuple[int, ...], most: int
+) -> list[Window]:
+    """At most `most` sub-volumes of `size` that have the sure ones of the places (n, 3) in their middle."""
     starts = centred_starts(places, probability, size, scan.grid.shape, most=most, middle=MIDDLE, sure=SURE)
     return [Window(start, region_of(scan.chest, start[2], size[2])) for start in starts]
+
+
+def _small(places: NDArray[np.int32], size: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Which of the places (n, 3), at least one, belong to a small finding, bool (n,). size: of a close sub-volume."""
+    own = tuple((places - places.min(axis=0)).T)
+    found = np.zeros([int(axis.max()) + 1 for axis in own], bool)
+    found[own] = True
+    numbers, _ = ndimage.label(found, TOUCHING)
+    small = [False] + [
+        all(side.stop - side.start <= SMALL * n for side, n in zip(box, size, strict=True))
+        for box in ndimage.find_objects(numbers)
+    ]
+    return np.asarray(np.array(small)[numbers[own]], np.bool_)

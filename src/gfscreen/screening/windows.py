@@ -192,26 +192,28 @@ class Stitcher:
     """Averages overlapping probability maps in place; voxels that no sub-volume covers stay 0, background.
 
     blend: `constant` counts all voxels of a sub-volume alike, as published; `gaussian` those in its middle more.
+    Sub-volumes may differ in size; the middle of each counts as much.
     """
 
-    def __init__(
-        self, shape: tuple[int, int, int], size: tuple[int, ...], blend: Literal["constant", "gaussian"] = "constant"
-    ) -> None:
+    def __init__(self, shape: tuple[int, int, int], blend: Literal["constant", "gaussian"] = "constant") -> None:
         self._sum = np.zeros(shape, np.float32)
-        self._weight = gaussian_weight(size) if blend == "gaussian" else None
-        self._count = np.zeros(shape, np.uint16 if self._weight is None else np.float32)
-        self._size = size
+        self._weighed = blend == "gaussian"
+        self._count = np.zeros(shape, np.float32 if self._weighed else np.uint16)
+        self._weights: dict[tuple[int, ...], NDArray[np.float32]] = {}
 
     def add(self, start: tuple[int, int, int], probability: NDArray[np.float32]) -> None:
         """Add one sub-volume's lesion probability (x, y, z); what lies outside the scan is dropped."""
-        inside = clipped(start, self._size, self._sum.shape)
+        inside = clipped(start, probability.shape, self._sum.shape)
         part = tuple(slice(s.start - a, s.stop - a) for s, a in zip(inside, start, strict=True))
-        if self._weight is None:
+        if not self._weighed:
             self._sum[inside] += probability[part]
             self._count[inside] += 1
-        else:
-            self._sum[inside] += probability[part] * self._weight[part]
-            self._count[inside] += self._weight[part]
+            return
+        if probability.shape not in self._weights:
+            self._weights[probability.shape] = gaussian_weight(probability.shape)
+        weight = self._weights[probability.shape][part]
+        self._sum[inside] += probability[part] * weight
+        self._count[inside] += weight
 
     def above(self, threshold: float) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Voxels (n, 3) whose mean so far is above `threshold`, in the array's order, and those means (n,)."""

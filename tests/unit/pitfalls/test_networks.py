@@ -106,7 +106,7 @@ class TestStitching:
     # nnU-Net 2.8.1 sums its logits in float16 (inference/predict_from_raw_data.py); ours would show here as well.
     @pytest.mark.parametrize("blend", ["constant", "gaussian"])
     def test_ours_adds_up_in_float32(self, blend):
-        stitcher = Stitcher((self.LENGTH,) * 3, (self.SIZE,) * 3, blend)
+        stitcher = Stitcher((self.LENGTH,) * 3, blend)
         value = np.float32(torch.tensor(0.7).bfloat16().item())
         starts = range(0, self.LENGTH - self.SIZE + 1, self.STEP)
         for start in itertools.product(starts, repeat=3):

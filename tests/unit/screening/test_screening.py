@@ -204,7 +204,7 @@ class TestDense:
         windows = [
             Window((x, y, z), "abdomen") for x in range(0, 19, 9) for y in (0, 1) for z in (0, 8)
         ]  # covers everything
-        stitcher = Stitcher(scan.grid.shape, TINY_PLAN.sub_volume_voxels)
+        stitcher = Stitcher(scan.grid.shape)
         engine = constant_engine(0.0, probability)
         done = focus(scan, windows, stitcher, TINY_PLAN, engine, Allowance(Budget(), math.inf), lambda *_: None)
         assert done == len(windows)
@@ -405,7 +405,7 @@ def test_stages_alone_stop_when_told():
     windows = [Window((0, 0, 0), "abdomen"), Window((32, 0, 0), "abdomen")]
     engine = constant_engine(1.0, 1.0)
     silent: Callable[..., None] = lambda *_: None  # noqa: E731
-    stitcher = Stitcher(scan.grid.shape, TINY_PLAN.sub_volume_voxels)
+    stitcher = Stitcher(scan.grid.shape)
     glanced = glance(scan, windows, TINY_PLAN, engine, Allowance(Budget(), -1.0), silent)
     assert np.isnan(glanced.probability).all()
     assert focus(scan, windows, stitcher, TINY_PLAN, engine, Allowance(Budget(), -1.0), silent) == 0

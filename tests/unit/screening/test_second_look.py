@@ -64,12 +64,12 @@ class TestWhere:
         plan = replace(LOOKS, cells=CellGlanceConfig(), mark_from=0.5)
         cells = CellMap(np.full((9, 6, 6), -5.0, np.float32), (12.0, 12.0, 12.0))
         cells.logit[2, 2, 2] = 1.0  # about voxel 24
-        stitcher = Stitcher(SHAPE, SIZE, "constant")
+        stitcher = Stitcher(SHAPE, "constant")
         probability = blobs(((24, 24, 24), 0.9), ((72, 24, 24), 0.9))
         for start in ((0, 0, 0), (64, 0, 0)):
             part = tuple(slice(low, low + n) for low, n in zip(start, SIZE, strict=True))
             stitcher.add(start, probability[part])
-        looks = [window.start for window in second_look(scan, stitcher, plan, 2, cells)]
+        looks = [window.start for window in second_look(scan, stitcher, plan, 2, cells).wide]
         assert looks == [(8, 8, 8)]
         assert len(second_look(scan, stitcher, plan, 2)) == 2
         assert len(second_look(scan, stitcher, replace(plan, mark_from=0.0), 2, cells)) == 2
@@ -116,15 +116,15 @@ class TestWhere:
         body[60:] = False
         chest = np.arange(SHAPE[2]) >= 32
         scan = model_scan(SHAPE, body=body, chest=chest)
-        stitcher = Stitcher(SHAPE, SHAPE)
+        stitcher = Stitcher(SHAPE)
         stitcher.add((0, 0, 0), blobs(((20, 20, 16), 0.7), ((70, 20, 20), 0.9), ((40, 20, 48), 0.6)))
         plan = replace(LOOKS, second_look=0.5)
-        looks = second_look(scan, stitcher, plan, reads=4)
+        looks = second_look(scan, stitcher, plan, reads=4).wide
         assert [(w.start, w.region) for w in looks] == [((4, 4, 0), "abdomen"), ((24, 4, 32), "chest")]
-        assert second_look(scan, stitcher, plan, reads=1) == looks[:1]
-        assert second_look(scan, stitcher, plan, reads=0) == []
-        assert second_look(scan, stitcher, TINY_PLAN, reads=4) == []
-        assert second_look(scan, stitcher, replace(plan, foreground="hu_floor"), reads=2)[0].start == (54, 4, 4)
+        assert second_look(scan, stitcher, plan, reads=1).wide == looks[:1]
+        assert not len(second_look(scan, stitcher, plan, reads=0))
+        assert not len(second_look(scan, stitcher, TINY_PLAN, reads=4))
+        assert second_look(scan, stitcher, replace(plan, foreground="hu_floor"), reads=2).wide[0].start == (54, 4, 4)
 
 
 def screened(engine: FakeEngine, hu: NDArray[np.int16], plan: Plan = LOOKS, budget: Budget | None = None) -> Screening:

@@ -207,32 +207,32 @@ class TestGather:
 
 class TestStitcher:
     def test_mean_of_two_windows_where_they_overlap(self):
-        stitcher = Stitcher((6, 1, 1), (4, 1, 1))
+        stitcher = Stitcher((6, 1, 1))
         stitcher.add((0, 0, 0), np.full((4, 1, 1), 0.2, np.float32))
         stitcher.add((2, 0, 0), np.full((4, 1, 1), 0.8, np.float32))
         np.testing.assert_allclose(stitcher.finish().ravel(), [0.2, 0.2, 0.5, 0.5, 0.8, 0.8], atol=1e-7)
 
     def test_uncovered_voxels_are_background(self):
-        stitcher = Stitcher((5, 1, 1), (2, 1, 1))
+        stitcher = Stitcher((5, 1, 1))
         stitcher.add((1, 0, 0), np.ones((2, 1, 1), np.float32))
         assert stitcher.finish().ravel().tolist() == [0, 1, 1, 0, 0]
 
     def test_nothing_added(self):
-        assert not Stitcher((3, 3, 3), (2, 2, 2)).finish().any()
+        assert not Stitcher((3, 3, 3)).finish().any()
 
     def test_what_lies_in_the_padding_is_dropped(self):
-        stitcher = Stitcher((2, 1, 1), (6, 1, 1))
+        stitcher = Stitcher((2, 1, 1))
         stitcher.add((-2, 0, 0), np.arange(6, dtype=np.float32).reshape(6, 1, 1))
         assert stitcher.finish().ravel().tolist() == [2, 3]
 
     def test_more_windows_than_a_byte_counts(self):
-        stitcher = Stitcher((1, 1, 1), (1, 1, 1))
+        stitcher = Stitcher((1, 1, 1))
         for _ in range(300):
             stitcher.add((0, 0, 0), np.full((1, 1, 1), 0.5, np.float32))
         assert stitcher.finish().item() == pytest.approx(0.5)
 
     def test_middles_count_more(self):
-        stitcher = Stitcher((6, 1, 1), (4, 1, 1), "gaussian")
+        stitcher = Stitcher((6, 1, 1), "gaussian")
         stitcher.add((0, 0, 0), np.full((4, 1, 1), 0.2, np.float32))
         stitcher.add((2, 0, 0), np.full((4, 1, 1), 0.8, np.float32))
         # Distances from the middle 0.5 and 1.5 voxels, sigma half a voxel.
@@ -241,7 +241,7 @@ class TestStitcher:
         np.testing.assert_allclose(stitcher.finish().ravel(), [0.2, 0.2, at_2, 1.0 - at_2, 0.8, 0.8], atol=1e-6)
 
     def test_a_corner_that_one_window_covers_is_what_it_says(self):
-        stitcher = Stitcher((96, 96, 64), (96, 96, 64), "gaussian")
+        stitcher = Stitcher((96, 96, 64), "gaussian")
         probability = np.random.default_rng(0).random((96, 96, 64), np.float32)
         stitcher.add((0, 0, 0), probability)
         np.testing.assert_allclose(stitcher.finish(), probability, atol=1e-6)

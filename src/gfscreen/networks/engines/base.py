@@ -39,7 +39,7 @@ class EngineInfo:
 
     glance_s, focus_s: seconds that one sub-volume is expected to take, for a deadline to count with before any has been
     measured; None where unknown. For a Glance that reads whole pieces of a scan, of `NOMINAL_VOXELS` of them; so
-    cells_s, for cells beside a Glance.
+    cells_s, for cells beside a Glance. second_focus_s: of one of the second Focus's.
     """
 
     name: str
@@ -49,6 +49,7 @@ class EngineInfo:
     glance_s: float | None = None
     focus_s: float | None = None
     cells_s: float | None = None
+    second_focus_s: float | None = None
 
 
 class Engine(Protocol):
@@ -81,6 +82,10 @@ class Engine(Protocol):
         Of weights whose plan has `nnunet`: its patches, float32 (n, channels, z, y, x), normalised, axes as nnU-Net's
         -> scores, float32 (n, scores, z, y, x), see `NnunetFocus` (networks/models/nnunet.py).
         """
+        ...
+
+    def second_focus(self, batch: FloatArray) -> FloatArray:
+        """The same by the second Focus, of weights whose plan has one, for its sub-volumes; at most `focus_batch`."""
         ...
 
     def release_glance(self) -> None:

@@ -23,6 +23,7 @@ from gfscreen.networks.engines.openvino import (
     FOCUS_MODEL,
     GLANCE_MODEL,
     INT8_KEY,
+    SECOND_FOCUS_MODEL,
     SECONDS_KEY,
     core,
     import_openvino,
@@ -34,6 +35,7 @@ from gfscreen.networks.models.manifest import (
     GLANCE_FILE,
     MANIFEST_FILE,
     NOTICE_FILE,
+    SECOND_FOCUS_FILE,
     read_manifest,
     write_manifest,
 )
@@ -74,7 +76,7 @@ def export_openvino(weights: Path, target: Path) -> Path:
         from gfscreen.networks.models.cell_glance import CellGlance, trunk_notice
         from gfscreen.networks.models.focus import FocusProbability
         from gfscreen.networks.models.glance import GlanceProbability
-        from gfscreen.networks.models.weights import load_cells, load_networks, stored_precision
+        from gfscreen.networks.models.weights import load_cells, load_networks, load_second_focus, stored_precision
     except ImportError as error:
         raise EngineError(
             f"{weights}: no OpenVINO export found and none can be made here ({error}); "
@@ -97,6 +99,10 @@ def export_openvino(weights: Path, target: Path) -> Path:
     if plan.nnunet is None:
         sub_volume = one_size(plan.focus.channels, plan.sub_volume_voxels)
         networks.append((FocusProbability(focus), FOCUS_FILE, FOCUS_MODEL, sub_volume))
+        if (second := load_second_focus(weights)) is not None:
+            own = plan.of_second_focus
+            close = one_size(own.focus.channels, own.sub_volume_voxels)
+            networks.append((FocusProbability(second), SECOND_FOCUS_FILE, SECOND_FOCUS_MODEL, close))
     else:
         patch = one_size(len(plan.nnunet.channels), plan.nnunet.patch_voxels)
         networks.append((focus, FOCUS_FILE, FOCUS_MODEL, patch))

@@ -25,6 +25,7 @@ EXPORT_FOLDER = "openvino"
 GLANCE_MODEL = "glance.xml"
 FOCUS_MODEL = "focus.xml"
 CELLS_MODEL = "cells.xml"
+SECOND_FOCUS_MODEL = "second_focus.xml"
 # In the export's manifest: seconds of one sub-volume where it was made. Only their ratio is used.
 SECONDS_KEY = "seconds"
 # There too: the plan's `focus_int8`.
@@ -128,6 +129,9 @@ class OpenVINOEngine:
         self._glance: Any = None if compiled is None else compiled.create_infer_request()
         background = ThreadPoolExecutor(1, thread_name_prefix="compile-focus")
         self._focus: Future[Any] = background.submit(lambda: self._compile(FOCUS_MODEL).create_infer_request())
+        self._second_focus: Future[Any] | None = None
+        if SECOND_FOCUS_MODEL in manifest.sha256:
+            self._second_focus = background.submit(lambda: self._compile(SECOND_FOCUS_MODEL).create_infer_request())
         # Cells that are the Glance itself, or stand beside it.
         self._cells: Any = self._glance
         if CELLS_MODEL in manifest.sha256:
@@ -140,12 +144,14 @@ class OpenVINOEngine:
         if compiled is None or compiled.input(0).partial_shape.is_dynamic:
             # A Glance for pieces of any size: a first one on nothing would cost as much as it saves.
             glance_s, focus_s = _measured_s(seconds, "glance"), _measured_s(seconds, "focus")
+            second_s = _measured_s(seconds, "second_focus")
         else:
             glance_s = self._time_glance(compiled)
             focus_s = _in_proportion_s(glance_s, seconds, "focus")
+            second_s = _in_proportion_s(glance_s, seconds, "second_focus")
         cells_s = None if glance_s is None else _in_proportion_s(glance_s, seconds, "cells")
         named = {"f32": "fp32"}.get(used, used) + ("+int8" if self._int8 else "")
-        self.info = EngineInfo("openvino", "cpu", named, reason, glance_s, focus_s, cells_s)
+        self.info = EngineInfo("openvino", "cpu", named, reason, glance_s, focus_s, cells_s, second_s)
 
     def _compile(self, name: str) -> Any:
         try:
@@ -188,15 +194,21 @@ class OpenVINOEngine:
         """
         return self._run(self._focus.result(), batch)
 
+    def second_focus(self, batch: FloatArray) -> FloatArray:
+        """Lesion probability per voxel, (n, x, y, z), by the second Focus, for which it waits as `focus` does."""
+        assert self._second_focus is not None
+        return self._run(self._second_focus.result(), batch)
+
     def release_glance(self) -> None:
         """Give back what Glance and cells have computed in: of a large scan's cells it is 400 MB."""
         _release(self._glance, self._cells)
 
     def release(self) -> None:
-        """Give back what all three have computed in. A Focus that is still being compiled, or failed, holds nothing."""
+        """Give back what all have computed in. A Focus that is still being compiled, or failed, holds nothing."""
         self.release_glance()
-        if self._focus.done() and self._focus.exception() is None:
-            _release(self._focus.result())
+        for network in (self._focus, self._second_focus):
+            if network is not None and network.done() and network.exception() is None:
+                _release(network.result())
 
     def peak_gpu_mb(self) -> float | None:
         """None: no GPU is used."""

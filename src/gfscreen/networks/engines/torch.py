@@ -20,13 +20,13 @@ from gfscreen.networks.models.attention import fuse_attention
 from gfscreen.networks.models.cell_glance import CellGlance
 from gfscreen.networks.models.focus import FocusProbability
 from gfscreen.networks.models.glance import Glance, GlanceProbability
-from gfscreen.networks.models.weights import load_cells, load_networks
+from gfscreen.networks.models.weights import load_cells, load_networks, load_second_focus
 
 logger = logging.getLogger(__name__)
 
-GLANCE, FOCUS, CELLS = "glance", "focus", "cells"
+GLANCE, FOCUS, CELLS, SECOND_FOCUS = "glance", "focus", "cells", "second_focus"
 # Larger ones gain nothing any more.
-_LARGEST_BATCH = {GLANCE: 16, FOCUS: 8, CELLS: 1}
+_LARGEST_BATCH = {GLANCE: 16, FOCUS: 8, CELLS: 1, SECOND_FOCUS: 8}
 _HALF_LAYERS = (nn.Conv3d, nn.ConvTranspose3d, nn.Linear)
 
 
@@ -60,16 +60,22 @@ class TorchEngine:
             self._prepare_cpu()
 
     def _load(self) -> dict[str, nn.Module]:
-        """Both networks on the CPU, in the precision that they will run in."""
+        """All networks on the CPU, in the precision that they will run in."""
         plan, glance, focus = load_networks(self._weights)
+        second = load_second_focus(self._weights)
         if self._memory is not None:
             fuse_attention(focus)
+            if second is not None:
+                fuse_attention(second)
         # What an nnU-Net says stays what it is until all patches are averaged.
         networks: dict[str, nn.Module] = {FOCUS: focus if plan.nnunet is not None else FocusProbability(focus)}
         cells = glance if isinstance(glance, CellGlance) else load_cells(self._weights)
         if cells is not None:
             self._fits[CELLS] = 1  # pieces of a scan come one by one
             networks[CELLS] = cells
+        if second is not None:
+            self._fits[SECOND_FOCUS] = 1  # asked for as many as Focus, whose sub-volumes are larger
+            networks[SECOND_FOCUS] = FocusProbability(second)
         if isinstance(glance, Glance):
             networks[GLANCE] = GlanceProbability(glance)
         for network in networks.values():
@@ -110,7 +116,7 @@ class TorchEngine:
                 before_mb = self._memory.watch()
                 self._in_pieces(lambda part: self._forward(name, part), batch[:1])
                 self._fits[name] = self._memory.batch_after(before_mb, 1, _LARGEST_BATCH[name])
-            if name != CELLS:
+            if name in (GLANCE, FOCUS):
                 # No more than doubled: a deadline expects the next step to take longer in proportion.
                 now = self.glance_batch if name == GLANCE else self.focus_batch
                 self._set_batch(name, min(self._fits[name], max(now, 2 * len(batch))))
@@ -167,6 +173,10 @@ class TorchEngine:
     def focus(self, batch: FloatArray) -> FloatArray:
         """Lesion probability per voxel, (n, x, y, z); of nnU-Net's channels the scores, as the protocol says."""
         return self._run(FOCUS, batch)
+
+    def second_focus(self, batch: FloatArray) -> FloatArray:
+        """Lesion probability per voxel, (n, x, y, z), by the second Focus."""
+        return self._run(SECOND_FOCUS, batch)
 
     def release_glance(self) -> None:
         """Nothing: Focus takes over what the allocator holds."""

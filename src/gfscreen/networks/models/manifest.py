@@ -1,7 +1,8 @@
 """The manifest of a weights folder: which files it holds, with sizes and sha256. Needs no torch.
 
 A weights folder is `plan.json`, `glance.safetensors`, `focus.safetensors` and `manifest.json`, with `cells.safetensors`
-where cells say beside Glance what may be marked; an export made from it lies in `openvino/` with a manifest of its own,
+where cells say beside Glance what may be marked, and `second_focus.safetensors` where small findings are looked at by a
+Focus of their own; an export made from it lies in `openvino/` with a manifest of its own,
 which names the manifest it was made from.
 """
 
@@ -24,7 +25,8 @@ GLANCE_FILE = "glance.safetensors"
 FOCUS_FILE = "focus.safetensors"
 # The head of cells that stand beside a Glance; of those that are the Glance it is in GLANCE_FILE.
 CELLS_FILE = "cells.safetensors"
-NETWORK_FILES = (GLANCE_FILE, FOCUS_FILE, CELLS_FILE)
+SECOND_FOCUS_FILE = "second_focus.safetensors"
+NETWORK_FILES = (GLANCE_FILE, FOCUS_FILE, CELLS_FILE, SECOND_FOCUS_FILE)
 # What others ask to be told with their weights.
 NOTICE_FILE = "NOTICE"
 

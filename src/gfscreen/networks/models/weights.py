@@ -26,6 +26,7 @@ from gfscreen.networks.models.manifest import (
     CELLS_FILE,
     FOCUS_FILE,
     GLANCE_FILE,
+    SECOND_FOCUS_FILE,
     Manifest,
     verify,
     write_manifest,
@@ -93,22 +94,27 @@ def save_weights(
     focus_state: dict[str, Tensor],
     *,
     cells_state: dict[str, Tensor] | None = None,
+    second_state: dict[str, Tensor] | None = None,
     precision: Literal["keep", "float16", "float32"] = "float16",
     info: dict[str, Any] | None = None,
 ) -> Manifest:
     """Write a weights folder; each file appears whole, the manifest last.
 
     glance_state: None writes none, and the plan says so (`without_glance`). cells_state: the head of cells beside a
-    Glance, which keeps its precision; of a plan that has such (`marked_by_cells`), and of no other.
+    Glance, which keeps its precision; of a plan that has such (`marked_by_cells`), and of no other. second_state: the
+    second Focus; of a plan that has one, and of no other.
     """
     plan = replace(plan, without_glance=glance_state is None)
     assert (cells_state is not None) == plan.marked_by_cells
+    assert (second_state is not None) == (plan.second_focus is not None)
     dtype = {"keep": None, "float16": torch.float16, "float32": torch.float32}[precision]
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / PLAN_FILE, (json.dumps(plan_to_json(plan), indent=2) + "\n").encode())
     states = {FOCUS_FILE: focus_state} if glance_state is None else {GLANCE_FILE: glance_state, FOCUS_FILE: focus_state}
     if cells_state is not None:
         states[CELLS_FILE] = cells_state
+    if second_state is not None:
+        states[SECOND_FOCUS_FILE] = second_state
     for name, state in states.items():
         # A head is 16 kB, and its sums over 2,048 features gain by every digit.
         kept = None if name == CELLS_FILE else dtype
@@ -156,6 +162,19 @@ def load_cells(folder: Path) -> CellGlance | None:
     return CellGlance(load_trunk(folder, plan.cells), load_head(folder, plan)).eval()
 
 
+def load_second_focus(folder: Path) -> nn.Module | None:
+    """The Focus of its own for second looks, in evaluation mode; None of weights that have none.
+
+    Of a folder that `load_stored` has verified. Raises WeightsError.
+    """
+    second = read_plan(folder).second_focus
+    if second is None:
+        return None
+    path, network = folder / SECOND_FOCUS_FILE, build_focus(second.network)
+    load_state(network, safetensors.torch.load_file(path), str(path))
+    return network.eval()
+
+
 def load_head(folder: Path, plan: Plan) -> CellHead:
     """The head of a weights folder's cells, whatever they are for. Raises WeightsError."""
     path = folder / (GLANCE_FILE if plan.gated_by_cells else CELLS_FILE)
@@ -176,4 +195,8 @@ def init_weights(folder: Path, plan: Plan, seed: int) -> Manifest:
     torch.manual_seed(seed)
     glance, focus = build_networks(plan)
     cells = CellHead().state_dict() if plan.marked_by_cells else None
-    return save_weights(folder, plan, glance.state_dict(), focus.state_dict(), cells_state=cells, info={"seed": seed})
+    second = None if plan.second_focus is None else build_focus(plan.second_focus.network).state_dict()
+    return save_weights(
+        folder, plan, glance.state_dict(), focus.state_dict(), cells_state=cells, second_state=second,
+        info={"seed": seed},
+    )  # fmt: skip

@@ -24,7 +24,14 @@ from gfscreen.errors import InputError, UsageError
 from gfscreen.network_plan import CellGlanceConfig
 from gfscreen.networks.models.cell_glance import copy_trunk, linear_head, load_trunk
 from gfscreen.networks.models.focus import build_focus
-from gfscreen.networks.models.manifest import FOCUS_FILE, GLANCE_FILE, file_sha256, read_manifest, verify
+from gfscreen.networks.models.manifest import (
+    FOCUS_FILE,
+    GLANCE_FILE,
+    SECOND_FOCUS_FILE,
+    file_sha256,
+    read_manifest,
+    verify,
+)
 from gfscreen.networks.models.trunk_pins import TRUNK_FILE
 from gfscreen.networks.models.weights import load_head, load_state, save_weights
 from gfscreen.screening.cells import REGION_CHANNEL, probability
@@ -270,8 +277,9 @@ def _save(
     }  # fmt: skip
     copy_trunk(job.weights, job.output)
     focus = safetensors.torch.load_file(job.weights / FOCUS_FILE)
+    second = None if plan.second_focus is None else safetensors.torch.load_file(job.weights / SECOND_FOCUS_FILE)
     if plan.gated_by_cells:
-        save_weights(job.output, plan, head.state_dict(), focus, precision="keep", info=info)
+        save_weights(job.output, plan, head.state_dict(), focus, second_state=second, precision="keep", info=info)
         log.info(
             "gate %.6f and mark_from %.6f are from training lesions, held out; choose the gate anew with "
             "python -m eval gates, on scans that were not trained on", gate, mark_from,
@@ -280,7 +288,10 @@ def _save(
         # Focus and Glance are the base's, and so is what is told of them.
         info = {**read_manifest(job.weights).info, "glance_cells": info["glance_cells"]}
         glance = safetensors.torch.load_file(job.weights / GLANCE_FILE)
-        save_weights(job.output, plan, glance, focus, cells_state=head.state_dict(), precision="keep", info=info)
+        save_weights(
+            job.output, plan, glance, focus, cells_state=head.state_dict(), second_state=second, precision="keep",
+            info=info,
+        )  # fmt: skip
         log.info("mark_from %.6f is from training lesions, held out; Glance and gate are those of the base", mark_from)
     log.info(
         "case_calibration is none, so no suspicion of a scan is told: that of another head does not fit this "

@@ -56,7 +56,7 @@ class Sample:
     loose: bool, the wider outlines of inserted nodules; own: bool, the lesions that the host had before others were
     inserted. Both None once the sub-volume is augmented, own also where nothing was inserted. weight: float16, how
     often a voxel counts in the loss of the Focus (learning/lesion_weights.py); None for once. hu: int16, what the image
-    was made of, where a Focus of nnU-Net's or a `finding_model` is to see it; None elsewhere and once the sub-volume is
+    was made of, where a Focus of nnU-Net's is to see it, or who asked for it; None elsewhere and once the sub-volume is
     augmented. chest: whether it is seen through the chest's window.
     """
 
@@ -119,8 +119,11 @@ def grown_kinds(shapes: Sequence[Shape]) -> dict[str, Grown]:
 class PatchSampler:
     """Draws sub-volumes of one side of the split."""
 
-    def __init__(self, source: Source, plan: Plan, mix: Mix, *, strong: bool = False) -> None:
-        """strong: the draws are also turned, zoomed and changed in contrast and sharpness (`augmentation.distort`)."""
+    def __init__(self, source: Source, plan: Plan, mix: Mix, *, strong: bool = False, keep_hu: bool = False) -> None:
+        """strong: the draws are also turned, zoomed and changed in contrast and sharpness (`augmentation.distort`).
+
+        keep_hu: plain draws hold their HU.
+        """
         self.source, self.plan, self.mix, self.strong = source, plan, mix, strong
         self._annotated = [s for s in source.scans if s.annotated]
         hosts = self._annotated if mix.annotated_only else source.scans
@@ -139,7 +142,7 @@ class PatchSampler:
             kind: [s for s in source.scans if len(points.get(s.name, ()))] for kind, points in self._points.items()
         }
         self._grown = grown_kinds(source.shapes)
-        self._keeps_hu = plan.nnunet is not None or plan.finding_model is not None
+        self._keeps_hu = keep_hu or plan.nnunet is not None
         self._copied = lesions_to_copy(self._with_lesion, plan) if mix.copied > 0 else []
         self.possible = {
             "real": bool(self._with_lesion),

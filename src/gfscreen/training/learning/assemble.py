@@ -3,10 +3,12 @@
     gfscreen assemble --focus runs/focus --glance runs/glance_grpo -o weights --gate 0.62
     gfscreen assemble --focus runs/focus --glance runs/glance_grpo --marks runs/cells -o weights
     gfscreen assemble --focus runs/on_from_weights --glance weights --thresholds weights -o better
+    gfscreen assemble --focus weights --glance weights --second runs/other --thresholds weights -o better
 
 Several runs with --focus, or with --glance, give the mean of their networks, which must come from one start (a run and
 one that goes on from it, also with a channel more): it often holds what each of them has learnt. In place of a run's
-folder a weights folder will do: those that ship and a run that went on from them (`init`).
+folder a weights folder will do: those that ship and a run that went on from them (`init`). --second names the network
+for second looks at small findings.
 """
 
 from __future__ import annotations
@@ -22,10 +24,11 @@ from torch import Tensor
 
 from gfscreen.config import Plan, preset_plan, read_plan
 from gfscreen.errors import UsageError
+from gfscreen.network_plan import SecondFocusConfig
 from gfscreen.networks.models.cell_glance import copy_trunk
 from gfscreen.networks.models.focus import widened
-from gfscreen.networks.models.manifest import Manifest, verify
-from gfscreen.networks.models.weights import load_head, save_weights
+from gfscreen.networks.models.manifest import MANIFEST_FILE, Manifest, verify
+from gfscreen.networks.models.weights import load_head, load_second_focus, save_weights
 from gfscreen.training.learning.initialisation import Learnt, read_learnt
 
 log = logging.getLogger(__name__)
@@ -42,12 +45,15 @@ def assemble(
     gate: float | None = None,
     marks: Path | None = None,
     thresholds: Path | None = None,
+    second: Path | None = None,
 ) -> Manifest:
     """Write the weights folder. Raises WeightsError if a source holds no networks, UsageError if they do not fit.
 
     marks: a weights folder whose cells say where Focus may mark, from its `mark_from` on; None for those that the first
     Glance has beside it, if it has any. thresholds: a weights folder whose gate, thresholds and operating points to
-    keep, for networks that went on from its own; its networks must be of the same make. `gate` goes over it.
+    keep, for networks that went on from its own; its networks must be of the same make. `gate` goes over it. second: a
+    run, or weights, whose Focus becomes the second one; None for the second Focus of `thresholds`, or of the first
+    Focus, if they have one.
     """
     readers, judges = [read_learnt(folder) for folder in focus], [read_learnt(folder) for folder in glance]
     first = readers[0]
@@ -90,6 +96,7 @@ def assemble(
         _say_what_is_the_presets(plan, [*readers, *judges])
     if gate is not None:
         plan = replace(plan, gate=gate)
+    plan, second_state = _with_second(plan, second, [*([thresholds] if thresholds else []), focus[0]])
     info = {
         "focus_runs": [reader.folder.name for reader in readers],
         "focus_steps": [reader.focus_steps for reader in readers],
@@ -97,11 +104,12 @@ def assemble(
         "glance_steps": [judge.glance_steps for judge in judges],
         "glance_gate": judges[-1].gate,
         **beside_info,
+        **({"second_focus_run": second.name} if second else {}),
     }
     states = mean([j.glance for j in judges]), mean([widened(r.focus, widest) for r in readers])
     if plan.cells is not None and (copied := copy_trunk(marks or judges[0].folder, target)):
         info["copied"] = copied
-    return save_weights(target, plan, *states, cells_state=beside, info=info)
+    return save_weights(target, plan, *states, cells_state=beside, second_state=second_state, info=info)
 
 
 def _with_thresholds(plan: Plan, source: Path) -> Plan:
@@ -116,6 +124,22 @@ def _with_thresholds(plan: Plan, source: Path) -> Plan:
                 f"--thresholds {source}: has another {name}; choose thresholds anew with eval peak, findings and gates"
             )
     return replace(plan, **{name: getattr(own, name) for name in CHOSEN})
+
+
+def _with_second(plan: Plan, second: Path | None, sources: Sequence[Path]) -> tuple[Plan, dict[str, Tensor] | None]:
+    """The plan with a second Focus, and its weights: the Focus of `second`, or the second Focus of the first source
+    that has one. Raises UsageError, WeightsError.
+    """  # fmt: skip
+    if second is not None:
+        learnt = read_learnt(second)
+        if learnt.plan.preset != plan.preset or learnt.plan.nnunet is not None or plan.nnunet is not None:
+            raise UsageError(f"--second {second}: two Focuses of preset {plan.preset} go together, none of nnU-Net's")
+        return replace(plan, second_focus=SecondFocusConfig(learnt.plan.focus)), dict(learnt.focus)
+    for source in sources:
+        network = load_second_focus(source) if (source / MANIFEST_FILE).is_file() else None
+        if network is not None and plan.nnunet is None:
+            return replace(plan, second_focus=read_plan(source).second_focus), network.state_dict()
+    return plan, None
 
 
 def _say_what_is_the_presets(plan: Plan, sources: Sequence[Learnt]) -> None:

@@ -9,22 +9,28 @@ import pytest
 from numpy.typing import NDArray
 
 from eval.__main__ import main
-from eval.tuning.nodules import NoduleScore, nodule_samples, read_sub_volume, score_nodule, summarise
+from eval.tuning.nodules import NoduleScore, nodule_samples, read_sub_volume, scan_of, score_nodule, summarise
+from gfscreen.network_plan import FocusConfig, SecondFocusConfig
+from gfscreen.training.cells.features import Host
 from gfscreen.training.data.sampling import Sample, Source
 from gfscreen.training.objectives import LESION_CLASS
 from gfscreen.training.synthesis.lesion_bank import Nodule
 from tests.helpers.engines import TINY_PLAN, FakeEngine, bright_engine
 
+TINY = (32, 32, 32)
 
-def image() -> NDArray[np.float32]:
-    patch = np.full((32, 32, 32), 0.5, np.float32)
-    patch[10:14, 8:12, 4:8] = 0.9
-    return patch
+
+def image() -> Host:
+    """Soft tissue with something bright: 0.5 and 0.9 in the abdomen's window."""
+    hu = np.full((32, 32, 32), 38, np.int16)
+    hu[10:14, 8:12, 4:8] = 208
+    sample = Sample(np.zeros(hu.shape, np.float32), np.zeros(hu.shape, np.uint8), "nodules", inserted=1, hu=hu)
+    return scan_of(sample, TINY_PLAN)
 
 
 def test_without_a_second_look_it_is_what_focus_says():
     engine = bright_engine()
-    np.testing.assert_array_equal(read_sub_volume(image(), engine, TINY_PLAN), image() > 0.7)
+    np.testing.assert_array_equal(read_sub_volume(image(), engine, TINY_PLAN), image().hu > 122)
     assert len(engine.focused) == 1
 
 
@@ -35,7 +41,7 @@ def test_with_one_it_is_the_mean_of_both_ways_up():
     engine = FakeEngine(lambda _: 1.0, outline)
     probability = read_sub_volume(image(), engine, replace(TINY_PLAN, second_look=0.5))
     assert probability.dtype == np.float32
-    np.testing.assert_array_equal(engine.focused[1], image()[..., ::-1])
+    np.testing.assert_array_equal(engine.focused[1], engine.focused[0][..., ::-1])
     np.testing.assert_allclose(probability[11, 9], [0.1, 0.1, 0, 0, *[0.8] * 4, *[0] * 22, 0.1, 0.1], atol=1e-6)
 
 
@@ -43,6 +49,20 @@ def test_what_focus_is_not_sure_of_is_read_once():
     engine = FakeEngine(lambda _: 1.0, lambda patch: np.full_like(patch, 0.5))
     assert (read_sub_volume(image(), engine, replace(TINY_PLAN, second_look=0.5)) == 0.5).all()
     assert len(engine.focused) == 1
+
+
+def test_what_is_small_is_looked_at_by_the_second_focus():
+    plan = replace(
+        TINY_PLAN, sub_volume_voxels=(64, 64, 32), second_look=0.5, second_focus=SecondFocusConfig(FocusConfig(), TINY)
+    )
+    hu = np.full((64, 64, 32), 38, np.int16)
+    hu[10:14, 8:12, 4:8] = 208
+    sample = Sample(np.zeros(hu.shape, np.float32), np.zeros(hu.shape, np.uint8), "nodules", inserted=1, hu=hu)
+    engine = bright_engine()
+    engine.second_outline = lambda patch: np.zeros_like(patch)
+    probability = read_sub_volume(scan_of(sample, plan), engine, plan)
+    assert (len(engine.focused), len(engine.looked_closely)) == (1, 1)
+    assert 0.0 < probability[hu > 122].max() < 0.6
 
 
 def test_summary_by_size_and_patient():
@@ -64,10 +84,10 @@ def test_found_by_a_voxel_and_by_a_tenth(marked, found, tenth):
     """A nodule of 20 voxels."""
     label = np.zeros((32, 32, 32), np.uint8)
     label[4:24, 8, 8] = LESION_CLASS
-    image = np.zeros(label.shape, np.float32)
-    image[4 : 4 + marked, 8, 8] = 0.9
+    hu = np.full(label.shape, 38, np.int16)
+    hu[4 : 4 + marked, 8, 8] = 208
     nodule = Nodule("n", "P", np.ones((1, 1, 1), np.int16), np.ones((1, 1, 1), bool), (1.0, 1.0, 1.0))
-    sample = Sample(image, label, "nodules", inserted=1, loose=label > 0)
+    sample = Sample(np.zeros(hu.shape, np.float32), label, "nodules", inserted=1, loose=label > 0, hu=hu)
     score = score_nodule(nodule, sample, bright_engine(), TINY_PLAN)
     assert (score.found, score.found_a_tenth) == (found, tenth)
 
