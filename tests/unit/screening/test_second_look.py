@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from gfscreen.config import Plan
-from gfscreen.network_plan import CellGlanceConfig
+from gfscreen.network_plan import CellGlanceConfig, FocusConfig, SecondFocusConfig
 from gfscreen.screening.budget import Budget, write_reserve_s
 from gfscreen.screening.cells import CellMap
 from gfscreen.screening.screening import Screening, screen
@@ -23,6 +24,7 @@ from tests.helpers.engines import TINY_PLAN, FakeClock, FakeEngine, bright_engin
 from tests.helpers.scans import LESION_HU, TISSUE_HU, model_scan, volume_of
 
 SIZE, SHAPE = (32, 32, 32), (96, 64, 64)
+Start = tuple[int, int, int]
 LOOKS = replace(TINY_PLAN, second_look=10.0)
 
 
@@ -189,4 +191,83 @@ class TestInTheScan:
         assert (result.windows_done, result.second_looks, result.second_looks_done) == (reads, 2, done)
         assert result.complete == (done == 2)
         # What was found first is in the mask, whatever there was time for.
+        np.testing.assert_array_equal(result.mask, hu == LESION_HU)
+
+
+CLOSE = (32, 32, 32)
+TWO = replace(LOOKS, sub_volume_voxels=(64, 64, 32), second_focus=SecondFocusConfig(FocusConfig(), CLOSE))
+
+
+class TestSecondFocus:
+    """Small findings have a close look by the second Focus, others a wide one by Focus."""
+
+    @staticmethod
+    def looks(plan: Plan, *boxes: tuple[slice, slice, slice], reads: int = 4) -> tuple[list[Start], list[Start]]:
+        scan, stitcher = model_scan((128, 96, 64)), Stitcher((128, 96, 64))
+        probability = np.zeros(scan.hu.shape, np.float32)
+        for number, box in enumerate(boxes):
+            probability[box] = 0.9 - 0.01 * number
+        stitcher.add((0, 0, 0), probability)
+        again = second_look(scan, stitcher, plan, reads)
+        assert len(again) == len(again.close) + len(again.wide)
+        return [w.start for w in again.close], [w.start for w in again.wide]
+
+    def test_by_the_longest_side(self):
+        """0.4 of 32 voxels are 12."""
+        for long, axis in itertools.product((12, 13), range(3)):
+            sides = [slice(40, 44)] * 3
+            sides[axis] = slice(40, 40 + long)
+            close, wide = self.looks(TWO, (sides[0], sides[1], sides[2]))
+            assert (len(close), len(wide)) == ((1, 0) if long == 12 else (0, 1))
+
+    def test_without_a_second_focus_all_are_wide(self):
+        close, wide = self.looks(replace(TWO, second_focus=None), (slice(40, 44), slice(40, 44), slice(40, 44)))
+        assert (close, len(wide)) == ([], 1)
+
+    def test_a_small_one_in_the_middle_of_a_wide_look_has_none_of_its_own(self):
+        large = slice(40, 56), slice(40, 48), slice(28, 34)
+        assert self.looks(TWO, large) == ([], [(16, 12, 14)])
+        # The middle reaches to voxel 67.
+        assert self.looks(TWO, large, (slice(62, 64), slice(42, 44), slice(30, 32))) == ([], [(16, 12, 14)])
+        assert self.looks(TWO, large, (slice(90, 92), slice(42, 44), slice(30, 32))) == ([(74, 26, 14)], [(16, 12, 14)])
+
+    def test_as_many_as_take_as_long(self):
+        """A wide sub-volume holds four close ones, so there may be four times as many."""
+        small = [
+            (slice(x, x + 2), slice(y, y + 2), slice(z, z + 2))
+            for x in (10, 40, 70, 100) for y in (10, 40, 70) for z in (10, 40)
+        ]  # fmt: skip
+        plan = replace(TWO, second_look=0.5)
+        assert len(self.looks(plan, *small, reads=2)[0]) == 4
+        assert len(self.looks(plan, *small, reads=4)[0]) == 8
+        assert self.looks(plan, *small, reads=0) == ([], [])
+
+    def test_both_answers_make_the_mask_and_the_second_sees_both_windows(self):
+        hu = np.full((96, 64, 40), TISSUE_HU, np.int16)
+        hu[30:34, 30:34, 20:24] = LESION_HU
+        network = FocusConfig(hu_channels="both")
+        plan = replace(TWO, second_focus=SecondFocusConfig(network, CLOSE))
+        engine = bright_engine()
+        engine.second_outline = lambda patch: np.full(patch.shape[1:], 0.3, np.float32)
+        result = screened(engine, hu, plan)
+        assert result.complete
+        assert (result.second_looks, result.second_looks_done) == (1, 1)
+        assert [patch.shape for patch in engine.looked_closely] == [(2, *CLOSE)]
+        # In the abdomen's window; mirrored along z, so that what lies above is below.
+        assert engine.looked_closely[0].max() > 0.7
+        assert all(patch.shape == (64, 64, 32) for patch in engine.focused)
+        np.testing.assert_array_equal(result.mask, hu == LESION_HU)
+        engine.second_outline = lambda patch: np.zeros(patch.shape[1:], np.float32)
+        assert not screened(engine, hu, replace(plan, finding_peak=0.9)).mask.any()
+
+    def test_a_deadline_leaves_out_what_it_has_no_time_for(self):
+        hu = np.full((96, 64, 40), TISSUE_HU, np.int16)
+        hu[30:34, 30:34, 20:24] = LESION_HU
+        clock = FakeClock()
+        engine = bright_engine(clock=clock, second_focus_s=5.0)
+        engine.info = replace(engine.info, second_focus_s=5.0)
+        engine.second_outline = np.zeros_like
+        budget = Budget(limit_s=4.0 + write_reserve_s(hu.size), clock=clock)
+        result = screened(engine, hu, TWO, budget)
+        assert (result.second_looks, result.second_looks_done, result.complete) == (1, 0, False)
         np.testing.assert_array_equal(result.mask, hu == LESION_HU)

@@ -246,6 +246,15 @@ class TestStitcher:
         stitcher.add((0, 0, 0), probability)
         np.testing.assert_allclose(stitcher.finish(), probability, atol=1e-6)
 
+    def test_the_middle_of_a_small_one_counts_as_much(self):
+        stitcher = Stitcher((12, 1, 1), "gaussian")
+        stitcher.add((0, 0, 0), np.full((12, 1, 1), 0.2, np.float32))
+        stitcher.add((4, 0, 0), np.full((4, 1, 1), 0.8, np.float32))
+        found = stitcher.finish().ravel()
+        assert found[5] == found[6] == pytest.approx(0.2 + 0.6 / (1 + np.exp(0.5 - 1 / 18)), abs=0.03)
+        assert found[4] < found[5] - 0.1
+        np.testing.assert_allclose(found[[0, 1, 2, 3, 8, 9, 10, 11]], 0.2, atol=1e-6)
+
     def test_the_weight_is_monais(self):
         utils = pytest.importorskip("monai.data.utils")
         expected = utils.compute_importance_map((12, 8, 6), mode="gaussian", sigma_scale=0.125).numpy()
