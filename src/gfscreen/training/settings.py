@@ -17,7 +17,7 @@ Stage = Literal["focus", "glance", "joint"]
 Gate = Literal["none", "ce", "grpo_detection", "grpo_dice", "ppo_detection", "ppo_dice"]
 PPO_GATES = ("ppo_detection", "ppo_dice")
 DICE_GATES = ("grpo_dice", "ppo_dice")
-KINDS = ("real", "background", "nodules", "masses", "soft", "leaning", "nodes", "hot", "copied")
+KINDS = ("real", "background", "nodules", "masses", "soft", "leaning", "nodes", "hot", "marked", "copied")
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ class Mix:
     """Shares of the kinds of sub-volume; they need not add up to 1. Kinds that the data cannot give are left out.
 
     real: around an annotated lesion. background: anywhere in an annotated scan, away from its lesions. hot: where a
-    Glance sends Focus though there is no lesion; needs `judged_by`. The others have inserted lesions: nodules,
+    Glance sends Focus though there is no lesion; marked: where a Focus marks though there is none; both need
+    `judged_by`. The others have inserted lesions: nodules,
     masses: in lung; soft: in homogeneous soft tissue; leaning: masses that grow from mediastinum or chest wall into
     lung; nodes: in fat; copied: real lesions of other annotated scans, in homogeneous soft tissue. annotated_only:
     insert only where somebody annotated the rest of the scan, so that a Glance sees every host with and without lesions
@@ -40,6 +41,7 @@ class Mix:
     leaning: float = 0.0
     nodes: float = 0.0
     hot: float = 0.0
+    marked: float = 0.0
     copied: float = 0.0
     nodules_per_crop: int = 4
     annotated_only: bool = False
@@ -71,10 +73,10 @@ class TrainingSettings:
     changes no result; 0 draws within the step, as suits a CPU.
     init: folder of a run, or of weights (those that ship), to start from; init_glance: the same, whose Glance to take
     instead. judged_by: weights whose Glance judges cells: in scans that nobody annotated all but the most suspicious
-    cells are background then, and kind `hot` of the mix can be drawn (learning/judged_scans.py). nnunet: a Focus that
-    nnU-Net trained, taken over from `init`; it is not trained here, only the Glance against it. learns_from: `labels`,
-    or `init`: a Focus that is narrower at full resolution than that of `init` learns to answer like it, by these
-    blocks alone (learning/imitation.py).
+    cells are background then, and kinds `hot` and `marked` of the mix can be drawn (learning/judged_scans.py,
+    learning/marked_places.py). nnunet: a Focus that nnU-Net trained, taken over from `init`; it is not trained here,
+    only the Glance against it. learns_from: `labels`, or `init`: a Focus that is narrower at full resolution than that
+    of `init` learns to answer like it, by these blocks alone (learning/imitation.py).
     """
 
     preset: str = "paper"
@@ -152,6 +154,8 @@ class TrainingSettings:
         drawn = {kind for kind in KINDS if getattr(self.mix, kind) > 0}
         if self.batch_dice and drawn - set(self.dice_kinds):
             raise ValueError("batch_dice is one Dice for all: leave dice_kinds out or set batch_dice to false")
+        if self.mix.marked > 0 and self.judged_by is None:
+            raise ValueError("mix.marked is where another Focus marks: name weights as judged_by")
         if self.mix.hot > 0 and self.judged_by is None:
             raise ValueError("mix.hot is where a Glance sends Focus: name weights whose Glance has cells as judged_by")
         if self.learns_from == "init" and (self.init is None or self.stage != "focus" or self.nnunet is not None):

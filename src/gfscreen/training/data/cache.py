@@ -36,8 +36,8 @@ class Scan:
 
     chest: bool (z,). loose: the wider outline if there is one. lesions: model voxels of lesion (n, 3), int16.
     annotated: of most of the scan it is known where there is no lesion. hot: voxels (n, 3), int16, without lesion, in
-    cells that a Glance finds suspicious all the same (learning/judged_scans.py); None if none was asked. phantom: its
-    lesions are drawn, not a patient's.
+    cells that a Glance finds suspicious all the same (learning/judged_scans.py); None if none was asked. marked: the
+    same of voxels that another Focus marks (learning/marked_places.py). phantom: its lesions are drawn, no patient's.
     """
 
     name: str
@@ -52,6 +52,7 @@ class Scan:
     lesions: NDArray[np.int16]
     weight: float = 1.0
     hot: NDArray[np.int16] | None = None
+    marked: NDArray[np.int16] | None = None
     phantom: bool = False
 
 

@@ -44,7 +44,7 @@ LEANING_ML = (2.0, 120.0)
 TRIES = 20
 MIN_HOST_LUNG_ML = 300.0
 # Kinds that are placed away from annotated lesions, and get none inserted.
-WITHOUT_LESION = ("background", "hot")
+WITHOUT_LESION = ("background", "hot", "marked")
 
 
 @dataclass(frozen=True)
@@ -137,6 +137,7 @@ class PatchSampler:
             "leaning": {s.name: deep_lung_points(s, plan.spacing_mm) for s in hosts},
             "nodes": {s.name: spread_points(s.body & (s.hu > FAT_HU[0]) & (s.hu < FAT_HU[1])) for s in hosts},
             "hot": {s.name: s.hot for s in self._annotated if s.hot is not None},
+            "marked": {s.name: s.marked for s in self._annotated if s.marked is not None},
         }
         self._hosts = {
             kind: [s for s in source.scans if len(points.get(s.name, ()))] for kind, points in self._points.items()
@@ -148,6 +149,7 @@ class PatchSampler:
             "real": bool(self._with_lesion),
             "background": bool(self._hosts["background"]),
             "hot": bool(self._hosts["hot"]),
+            "marked": bool(self._hosts["marked"]),
             "nodules": bool(self._hosts["lung"] and source.nodules),
             "copied": bool(self._hosts["soft"] and self._copied),
             **{kind: bool(self._hosts[self._place_of(kind)] and own) for kind, (own, _) in self._grown.items()},

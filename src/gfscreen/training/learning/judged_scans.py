@@ -31,6 +31,7 @@ from gfscreen.training.cells.head import regression_of
 from gfscreen.training.cells.learn import SUSPICIOUS_SHARE
 from gfscreen.training.data.cache import Scan, write_arrays
 from gfscreen.training.data.places import spread_points
+from gfscreen.training.learning.marked_places import with_marked_places
 from gfscreen.training.objectives import IGNORE
 
 log = logging.getLogger(__name__)
@@ -39,15 +40,16 @@ log = logging.getLogger(__name__)
 HOT_SHARE = 0.1
 
 
-def judged_scans(scans: Sequence[Scan], plan: Plan, weights: Path, cache: Path) -> list[Scan]:
+def judged_scans(scans: Sequence[Scan], plan: Plan, weights: Path, cache: Path, *, marked: bool = False) -> list[Scan]:
     """The scans, on the plan's grid, with what the Glance in `weights` knows of them: label, annotated and hot.
 
     A scan that nobody annotated counts as annotated afterwards; IGNORE are the SUSPICIOUS_SHARE most suspicious cells
-    of each region. What the Glance said is kept in `cache`. Raises UsageError for weights without cells, WeightsError
-    for a damaged folder or one without trunk.
+    of each region. What the Glance said is kept in `cache`. marked: with the places that `weights` as a whole mark
+    falsely, too. Raises UsageError for weights without cells, WeightsError for a damaged folder or one without trunk.
     """
     judge = _Judge(weights, plan)
-    return [_judged(scan, judge.cells_of(scan, cache)) for scan in scans]
+    judged = [_judged(scan, judge.cells_of(scan, cache)) for scan in scans]
+    return with_marked_places(judged, plan, weights, cache) if marked else judged
 
 
 def _judged(scan: Scan, cells: CellMap) -> Scan:

@@ -129,7 +129,7 @@ def load_samplers(settings: TrainingSettings, job: Job) -> tuple[PatchSampler, P
     plan, data = settings.plan, job.data
     scans = load_scans(data.training, data, plan, job.cache)
     if settings.judged_by is not None:
-        scans = judged_scans(scans, plan, Path(settings.judged_by), job.cache)
+        scans = judged_scans(scans, plan, Path(settings.judged_by), job.cache, marked=settings.mix.marked > 0)
     training = Source(tuple(scans), *load_lesions(data, dev=False))
     sampler = PatchSampler(training, plan, settings.mix, strong=settings.augment == "strong")
     if not data.validation or settings.evaluation_crops == 0:

@@ -14,7 +14,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("monai")
 
-from gfscreen.config import preset_plan  # noqa: E402
+from gfscreen.config import preset_plan, read_plan  # noqa: E402
 from gfscreen.errors import UsageError  # noqa: E402
 from gfscreen.network_plan import CellGlanceConfig, FocusConfig  # noqa: E402
 from gfscreen.networks.models.cell_glance import CellHead  # noqa: E402
@@ -26,6 +26,7 @@ from gfscreen.training.data.sampling import PatchSampler, Source  # noqa: E402
 from gfscreen.training.learning.judged_scans import judged_scans  # noqa: E402
 from gfscreen.training.objectives import IGNORE  # noqa: E402
 from gfscreen.training.settings import Mix, TrainingSettings  # noqa: E402
+from tests.helpers.engines import bright_engine  # noqa: E402
 from tests.helpers.training_lists import write_training_list  # noqa: E402
 from tests.helpers.trunk import random_trunk  # noqa: E402
 
@@ -142,3 +143,57 @@ def test_weights_without_cells_are_refused(tmp_path):
 def test_hot_needs_a_judge():
     with pytest.raises(ValueError, match=r"mix\.hot .* judged_by"):
         TrainingSettings(mix=Mix(hot=0.2))
+
+
+class TestMarkedPlaces:
+    """Where the weights mark what is none; the engine is one that marks whatever is bright."""
+
+    @pytest.fixture
+    def marked(self, made, monkeypatch) -> Iterator[list[Scan]]:
+        plan = replace(read_plan(made.weights), cells=None, mark_from=0.0, gate=0.0)
+        monkeypatch.setattr("gfscreen.training.learning.marked_places.read_plan", lambda _: plan)
+        monkeypatch.setattr("gfscreen.training.learning.marked_places.load_engine", lambda *_, **__: bright_engine())
+        shutil.rmtree(made.folder / "marked", ignore_errors=True)
+        yield judged_scans(made.scans, PLAN, made.weights, made.folder, marked=True)
+        shutil.rmtree(made.folder / "marked", ignore_errors=True)
+
+    def test_they_are_known_to_hold_no_lesion(self, made, marked):
+        annotated, unknown, vouched_for = marked
+        for scan in marked:
+            np.testing.assert_array_equal(scan.label, made.judged[scan.name].label)
+            assert not scan.label[tuple(scan.marked.T)].any()
+        # The lesion is bright: marked rightly in A, falsely in C, which is vouched for.
+        lesion = annotated.label == 1
+        bright = np.zeros(lesion.shape, bool)
+        bright[tuple(vouched_for.marked.T)] = True
+        assert bright[lesion].mean() > 0.9
+        assert len(annotated.marked) < len(vouched_for.marked)
+        assert unknown.marked.dtype == np.int16
+
+    def test_sub_volumes_are_drawn_around_them(self, marked):
+        sampler = PatchSampler(Source(tuple(marked)), PLAN, Mix(real=0, background=0, marked=1))
+        drawn = [sampler.draw_plain(np.random.default_rng(seed), (32, 32, 32), kind="marked") for seed in range(8)]
+        assert not any((sample.label == 1).any() for sample in drawn)
+
+    def test_they_are_kept(self, made, marked, monkeypatch):
+        def never(*_, **__):
+            raise AssertionError("loaded again")
+
+        monkeypatch.setattr("gfscreen.training.learning.marked_places.load_engine", never)
+        for scan, before in zip(
+            judged_scans(made.scans, PLAN, made.weights, made.folder, marked=True), marked, strict=True
+        ):
+            np.testing.assert_array_equal(scan.marked, before.marked)
+
+    def test_without_being_asked_there_are_none(self, made):
+        assert all(scan.marked is None for scan in made.judged.values())
+
+    def test_weights_of_another_grid_are_refused(self, made, monkeypatch):
+        other = replace(read_plan(made.weights), spacing_mm=(2.0, 2.0, 6.0))
+        monkeypatch.setattr("gfscreen.training.learning.marked_places.read_plan", lambda _: other)
+        with pytest.raises(UsageError, match=r"judged_by .*: works at \(2.0, 2.0, 6.0\) mm, the run at \(1.0, 1.0, 3"):
+            judged_scans(made.scans, PLAN, made.weights, made.folder, marked=True)
+
+    def test_they_need_a_judge(self):
+        with pytest.raises(ValueError, match=r"mix\.marked .* judged_by"):
+            TrainingSettings(mix=Mix(marked=0.2))
