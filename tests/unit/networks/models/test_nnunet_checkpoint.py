@@ -18,7 +18,7 @@ from eval.efficiency.nnunet_example import dataset_of, plans_of  # noqa: E402 - 
 from gfscreen.config import preset_plan, read_plan  # noqa: E402
 from gfscreen.errors import WeightsError  # noqa: E402
 from gfscreen.finding_plan import FindingMeasure, FindingModel  # noqa: E402
-from gfscreen.network_plan import CellGlanceConfig, Int8Input  # noqa: E402
+from gfscreen.network_plan import CellGlanceConfig, FocusConfig, Int8Input, SecondFocusConfig  # noqa: E402
 from gfscreen.networks.models.glance import Glance  # noqa: E402
 from gfscreen.networks.models.manifest import read_manifest, verify  # noqa: E402
 from gfscreen.networks.models.nnunet import NnunetFocus, UNet  # noqa: E402
@@ -102,12 +102,14 @@ class TestConverted:
     def test_what_was_chosen_for_its_own_focus_stays_behind(self, tmp_path):
         model = FindingModel(-1.0, (FindingMeasure("length", 0.3, 0.2, -0.7, (0.1,)),), 0.5)
         own = replace(
-            preset_plan("fast"), focus_int8=(Int8Input("out.conv", 0.0, 9.0),), finding_model=model, finding_from=0.4
-        )
+            preset_plan("fast"), focus_int8=(Int8Input("out.conv", 0.0, 9.0),), finding_model=model, finding_from=0.4,
+            second_focus=SecondFocusConfig(FocusConfig(feature_size=12, num_heads=(1, 2, 4, 8), window_size=4)),
+        )  # fmt: skip
         init_weights(tmp_path / "glance", own, 0)
         convert_nnunet(tiny_model(tmp_path / "model"), tmp_path / "weights", glance=tmp_path / "glance")
         plan = read_plan(tmp_path / "weights")
-        assert (plan.focus_int8, plan.finding_model, plan.finding_from) == ((), None, 0.0)
+        assert (plan.focus_int8, plan.finding_model, plan.finding_from, plan.second_focus) == ((), None, 0.0, None)
+        assert not (tmp_path / "weights" / "second_focus.safetensors").exists()
 
     def test_a_glance_of_weights_that_have_none(self, tmp_path):
         model = tiny_model(tmp_path / "model")

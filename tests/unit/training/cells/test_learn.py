@@ -18,7 +18,7 @@ pytest.importorskip("monai")
 
 from gfscreen.command.cli import main  # noqa: E402
 from gfscreen.config import preset_plan, read_plan  # noqa: E402
-from gfscreen.network_plan import CellGlanceConfig, FocusConfig, GlanceConfig  # noqa: E402
+from gfscreen.network_plan import CellGlanceConfig, FocusConfig, GlanceConfig, SecondFocusConfig  # noqa: E402
 from gfscreen.networks.models.cell_glance import CellFeatures  # noqa: E402
 from gfscreen.networks.models.manifest import read_manifest, verify  # noqa: E402
 from gfscreen.networks.models.trunk_pins import TRUNK_FILE  # noqa: E402
@@ -174,10 +174,14 @@ def test_learns_what_was_planted_and_writes_weights_that_load(tmp_path, base, da
 
 def test_for_the_marks_alone_the_glance_of_the_base_stays(tmp_path, base, data):
     cells = replace(CONFIG, role="marks")
-    plan = replace(PLAN, cells=cells, gate=0.25, glance=GlanceConfig("resnet10", (4, 8, 8, 16), (2, 2, 1), "B"))
+    second = SecondFocusConfig(PLAN.focus)
+    plan = replace(
+        PLAN, cells=cells, gate=0.25, glance=GlanceConfig("resnet10", (4, 8, 8, 16), (2, 2, 1), "B"),
+        second_focus=second,
+    )  # fmt: skip
     init_weights(tmp_path / "plain", replace(plan, cells=None, mark_from=0.0), 1)
-    for name in ("plan.json", "glance.safetensors", "focus.safetensors", "manifest.json"):
-        (base / name).unlink()
+    for name in ("plan.json", "glance.safetensors", "focus.safetensors", "second_focus.safetensors", "manifest.json"):
+        (base / name).unlink(missing_ok=True)
         shutil.copyfile(tmp_path / "plain" / name, base / name)
     # Nothing in the list teaches the chest, and this base has no head to keep for it.
     assert train_cells(tmp_path, "--versions", "0", "--role", "marks") == 1
@@ -185,7 +189,8 @@ def test_for_the_marks_alone_the_glance_of_the_base_stays(tmp_path, base, data):
     assert train_cells(tmp_path, "--versions", "0") == 0
     out = tmp_path / "out"
     made = read_plan(out)
-    assert (made.cells, made.gate) == (replace(cells, case_calibration=None), 0.25)
+    assert (made.cells, made.gate, made.second_focus) == (replace(cells, case_calibration=None), 0.25, second)
+    assert (out / "second_focus.safetensors").read_bytes() == (base / "second_focus.safetensors").read_bytes()
     assert (out / "glance.safetensors").read_bytes() == (base / "glance.safetensors").read_bytes()
     learnt, before = load_cells(out), load_cells(base)
     assert torch.equal(learnt.head.middle.weight[0], before.head.middle.weight[0])
