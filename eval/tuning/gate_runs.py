@@ -28,7 +28,8 @@ from gfscreen.screening.cells import CellMap, OnModelGrid, TrunkInput, blank_cel
 from gfscreen.screening.findings import TOUCHING
 from gfscreen.screening.network_outputs import NetworkOutputs
 from gfscreen.screening.progress import no_progress
-from gfscreen.screening.screening import glance, screen
+from gfscreen.screening.reading import glance
+from gfscreen.screening.screening import screen
 from gfscreen.screening.screening_state import Glanced
 from gfscreen.screening.settings import ScreeningSettings
 from gfscreen.screening.windows import Window, clipped, plan_windows

@@ -37,8 +37,8 @@ from gfscreen.screening.budget import Budget
 from gfscreen.screening.false_positive_reduction import drop_false_positives, judged_findings
 from gfscreen.screening.findings import drop_unlikely
 from gfscreen.screening.progress import no_progress
+from gfscreen.screening.reading import close_look, focus
 from gfscreen.screening.schedule import Timetable
-from gfscreen.screening.screening import close_look, focus
 from gfscreen.screening.second_look import second_look
 from gfscreen.screening.windows import Stitcher, Window
 from gfscreen.training.cells.features import Host, as_host

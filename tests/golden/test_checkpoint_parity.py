@@ -13,8 +13,8 @@ from gfscreen.networks.engines.base import Engine, EngineInfo, FloatArray
 from gfscreen.networks.engines.select import load_engine
 from gfscreen.scan.grid import to_model
 from gfscreen.scan.volume import Volume, read_volume
-from gfscreen.screening.budget import Budget
-from gfscreen.screening.screening import Allowance, focus, glance
+from gfscreen.screening.budget import Allowance, Budget
+from gfscreen.screening.reading import focus, glance
 from gfscreen.screening.screening_state import most_suspicious_first
 from gfscreen.screening.windows import Stitcher, apply_hu_window, plan_windows
 

@@ -2,11 +2,11 @@
 
     scan      the CT on the model grid, cropped to the body, chest told from abdomen           (grid, region)
     windows   96 x 96 x 64 sub-volumes that contain body                                        (windows)
-    glance    how suspicious is each of them, or each cell of 12 mm, or both?                   (engine, cells)
+    glance    how suspicious is each of them, or each cell of 12 mm, or both?                  (reading, cells)
     focus     outline the lesions in the suspicious ones, or around suspicious cells,
-              the most suspicious first                                                (engine, pointing)
-    again     read once more, centred and mirrored, what was found; what is small by a second,
-              smaller eye                                                              (second_look, engine)
+              the most suspicious first                                               (reading, pointing)
+    again     read once more, centred and mirrored, what was found; what is small by a
+              second focus, which reads smaller sub-volumes                        (second_look, reading)
     mask      average where sub-volumes overlap, drop what cannot be and what is hardly lesion,
               back to the native grid             (windows, findings, false_positive_reduction, grid)
 
@@ -18,21 +18,18 @@ How the time is shared, and what happens if not even glance can see all, is deci
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gfscreen.config import Plan
-from gfscreen.networks.engines.base import Engine, FloatArray
+from gfscreen.networks.engines.base import Engine
 from gfscreen.scan.grid import ModelScan, to_model, to_native_mask
 from gfscreen.scan.region import RegionSplit
 from gfscreen.scan.volume import Volume
-from gfscreen.screening.budget import Allowance, Budget, Later, empty_write_reserve_s
+from gfscreen.screening.budget import Budget, Later, empty_write_reserve_s
 from gfscreen.screening.cell_pass import CellGlancing
-from gfscreen.screening.cells import OnModelGrid
 from gfscreen.screening.false_positive_reduction import drop_false_positives, judged_findings
 from gfscreen.screening.findings import drop_unlikely, drop_unlikely_parts, empty_if_slight
 from gfscreen.screening.network_outputs import NetworkOutputs, gathered
@@ -41,11 +38,12 @@ from gfscreen.screening.patch_screening import PatchTask, screen_patches
 from gfscreen.screening.patches import Patches, plan_patches
 from gfscreen.screening.pointing import pointed
 from gfscreen.screening.progress import Progress, no_progress
+from gfscreen.screening.reading import close_look, focus, glance
 from gfscreen.screening.schedule import Timetable, evenly_spread
-from gfscreen.screening.screening_state import Glanced, ScreeningState
+from gfscreen.screening.screening_state import ScreeningState
 from gfscreen.screening.second_look import second_look
 from gfscreen.screening.settings import ScreeningSettings
-from gfscreen.screening.windows import Stitcher, Window, gather, gather_for_focus, plan_windows
+from gfscreen.screening.windows import Stitcher, Window, plan_windows
 
 
 @dataclass
@@ -219,90 +217,3 @@ def _screening(
         suspicion=suspicion,
         network_outputs=outputs,
     )
-
-
-def glance(
-    scan: ModelScan, windows: list[Window], plan: Plan, engine: Engine, allowance: Allowance, progress: Progress
-) -> Glanced:
-    """Suspicion of the sub-volumes, in batches and in the order given, of as many as the allowance lets in."""
-    probability = np.full(len(windows), np.nan)
-    done = 0
-    while part := windows[done : done + engine.glance_batch]:
-        if not allowance.another(len(part)):
-            break
-        probability[done : done + len(part)] = engine.glance(_gather(scan, part, plan))
-        done += len(part)
-        progress("glance", done, len(windows))
-    allowance.stop()
-    return Glanced(windows, probability)
-
-
-def focus(
-    scan: OnModelGrid,
-    windows: list[Window],
-    stitcher: Stitcher,
-    plan: Plan,
-    engine: Engine,
-    allowance: Allowance,
-    progress: Progress,
-    *,
-    mirrored: bool = False,
-) -> int:
-    """Add the lesion probability of the sub-volumes to `stitcher`; returns how many, in order, there was time for.
-
-    mirrored: Focus sees them flipped along z, and its answer is flipped back.
-    """
-    stage = "second look" if mirrored else "focus"
-    return _read(scan, windows, stitcher, plan, engine, engine.focus, allowance, partial(progress, stage), mirrored)
-
-
-def close_look(
-    scan: OnModelGrid,
-    windows: list[Window],
-    stitcher: Stitcher,
-    plan: Plan,
-    engine: Engine,
-    allowance: Allowance,
-    progress: Progress,
-) -> int:
-    """The same by the second Focus, which sees its sub-volumes mirrored; none where the plan has no second Focus."""
-    network, told = engine.second_focus, partial(progress, "close look")
-    return _read(scan, windows, stitcher, plan.of_second_focus, engine, network, allowance, told, mirrored=True)
-
-
-def _read(
-    scan: OnModelGrid,
-    windows: list[Window],
-    stitcher: Stitcher,
-    plan: Plan,
-    engine: Engine,
-    network: Callable[[FloatArray], FloatArray],
-    allowance: Allowance,
-    progress: Callable[[int, int], None],
-    mirrored: bool,
-) -> int:
-    """Add what a network says of the sub-volumes, in batches, to `stitcher`; returns how many there was time for."""
-    turn = slice(None, None, -1 if mirrored else 1)
-    done = 0
-    while part := windows[done : done + engine.focus_batch]:
-        if not allowance.another(len(part)):
-            break
-        seen = np.ascontiguousarray(_gather_for_focus(scan, part, plan)[..., turn])
-        for window, probability in zip(part, network(seen), strict=True):
-            stitcher.add(window.start, probability[..., turn])
-        done += len(part)
-        progress(done, len(windows))
-    allowance.stop()
-    return done
-
-
-def _gather(scan: OnModelGrid, windows: list[Window], plan: Plan) -> FloatArray:
-    """The sub-volumes as one batch (n, x, y, z), each through the HU window of its own region."""
-    size, hu_windows = plan.sub_volume_voxels, plan.hu_windows
-    return np.stack([gather(scan.hu, window.start, size, hu_windows.of(window.region)) for window in windows])
-
-
-def _gather_for_focus(scan: OnModelGrid, windows: list[Window], plan: Plan) -> FloatArray:
-    """The same as Focus sees them: of one that sees both HU windows (n, 2, x, y, z)."""
-    size = plan.sub_volume_voxels
-    return np.stack([gather_for_focus(scan.hu, window.start, size, window.region, plan) for window in windows])

@@ -31,6 +31,9 @@ SURE = 0.5
 MIDDLE = 0.6
 
 
+# So far beyond what Focus has found a close look may raise its probability: it confirms and outlines. Farther away it
+# sees large things cut off, and marked many of them.
+GROWTH_MM = 2.0
 # A finding is small if it takes no more than this part of the second Focus's sub-volume along each axis.
 SMALL = 0.4
 
@@ -77,6 +80,21 @@ def second_look(
         small &= ~within_middle(places, look.start, size, scan.grid.shape, MIDDLE)
     as_long = most * max(1, math.prod(size) // math.prod(close_size))
     return SecondLooks(_around(places[small], probability[small], scan, close_size, as_long), wide)
+
+
+def confirmed(
+    said: NDArray[np.float32], before: NDArray[np.float32], threshold: float, spacing_mm: tuple[float, ...]
+) -> NDArray[np.float32]:
+    """What a close look has said of a sub-volume (x, y, z), but no more than before far from what was found.
+
+    before: the mean of all earlier answers; what is above the threshold in it was found. Where nothing was, the lower
+    of both.
+    """
+    found = before > threshold
+    if not found.any():
+        return np.minimum(said, before)
+    far = ndimage.distance_transform_edt(~found, sampling=spacing_mm) > GROWTH_MM
+    return np.where(far, np.minimum(said, before), said)
 
 
 def _around(

@@ -215,6 +215,14 @@ class Stitcher:
         self._sum[inside] += probability[part] * weight
         self._count[inside] += weight
 
+    def at(self, start: tuple[int, int, int], size: tuple[int, ...]) -> NDArray[np.float32]:
+        """Mean so far of a sub-volume (x, y, z); 0 where none covers it and beyond the scan."""
+        inside = clipped(start, size, self._sum.shape)
+        mean = np.zeros(size, np.float32)
+        part = tuple(slice(s.start - a, s.stop - a) for s, a in zip(inside, start, strict=True))
+        np.divide(self._sum[inside], self._count[inside], out=mean[part], where=self._count[inside] > 0)
+        return mean
+
     def above(self, threshold: float) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Voxels (n, 3) whose mean so far is above `threshold`, in the array's order, and those means (n,)."""
         found = np.nonzero(self._sum > np.float32(threshold) * self._count)

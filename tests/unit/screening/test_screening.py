@@ -15,7 +15,8 @@ from gfscreen.networks.engines.base import EngineInfo
 from gfscreen.scan.volume import Volume
 from gfscreen.screening import screening
 from gfscreen.screening.budget import Allowance, Budget, write_reserve_s
-from gfscreen.screening.screening import Screening, focus, glance, screen
+from gfscreen.screening.reading import focus, glance
+from gfscreen.screening.screening import Screening, screen
 from gfscreen.screening.screening_state import Glanced, most_suspicious_first
 from gfscreen.screening.settings import ScreeningSettings
 from gfscreen.screening.windows import Stitcher, Window

@@ -17,7 +17,7 @@ from gfscreen.network_plan import CellGlanceConfig, FocusConfig, SecondFocusConf
 from gfscreen.screening.budget import Budget, write_reserve_s
 from gfscreen.screening.cells import CellMap
 from gfscreen.screening.screening import Screening, screen
-from gfscreen.screening.second_look import MIDDLE, SURE, second_look
+from gfscreen.screening.second_look import MIDDLE, SURE, confirmed, second_look
 from gfscreen.screening.settings import ScreeningSettings
 from gfscreen.screening.windows import Stitcher, centred_starts
 from tests.helpers.engines import TINY_PLAN, FakeClock, FakeEngine, bright_engine
@@ -259,6 +259,30 @@ class TestSecondFocus:
         np.testing.assert_array_equal(result.mask, hu == LESION_HU)
         engine.second_outline = lambda patch: np.zeros(patch.shape[1:], np.float32)
         assert not screened(engine, hu, replace(plan, finding_peak=0.9)).mask.any()
+
+    def test_far_from_what_was_found_it_raises_nothing(self):
+        before = np.zeros((32, 32, 32), np.float32)
+        before[10:14, 10:14, 10:12] = 0.6
+        before[25] = 0.1
+        said = np.full(before.shape, 0.9, np.float32)
+        result = confirmed(said, before, 0.2, (1.0, 1.0, 3.0))
+        assert result.dtype == np.float32
+        near = np.zeros(before.shape, bool)
+        near[8:16, 10:14, 10:12] = near[10:14, 8:16, 10:12] = near[9:15, 9:15, 10:12] = True
+        assert (result[near] == np.float32(0.9)).all()
+        np.testing.assert_array_equal(result[~near], before[~near])
+        np.testing.assert_array_equal(
+            confirmed(said / 10, before, 0.2, (1.0, 1.0, 3.0))[10:14, 10:14, 10:12], said[0, 0, 0] / 10
+        )
+        np.testing.assert_array_equal(confirmed(said, before, 0.7, (1.0, 1.0, 3.0)), before)
+
+    def test_what_it_sees_elsewhere_is_not_marked(self):
+        hu = np.full((96, 64, 40), TISSUE_HU, np.int16)
+        hu[30:34, 30:34, 20:24] = LESION_HU
+        engine = bright_engine()
+        engine.second_outline = lambda patch: np.ones(patch.shape, np.float32)
+        plan = replace(TWO, second_focus=SecondFocusConfig(FocusConfig(), CLOSE), lesion_threshold=0.4)
+        np.testing.assert_array_equal(screened(engine, hu, plan).mask, hu == LESION_HU)
 
     def test_a_deadline_leaves_out_what_it_has_no_time_for(self):
         hu = np.full((96, 64, 40), TISSUE_HU, np.int16)

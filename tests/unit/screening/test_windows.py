@@ -246,6 +246,15 @@ class TestStitcher:
         stitcher.add((0, 0, 0), probability)
         np.testing.assert_allclose(stitcher.finish(), probability, atol=1e-6)
 
+    def test_the_mean_so_far_of_a_part(self):
+        stitcher = Stitcher((6, 1, 1))
+        assert not stitcher.at((0, 0, 0), (6, 1, 1)).any()
+        stitcher.add((0, 0, 0), np.full((4, 1, 1), 0.2, np.float32))
+        stitcher.add((2, 0, 0), np.full((4, 1, 1), 0.8, np.float32))
+        found = stitcher.at((-1, 0, 0), (5, 1, 1))
+        np.testing.assert_allclose(found.ravel(), [0.0, 0.2, 0.2, 0.5, 0.5], atol=1e-7)
+        np.testing.assert_allclose(stitcher.at((0, 0, 0), (6, 1, 1)), stitcher.finish(), atol=1e-7)
+
     def test_the_middle_of_a_small_one_counts_as_much(self):
         stitcher = Stitcher((12, 1, 1), "gaussian")
         stitcher.add((0, 0, 0), np.full((12, 1, 1), 0.2, np.float32))

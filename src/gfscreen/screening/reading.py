@@ -1,0 +1,114 @@
+"""Networks over sub-volumes, in batches and as far as time allows: what each stage of a screening asks of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from gfscreen.config import Plan
+from gfscreen.networks.engines.base import Engine, FloatArray
+from gfscreen.screening.budget import Allowance
+from gfscreen.screening.cells import OnModelGrid
+from gfscreen.screening.progress import Progress
+from gfscreen.screening.screening_state import Glanced
+from gfscreen.screening.second_look import confirmed
+from gfscreen.screening.windows import Stitcher, Window, gather, gather_for_focus
+
+
+def glance(
+    scan: OnModelGrid, windows: list[Window], plan: Plan, engine: Engine, allowance: Allowance, progress: Progress
+) -> Glanced:
+    """Suspicion of the sub-volumes, in batches and in the order given, of as many as the allowance lets in."""
+    probability = np.full(len(windows), np.nan)
+    done = 0
+    while part := windows[done : done + engine.glance_batch]:
+        if not allowance.another(len(part)):
+            break
+        probability[done : done + len(part)] = engine.glance(_gather(scan, part, plan))
+        done += len(part)
+        progress("glance", done, len(windows))
+    allowance.stop()
+    return Glanced(windows, probability)
+
+
+def focus(
+    scan: OnModelGrid,
+    windows: list[Window],
+    stitcher: Stitcher,
+    plan: Plan,
+    engine: Engine,
+    allowance: Allowance,
+    progress: Progress,
+    *,
+    mirrored: bool = False,
+) -> int:
+    """Add the lesion probability of the sub-volumes to `stitcher`; returns how many, in order, there was time for.
+
+    mirrored: Focus sees them flipped along z, and its answer is flipped back.
+    """
+    stage = "second look" if mirrored else "focus"
+    network, told = engine.focus, partial(progress, stage)
+    return _read(scan, windows, stitcher.add, plan, engine, network, allowance, told, mirrored=mirrored)
+
+
+def close_look(
+    scan: OnModelGrid,
+    windows: list[Window],
+    stitcher: Stitcher,
+    plan: Plan,
+    engine: Engine,
+    allowance: Allowance,
+    progress: Progress,
+) -> int:
+    """The same by the second Focus, which sees its sub-volumes mirrored; it confirms and outlines what was found.
+
+    No sub-volumes where the plan has no second Focus.
+    """
+
+    def add(start: tuple[int, int, int], said: FloatArray) -> None:
+        before = stitcher.at(start, said.shape)
+        stitcher.add(start, confirmed(said, before, plan.lesion_threshold, plan.spacing_mm))
+
+    network, told = engine.second_focus, partial(progress, "close look")
+    return _read(scan, windows, add, plan.of_second_focus, engine, network, allowance, told, mirrored=True)
+
+
+def _read(
+    scan: OnModelGrid,
+    windows: list[Window],
+    add: Callable[[tuple[int, int, int], FloatArray], None],
+    plan: Plan,
+    engine: Engine,
+    network: Callable[[FloatArray], FloatArray],
+    allowance: Allowance,
+    progress: Callable[[int, int], None],
+    *,
+    mirrored: bool,
+) -> int:
+    """`add` what a network says of the sub-volumes, read in batches; returns how many there was time for."""
+    turn = slice(None, None, -1 if mirrored else 1)
+    done = 0
+    while part := windows[done : done + engine.focus_batch]:
+        if not allowance.another(len(part)):
+            break
+        seen = np.ascontiguousarray(_gather_for_focus(scan, part, plan)[..., turn])
+        for window, probability in zip(part, network(seen), strict=True):
+            add(window.start, probability[..., turn])
+        done += len(part)
+        progress(done, len(windows))
+    allowance.stop()
+    return done
+
+
+def _gather(scan: OnModelGrid, windows: list[Window], plan: Plan) -> FloatArray:
+    """The sub-volumes as one batch (n, x, y, z), each through the HU window of its own region."""
+    size, hu_windows = plan.sub_volume_voxels, plan.hu_windows
+    return np.stack([gather(scan.hu, window.start, size, hu_windows.of(window.region)) for window in windows])
+
+
+def _gather_for_focus(scan: OnModelGrid, windows: list[Window], plan: Plan) -> FloatArray:
+    """The same as Focus sees them: of one that sees both HU windows (n, 2, x, y, z)."""
+    size = plan.sub_volume_voxels
+    return np.stack([gather_for_focus(scan.hu, window.start, size, window.region, plan) for window in windows])
