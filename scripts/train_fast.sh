@@ -1,12 +1,15 @@
 #!/bin/sh
-# Trains the weights that ship, anew: both networks of the `fast` preset, stage by stage, the gate, cells beside it, and Focus twice more.
-# Usage: sh scripts/train_fast.sh SHARED_DATA [PYTHON]   (nine hours on two CPU cores; writes runs/; resumes)
-# SHARED_DATA: the folder that holds images/, lidc_voi/, masklib/ (weights/MODEL_CARD.md names the sources).
+# Trains the weights that ship, anew: both networks of the `fast` preset, stage by stage, the gate, cells beside it, Focus twice more,
+# and the second Focus.
+# Usage: sh scripts/train_fast.sh SHARED_DATA LIVER_WHEEL [PYTHON]   (thirteen hours on two CPU cores; writes runs/; resumes)
+# SHARED_DATA: the folder that holds images/, lidc_voi/, masklib/ (weights/MODEL_CARD.md names the sources). LIVER_WHEEL: that of
+# `prepare shared --liver-example`.
 set -eu
 
 data=$1
 runs=runs
-python=${2:-.venv/bin/python}
+liver=$2
+python=${3:-.venv/bin/python}
 recipe=$(CDPATH='' cd -- "$(dirname -- "$0")/../weights/recipe" && pwd)
 
 train() { # train STAGE [LIST]: a finished stage is not run again, an interrupted one goes on
@@ -93,18 +96,39 @@ train focus_r "$runs/data/cells.json"
 # Which values Focus's convolutions at full resolution may see in whole numbers; on a CPU that computes in bf16.
 "$python" -m eval int8 --scans "$runs/inserted_choose/images" --weights "$runs/weights_r" -o "$runs/int8_r" --write
 "$python" -m gfscreen export --weights "$runs/weights_r"
-# Which findings are likely lesion: fitted to crowded cases of real hosts, chosen on those with as many lesions as scans have. For the
-# weights that ship the list held the liver of `prepare shared --liver-example` as well.
-"$python" - "$runs/data/cells.json" "$runs/data/findings.json" <<'EOF'
+# The second Focus: on from there with both HU windows, on a second annotated liver, and last where the first marks what is none.
+"$python" -m gfscreen prepare shared --from "$data" -o "$runs/data/with_liver.json" --phantoms "$runs/phantoms" --liver-example "$liver"
+"$python" - "$runs/data/with_liver.json" "$runs/data" <<'EOF'
 import json
 import sys
+from pathlib import Path
 
-data = json.load(open(sys.argv[1]))
-data["training"] = [scan for scan in data["training"] if not scan.get("phantom")]
-json.dump(data, open(sys.argv[2], "w"))
+data, folder = json.load(open(sys.argv[1])), Path(sys.argv[2])
+for scan in data["training"]:
+    if scan["label"] is None and scan["patient"] in ("RICORD-1A_001012_1.5mm", "acrinflt_013", "elastix_lung"):
+        scan["lesion_free"] = True
+    if Path(scan["image"]).name.split("_seed")[0] in ("abdomen", "chest", "chest-abdomen"):
+        scan["phantom"] = True
+(folder / "liver.json").write_text(json.dumps(data))
+findings = {**data, "training": [scan for scan in data["training"] if not scan.get("phantom")]}
+(folder / "findings.json").write_text(json.dumps(findings))
+for scan in data["training"]:
+    if "STS_" in scan["image"]:
+        scan["weight"] = 0.45
+    if "lits_117" in scan["image"]:
+        scan["weight"] = 0.6
+(folder / "sarcomas.json").write_text(json.dumps(data))
 EOF
+train focus_s "$runs/data/cells.json"
+for stage in focus_v0 focus_v1 focus_v2; do train "$stage" "$runs/data/liver.json"; done
+train focus_x "$runs/data/sarcomas.json"
+"$python" -m gfscreen assemble --focus "$runs/weights_r" --glance "$runs/weights_r" --thresholds "$runs/weights_r" \
+    --second "$runs/focus_x" -o "$runs/weights_x"
+"$python" -m gfscreen export --weights "$runs/weights_x"
+
+# Which findings are likely lesion: fitted to crowded cases of real hosts, chosen on those with as many lesions as scans have.
 "$python" -m gfscreen insert-lesions --data "$runs/data/findings.json" --cache "$runs/cache" -o "$runs/inserted_findings" \
     --hosts training --half choose --crowded --lesions 640 --seed 31
-"$python" -m eval findings --cases "$runs/inserted_findings" --choose "$runs/inserted_choose" --weights "$runs/weights_r" \
-    -o "$runs/findings_r.json" --write
-"$python" -m gfscreen export --weights "$runs/weights_r"
+"$python" -m eval findings --cases "$runs/inserted_findings" --choose "$runs/inserted_choose" --weights "$runs/weights_x" \
+    -o "$runs/findings_x.json" --write
+"$python" -m gfscreen export --weights "$runs/weights_x"
