@@ -64,8 +64,10 @@ def close_look(
 ) -> int:
     """The same by the second Focus, which sees its sub-volumes mirrored; it confirms and outlines what was found.
 
-    No sub-volumes where the plan has no second Focus.
+    An engine that knows no second Focus will do where there is nothing to look at.
     """
+    if not windows:
+        return 0
 
     def add(start: tuple[int, int, int], said: FloatArray) -> None:
         before = stitcher.at(start, said.shape)
