@@ -127,17 +127,21 @@ def _with_thresholds(plan: Plan, source: Path) -> Plan:
 
 
 def _with_second(plan: Plan, second: Path | None, sources: Sequence[Path]) -> tuple[Plan, dict[str, Tensor] | None]:
-    """The plan with a second Focus, and its weights: the Focus of `second`, or the second Focus of the first source
-    that has one. Raises UsageError, WeightsError.
-    """  # fmt: skip
+    """The plan with a second Focus, and the second Focus's tensors; none where nobody has one.
+
+    It is the Focus of `second`, or the second Focus of the first of `sources` that is a weights folder with one. Raises
+    UsageError, WeightsError.
+    """
     if second is not None:
         learnt = read_learnt(second)
         if learnt.plan.preset != plan.preset or learnt.plan.nnunet is not None or plan.nnunet is not None:
             raise UsageError(f"--second {second}: two Focuses of preset {plan.preset} go together, none of nnU-Net's")
         return replace(plan, second_focus=SecondFocusConfig(learnt.plan.focus)), dict(learnt.focus)
     for source in sources:
-        network = load_second_focus(source) if (source / MANIFEST_FILE).is_file() else None
-        if network is not None and plan.nnunet is None:
+        if plan.nnunet is not None or not (source / MANIFEST_FILE).is_file():
+            continue
+        verify(source)
+        if (network := load_second_focus(source)) is not None:
             return replace(plan, second_focus=read_plan(source).second_focus), network.state_dict()
     return plan, None
 
