@@ -55,8 +55,9 @@ class SecondLooks:
 def second_look(
     scan: OnModelGrid, stitcher: Stitcher, plan: Plan, reads: int, cells: CellMap | None = None
 ) -> SecondLooks:
-    """Where to look again: at most the plan's share of `reads`, rounded up, and as many close ones as take as long.
+    """Where to look again, the surest first: at most the plan's share of `reads`, rounded up.
 
+    Close looks count for less, as their sub-volumes are smaller: all together they take no longer than wide ones alone.
     stitcher: with the answers of the first reading; it is not changed. reads: how many sub-volumes that were. Empty
     where nothing was found, or if the plan's share is 0. cells: what could not stay by these is not looked at. A small
     finding in the middle of a wide look has no close one.
@@ -71,15 +72,25 @@ def second_look(
     if cells is not None and plan.mark_from > 0:
         stays = cells.of(may_mark(cells, plan.mark_from) | aerated(cells, scan), places)
         places, probability = places[stays], probability[stays]
+    size = plan.sub_volume_voxels
     if plan.second_focus is None or not len(places):
-        return SecondLooks([], _around(places, probability, scan, plan.sub_volume_voxels, most))
-    size, close_size = plan.sub_volume_voxels, plan.second_focus.sub_volume_voxels
+        return SecondLooks([], [look for _, look in _around(places, probability, scan, size, most)])
+    close_size = plan.second_focus.sub_volume_voxels
     small = _small(places, close_size)
     wide = _around(places[~small], probability[~small], scan, size, most)
-    for look in wide:
+    for _, look in wide:
         small &= ~within_middle(places, look.start, size, scan.grid.shape, MIDDLE)
-    as_long = most * max(1, math.prod(size) // math.prod(close_size))
-    return SecondLooks(_around(places[small], probability[small], scan, close_size, as_long), wide)
+    each = max(1, math.prod(size) // math.prod(close_size))
+    close = _around(places[small], probability[small], scan, close_size, each * most)
+    # Of close ones `each` take as long as one wide one.
+    time, chosen = each * most, SecondLooks([], [])
+    everything = [(sure, each, chosen.wide, look) for sure, look in wide]
+    everything += [(sure, 1, chosen.close, look) for sure, look in close]
+    for _, takes, kind, look in sorted(everything, key=lambda found: -found[0]):
+        if takes <= time:
+            time -= takes
+            kind.append(look)
+    return chosen
 
 
 def confirmed(
@@ -99,10 +110,16 @@ def confirmed(
 
 def _around(
     places: NDArray[np.int32], probability: NDArray[np.float32], scan: OnModelGrid, size: tuple[int, ...], most: int
-) -> list[Window]:
-    """At most `most` sub-volumes of `size` that have the sure ones of the places (n, 3) in their middle."""
-    starts = centred_starts(places, probability, size, scan.grid.shape, most=most, middle=MIDDLE, sure=SURE)
-    return [Window(start, region_of(scan.chest, start[2], size[2])) for start in starts]
+) -> list[tuple[float, Window]]:
+    """At most `most` sub-volumes of `size` that have the sure ones of the places (n, 3) in their middle.
+
+    Each with the highest probability there.
+    """
+    shape, looks = scan.grid.shape, []
+    for start in centred_starts(places, probability, size, shape, most=most, middle=MIDDLE, sure=SURE):
+        sure = float(probability[within_middle(places, start, size, shape, MIDDLE)].max())
+        looks.append((sure, Window(start, region_of(scan.chest, start[2], size[2]))))
+    return looks
 
 
 def _small(places: NDArray[np.int32], size: tuple[int, ...]) -> NDArray[np.bool_]:

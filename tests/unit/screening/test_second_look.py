@@ -241,6 +241,14 @@ class TestSecondFocus:
         assert len(self.looks(plan, *small, reads=2)[0]) == 4
         assert len(self.looks(plan, *small, reads=4)[0]) == 8
         assert self.looks(plan, *small, reads=0) == ([], [])
+        # A large one takes the time of four small ones, and has none left where Focus is surer of them.
+        large = slice(100, 120), slice(70, 90), slice(40, 60)
+        for boxes, reads, counts in (
+            ([*small[:3], large], 2, (3, 0)), ([*small[:5], large], 4, (5, 0)), ([*small[:3], large], 4, (3, 1)),
+            ([large, *small[:6]], 4, (4, 1)),
+        ):  # fmt: skip
+            close, wide = self.looks(plan, *boxes, reads=reads)
+            assert (len(close), len(wide)) == counts
 
     def test_both_answers_make_the_mask_and_the_second_sees_both_windows(self):
         hu = np.full((96, 64, 40), TISSUE_HU, np.int16)
