@@ -242,7 +242,7 @@ class TestSecondFocus:
         assert len(self.looks(plan, *small, reads=4)[0]) == 8
         assert self.looks(plan, *small, reads=0) == ([], [])
         # A large one takes the time of four small ones, and has none left where Focus is surer of them.
-        large = slice(100, 120), slice(70, 90), slice(40, 60)
+        large = slice(100, 120), slice(70, 90), slice(44, 54)
         for boxes, reads, counts in (
             ([*small[:3], large], 2, (3, 0)), ([*small[:5], large], 4, (5, 0)), ([*small[:3], large], 4, (3, 1)),
             ([large, *small[:6]], 4, (4, 1)),
