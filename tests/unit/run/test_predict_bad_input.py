@@ -451,7 +451,13 @@ class TestReport:
         assert case["peak_rss_mb"] > 10
         assert case["peak_gpu_mb"] is None, "not measured is null and not 0"
         expected = {"name": "fake", "device": "cpu", "precision": "fp32", "reason": "for a test"}
-        assert result.report["engine"] == {**expected, "glance_s": None, "focus_s": None, "cells_s": None}
+        assert result.report["engine"] == {
+            **expected,
+            "glance_s": None,
+            "focus_s": None,
+            "cells_s": None,
+            "second_focus_s": None,
+        }
         assert result.report["settings"]["overlap"] == 0.5
         assert result.report["plan"]["preset"] == "tiny"
         assert scan.exists()
