@@ -37,7 +37,7 @@ from gfscreen.screening.budget import Budget
 from gfscreen.screening.false_positive_reduction import drop_false_positives, judged_findings
 from gfscreen.screening.findings import drop_unlikely
 from gfscreen.screening.progress import no_progress
-from gfscreen.screening.reading import close_look, focus
+from gfscreen.screening.reading import focus, look_again
 from gfscreen.screening.schedule import Timetable
 from gfscreen.screening.second_look import second_look
 from gfscreen.screening.windows import Stitcher, Window
@@ -104,9 +104,7 @@ def read_sub_volume(scan: Host, engine: Engine, plan: Plan) -> FloatArray:
     stitcher, whole = Stitcher(size, plan.blend), [Window((0, 0, 0), region_of(scan.chest, 0, size[2]))]
     time = Timetable(Budget(None), 0.0, engine.info)
     focus(scan, whole, stitcher, plan, engine, time.for_focus(), no_progress)
-    again = second_look(scan, stitcher, plan, UNLIMITED)
-    close_look(scan, again.close, stitcher, plan, engine, time.for_second_focus(), no_progress)
-    focus(scan, again.wide, stitcher, plan, engine, time.for_focus(), no_progress, mirrored=True)
+    look_again(scan, second_look(scan, stitcher, plan, UNLIMITED), stitcher, plan, engine, time, no_progress)
     return stitcher.finish()
 
 

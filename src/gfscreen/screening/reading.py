@@ -12,8 +12,9 @@ from gfscreen.networks.engines.base import Engine, FloatArray
 from gfscreen.screening.budget import Allowance
 from gfscreen.screening.cells import OnModelGrid
 from gfscreen.screening.progress import Progress
+from gfscreen.screening.schedule import Timetable
 from gfscreen.screening.screening_state import Glanced
-from gfscreen.screening.second_look import confirmed
+from gfscreen.screening.second_look import SecondLooks, confirmed
 from gfscreen.screening.windows import Stitcher, Window, gather, gather_for_focus
 
 
@@ -75,6 +76,20 @@ def close_look(
 
     network, told = engine.second_focus, partial(progress, "close look")
     return _read(scan, windows, add, plan.of_second_focus, engine, network, allowance, told, mirrored=True)
+
+
+def look_again(
+    scan: OnModelGrid,
+    looks: SecondLooks,
+    stitcher: Stitcher,
+    plan: Plan,
+    engine: Engine,
+    time: Timetable,
+    progress: Progress,
+) -> int:
+    """Second looks, the close ones first; returns how many there was time for."""
+    done = close_look(scan, looks.close, stitcher, plan, engine, time.for_second_focus(), progress)
+    return done + focus(scan, looks.wide, stitcher, plan, engine, time.for_focus(), progress, mirrored=True)
 
 
 def _read(

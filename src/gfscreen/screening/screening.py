@@ -38,7 +38,7 @@ from gfscreen.screening.patch_screening import PatchTask, screen_patches
 from gfscreen.screening.patches import Patches, plan_patches
 from gfscreen.screening.pointing import pointed
 from gfscreen.screening.progress import Progress, no_progress
-from gfscreen.screening.reading import close_look, focus, glance
+from gfscreen.screening.reading import focus, glance, look_again
 from gfscreen.screening.schedule import Timetable, evenly_spread
 from gfscreen.screening.screening_state import ScreeningState
 from gfscreen.screening.second_look import second_look
@@ -164,8 +164,7 @@ def screen(
 
     start = budget.elapsed_s()
     again = second_look(scan, stitcher, plan, len(state.read), cells)
-    done_again = close_look(scan, again.close, stitcher, plan, engine, time.for_second_focus(), progress)
-    done_again += focus(scan, again.wide, stitcher, plan, engine, time.for_focus(), progress, mirrored=True)
+    done_again = look_again(scan, again, stitcher, plan, engine, time, progress)
     seconds["focus"] += budget.elapsed_s() - start
     # A GPU is held no longer than it computes: on an H100, half of the time that it was held went into what follows.
     # On a CPU the masks need room.
