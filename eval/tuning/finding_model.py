@@ -198,7 +198,7 @@ def run(args: argparse.Namespace) -> int:
     engine = load_engine(args.weights, device="cpu", engine="auto", precision="auto", gpu_memory_limit_mb=None)
     # Nothing is judged by a model that is there already: findings are measured once, and here.
     everything = replace(
-        plan, finding_peak=max(args.peak, plan.lesion_threshold), finding_from=0.0, finding_model=None,
+        plan, finding_peak=max(args.peak, plan.lesion_threshold), finding_from=0.0, finding_model=None, look_from=0.0,
         operating_points=(),
     )  # fmt: skip
     read = [read_cases(cases, everything, engine) for cases in found]

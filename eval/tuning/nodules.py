@@ -34,6 +34,7 @@ from gfscreen.networks.engines.base import Engine, FloatArray
 from gfscreen.networks.engines.select import load_engine
 from gfscreen.scan.region import region_of
 from gfscreen.screening.budget import Budget
+from gfscreen.screening.cells import CellMap
 from gfscreen.screening.false_positive_reduction import drop_false_positives, judged_findings
 from gfscreen.screening.findings import drop_unlikely
 from gfscreen.screening.progress import no_progress
@@ -95,36 +96,32 @@ def scan_of(sample: Sample, plan: Plan) -> Host:
     return as_host(sample.hu, np.ones(shape, bool), np.full(shape[2], sample.chest), plan.spacing_mm)
 
 
-def read_sub_volume(scan: Host, engine: Engine, plan: Plan) -> FloatArray:
+def read_sub_volume(scan: Host, engine: Engine, plan: Plan, cells: CellMap | None = None) -> FloatArray:
     """Lesion probability (x, y, z) of a scan that is one sub-volume, as screening has it: what is sure is read twice.
 
-    A wide second look cannot move where there is but one sub-volume: it is the same, mirrored.
+    A wide second look cannot move where there is but one sub-volume: it is the same, mirrored. cells: they tell what
+    may be lesion, where the plan asks for that, and nothing else.
     """
     size = scan.grid.shape
     stitcher, whole = Stitcher(size, plan.blend), [Window((0, 0, 0), region_of(scan.chest, 0, size[2]))]
     time = Timetable(Budget(None), 0.0, engine.info)
     focus(scan, whole, stitcher, plan, engine, time.for_focus(), no_progress)
-    look_again(scan, second_look(scan, stitcher, plan, UNLIMITED), stitcher, plan, engine, time, no_progress)
+    looks = second_look(scan, stitcher, replace(plan, mark_from=0.0), UNLIMITED, cells)
+    look_again(scan, looks, stitcher, plan, engine, time, no_progress)
     return stitcher.finish()
-
-
-def drop_unlikely_by_model(probability: FloatArray, scan: Host, engine: Engine, plan: Plan) -> None:
-    """Set the probability of findings that the plan's `finding_model` holds for none to 0, in place.
-
-    Cells know nothing of what lies around the sub-volume.
-    """
-    cells = None if plan.cells is None else glance_at_all_cells(scan, plan, engine)[0]
-    drop_false_positives(probability, judged_findings(probability, scan, cells, plan), plan.finding_from)
 
 
 def score_nodule(nodule: Nodule, sample: Sample, engine: Engine, plan: Plan, placement: int = 0) -> NoduleScore:
     """Read the sub-volume and compare the mask, cut and freed of unlikely findings by the plan, with both outlines."""
     assert sample.loose is not None
     scan = scan_of(sample, plan)
-    probability = read_sub_volume(scan, engine, plan)
+    # Cells know nothing of what lies around the sub-volume.
+    asked = plan.cells is not None and (plan.finding_from or plan.look_from)
+    cells = glance_at_all_cells(scan, plan, engine)[0] if asked else None
+    probability = read_sub_volume(scan, engine, plan, cells)
     drop_unlikely(probability, None, threshold=plan.lesion_threshold, peak=plan.finding_peak)
     if plan.finding_from:
-        drop_unlikely_by_model(probability, scan, engine, plan)
+        drop_false_positives(probability, judged_findings(probability, scan, cells, plan), plan.finding_from)
     predicted = probability > plan.lesion_threshold
     tight = score_crop(predicted, sample, plan.spacing_mm)
     wider = np.where(sample.loose & (sample.label != LESION_CLASS), LESION_CLASS, sample.label).astype(np.uint8)

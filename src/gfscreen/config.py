@@ -118,6 +118,8 @@ class Plan:
     focus_int8: convolutions of Focus that OpenVINO computes in eight-bit whole numbers where the CPU computes in
         bfloat16, chosen for these weights (`eval int8`). None, as published.
     second_focus: a Focus of its own for second looks at small findings. None, as published: `focus` looks at all.
+    look_from: a finding has a second look if `finding_model` holds it for lesion, by the first, with a probability
+        above this; 0, as published: all have one that Focus is sure of.
     """
 
     preset: str = "paper"
@@ -147,6 +149,7 @@ class Plan:
     finding_model: FindingModel | None = None
     finding_from: float = 0.0
     second_focus: SecondFocusConfig | None = None
+    look_from: float = 0.0
 
     def __post_init__(self) -> None:
         if len(self.spacing_mm) != 3 or min(self.spacing_mm) <= 0:
@@ -174,6 +177,10 @@ class Plan:
             (self.finding_from, *(point.finding_from for point in self.operating_points))
         ):
             raise ValueError("finding_from asks what a finding is likely to be: set `finding_model`, or it to 0")
+        if not 0.0 <= self.look_from < 1.0:
+            raise ValueError(f"look_from must be a probability, at least 0 and below 1, got {self.look_from}")
+        if self.finding_model is None and self.look_from:
+            raise ValueError("look_from asks what a finding is likely to be: set `finding_model`, or it to 0")
         in_int8 = [given.convolution for given in self.focus_int8]
         if len(set(in_int8)) < len(in_int8):
             raise ValueError(f"focus_int8 must name each convolution once, got {', '.join(in_int8)}")
@@ -193,6 +200,11 @@ class Plan:
         if second is None:
             return self
         return replace(self, focus=second.network, sub_volume_voxels=second.sub_volume_voxels, second_focus=None)
+
+    @property
+    def of_wide_second_focus(self) -> Plan:
+        """The same where the second Focus reads sub-volumes of Focus's size."""
+        return replace(self.of_second_focus, sub_volume_voxels=self.sub_volume_voxels)
 
     @property
     def gated_by_cells(self) -> bool:

@@ -144,14 +144,20 @@ class SecondFocusConfig:
     """A Focus of its own for second looks at small findings: another network makes other mistakes.
 
     network: what it is. sub_volume_voxels: what it reads around a finding, which is small if it fits well into that
-    (screening/second_look.py); smaller sub-volumes than Focus's take less time.
+    (screening/second_look.py); smaller sub-volumes than Focus's take less time. wide: it looks at large findings too,
+    in sub-volumes of Focus's size, beside Focus. counts: for how many of Focus's answers one of its own counts where
+    they are averaged.
     """
 
     network: FocusConfig = FocusConfig()
     sub_volume_voxels: tuple[int, ...] = (64, 64, 32)
+    wide: bool = False
+    counts: int = 1
 
     def __post_init__(self) -> None:
         check_sub_volume(self.sub_volume_voxels)
+        if not 1 <= self.counts <= 10:
+            raise ValueError(f"second_focus: counts must be a number of answers from 1 to 10, got {self.counts}")
 
 
 def check_sub_volume(voxels: tuple[int, ...]) -> None:

@@ -206,6 +206,8 @@ class TestMistakes:
                 "finding_from asks what a finding is likely to be: set `finding_model`, or it to 0",
             ),
             (changed(operating_points=[point(finding_from=0.4)]), "finding_from asks what a finding is likely to be"),
+            (changed(look_from=0.1), "look_from asks what a finding is likely to be: set `finding_model`, or it to 0"),
+            (changed(look_from=1.0, finding_model=judged("length")), "look_from must be a probability"),
             (changed(finding_from=1.0, finding_model=judged("length")), "finding_from must be a probability in"),
             (
                 changed(operating_points=[point(finding_from=-0.1)], finding_model=judged("length")),

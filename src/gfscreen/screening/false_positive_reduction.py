@@ -121,10 +121,15 @@ class JudgedFindings:
 
     def at(self, places: NDArray[np.intp]) -> float:
         """The highest likelihood of the findings that model voxels (n, 3) belong to; 0 where they belong to none."""
+        return float(self.of(places).max(initial=0.0))
+
+    def of(self, places: NDArray[np.intp] | NDArray[np.int32]) -> NDArray[np.float64]:
+        """The likelihood (n,) of the finding that each model voxel (n, 3) belongs to; 0 where it belongs to none."""
         low = np.array([side.start for side in self.part], np.intp)
         inside = ((places >= low) & (places < low + self.numbers.shape)).all(axis=1)
-        found = self.numbers[tuple((places[inside] - low).T)]
-        return float(self.likelihood[found].max(initial=0.0))
+        likelihood = np.zeros(len(places))
+        likelihood[inside] = self.likelihood[self.numbers[tuple((places[inside] - low).T)]]
+        return likelihood
 
 
 def judged_findings(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -54,28 +55,29 @@ def focus(
     return _read(scan, windows, stitcher.add, plan, engine, network, allowance, told, mirrored=mirrored)
 
 
-def close_look(
+def _by_second_focus(
     scan: OnModelGrid,
     windows: list[Window],
     stitcher: Stitcher,
     plan: Plan,
     engine: Engine,
     allowance: Allowance,
-    progress: Progress,
+    told: Callable[[int, int], None],
+    counts: int,
 ) -> int:
     """The same by the second Focus, which sees its sub-volumes mirrored; it confirms and outlines what was found.
 
-    An engine that knows no second Focus will do where there is nothing to look at.
+    plan: as it is for the second Focus. counts: for how many of Focus's answers one of its own does. An engine that
+    knows no second Focus will do where there is nothing to look at.
     """
     if not windows:
         return 0
 
     def add(start: tuple[int, int, int], said: FloatArray) -> None:
         before = stitcher.at(start, said.shape)
-        stitcher.add(start, confirmed(said, before, plan.lesion_threshold, plan.spacing_mm))
+        stitcher.add(start, confirmed(said, before, plan.lesion_threshold, plan.spacing_mm), counts)
 
-    network, told = engine.second_focus, partial(progress, "close look")
-    return _read(scan, windows, add, plan.of_second_focus, engine, network, allowance, told, mirrored=True)
+    return _read(scan, windows, add, plan, engine, engine.second_focus, allowance, told, mirrored=True)
 
 
 def look_again(
@@ -88,8 +90,16 @@ def look_again(
     progress: Progress,
 ) -> int:
     """Second looks, the close ones first; returns how many there was time for."""
-    done = close_look(scan, looks.close, stitcher, plan, engine, time.for_second_focus(), progress)
-    return done + focus(scan, looks.wide, stitcher, plan, engine, time.for_focus(), progress, mirrored=True)
+    close, allowance, told = plan.of_second_focus, time.for_second_focus(), partial(progress, "close look")
+    counts = 1 if plan.second_focus is None else plan.second_focus.counts
+    done = _by_second_focus(scan, looks.close, stitcher, close, engine, allowance, told, counts)
+    done += focus(scan, looks.wide, stitcher, plan, engine, time.for_focus(), progress, mirrored=True)
+    if looks.by_both:
+        wide = plan.of_wide_second_focus
+        allowance = time.for_second_focus(math.prod(wide.sub_volume_voxels) / math.prod(close.sub_volume_voxels))
+        told = partial(progress, "wide look")
+        done += _by_second_focus(scan, looks.wide, stitcher, wide, engine, allowance, told, counts)
+    return done
 
 
 def _read(

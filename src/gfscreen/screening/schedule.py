@@ -50,7 +50,7 @@ class Timetable:
         self._reserve_s = reserve_s
         self._later = Later() if later is None else later
         self._glance, self._focus, self._cells = Pace(engine.glance_s), Pace(engine.focus_s), Pace(engine.cells_s)
-        self._second_focus = Pace(engine.second_focus_s)
+        self._second_focus, self._wide_second_focus = Pace(engine.second_focus_s), Pace(engine.second_focus_s)
 
     def left_s(self) -> float:
         """Seconds that may still be spent on both stages."""
@@ -78,7 +78,11 @@ class Timetable:
         # The allowance counts what was read before by itself.
         return Allowance(self._budget, self.left_s() + self._later.after_s(), self._focus, self._later)
 
-    def for_second_focus(self) -> Allowance:
-        """The same for close second looks, which mark only where Focus has read, so they cost nothing later."""
-        self._second_focus.scale(self._glance.slowdown())
-        return Allowance(self._budget, self.left_s(), self._second_focus)
+    def for_second_focus(self, larger: float = 1.0) -> Allowance:
+        """The same for second looks of the second Focus, which mark only where Focus has read: no cost later.
+
+        larger: how many times as large as its own its sub-volumes are.
+        """
+        pace = self._second_focus if larger == 1.0 else self._wide_second_focus
+        pace.scale(self._glance.slowdown() * larger)
+        return Allowance(self._budget, self.left_s(), pace)

@@ -101,7 +101,7 @@ def plan_windows(scan: ModelScan, plan: Plan, overlap: float) -> list[Window]:
 
 def centred_starts(
     places: NDArray[np.int32],
-    probability: NDArray[np.float32],
+    probability: NDArray[np.float32] | NDArray[np.float64],
     size: tuple[int, ...],
     shape: tuple[int, ...],
     *,
@@ -201,17 +201,20 @@ class Stitcher:
         self._count = np.zeros(shape, np.float32 if self._weighed else np.uint16)
         self._weights: dict[tuple[int, ...], NDArray[np.float32]] = {}
 
-    def add(self, start: tuple[int, int, int], probability: NDArray[np.float32]) -> None:
-        """Add one sub-volume's lesion probability (x, y, z); what lies outside the scan is dropped."""
+    def add(self, start: tuple[int, int, int], probability: NDArray[np.float32], counts: int = 1) -> None:
+        """Add one sub-volume's lesion probability (x, y, z); what lies outside the scan is dropped.
+
+        counts: for how many such answers it counts, at least 1.
+        """
         inside = clipped(start, probability.shape, self._sum.shape)
         part = tuple(slice(s.start - a, s.stop - a) for s, a in zip(inside, start, strict=True))
         if not self._weighed:
-            self._sum[inside] += probability[part]
-            self._count[inside] += 1
+            self._sum[inside] += probability[part] * np.float32(counts)
+            self._count[inside] += counts
             return
         if probability.shape not in self._weights:
             self._weights[probability.shape] = gaussian_weight(probability.shape)
-        weight = self._weights[probability.shape][part]
+        weight = self._weights[probability.shape][part] * np.float32(counts)
         self._sum[inside] += probability[part] * weight
         self._count[inside] += weight
 

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from gfscreen.config import Plan
+from gfscreen.finding_plan import FindingMeasure, FindingModel
 from gfscreen.network_plan import CellGlanceConfig, FocusConfig, SecondFocusConfig
 from gfscreen.screening.budget import Budget, write_reserve_s
 from gfscreen.screening.cells import CellMap
+from gfscreen.screening.false_positive_reduction import judged_findings
 from gfscreen.screening.screening import Screening, screen
 from gfscreen.screening.second_look import MIDDLE, SURE, confirmed, second_look
 from gfscreen.screening.settings import ScreeningSettings
@@ -268,6 +270,31 @@ class TestSecondFocus:
         engine.second_outline = lambda patch: np.zeros(patch.shape[1:], np.float32)
         assert not screened(engine, hu, replace(plan, finding_peak=0.9)).mask.any()
 
+    @pytest.mark.parametrize("blend", ["constant", "gaussian"])
+    def test_its_answer_may_count_for_several(self, blend):
+        hu = np.full((96, 64, 40), TISSUE_HU, np.int16)
+        hu[30:34, 30:34, 20:24] = LESION_HU
+        engine = bright_engine()
+        engine.second_outline = np.zeros_like
+        for counts, found in ((1, True), (10, False)):
+            config = SecondFocusConfig(FocusConfig(), CLOSE, counts=counts)
+            plan = replace(TWO, blend=blend, second_focus=config, lesion_threshold=0.35, finding_peak=0.35)
+            assert screened(engine, hu, plan).mask.any() == found
+        with pytest.raises(ValueError, match="counts must be a number of answers from 1 to 10, got 0"):
+            SecondFocusConfig(FocusConfig(), CLOSE, counts=0)
+
+    @pytest.mark.parametrize("blend", ["constant", "gaussian"])
+    def test_that_is_as_if_it_were_given_as_often(self, blend):
+        rng = np.random.default_rng(1)
+        first, said = rng.random((32, 32, 32), np.float32), rng.random((16, 16, 16), np.float32)
+        once, often = Stitcher((32, 32, 32), blend), Stitcher((32, 32, 32), blend)
+        for stitcher in (once, often):
+            stitcher.add((0, 0, 0), first)
+        once.add((8, 20, 3), said, 3)
+        for _ in range(3):
+            often.add((8, 20, 3), said)
+        np.testing.assert_allclose(once.finish(), often.finish(), rtol=1e-5)
+
     def test_far_from_what_was_found_it_raises_nothing(self):
         before = np.zeros((32, 32, 32), np.float32)
         before[10:14, 10:14, 10:12] = 0.6
@@ -303,3 +330,118 @@ class TestSecondFocus:
         result = screened(engine, hu, TWO, budget)
         assert (result.second_looks, result.second_looks_done, result.complete) == (1, 0, False)
         np.testing.assert_array_equal(result.mask, hu == LESION_HU)
+
+
+BOTH = replace(TWO, second_focus=SecondFocusConfig(FocusConfig(), CLOSE, wide=True))
+
+
+class TestWideLooksByBoth:
+    """With `wide` both networks look at what is large."""
+
+    LARGE = slice(30, 46), slice(20, 36), slice(14, 24)
+
+    def hu(self) -> NDArray[np.int16]:
+        hu = np.full((96, 64, 40), TISSUE_HU, np.int16)
+        hu[self.LARGE] = LESION_HU
+        return hu
+
+    def test_each_reads_the_same_sub_volume_mirrored(self):
+        engine = bright_engine()
+        engine.second_outline = lambda patch: np.full(patch.shape, 0.3, np.float32)
+        result = screened(engine, self.hu(), BOTH)
+        assert (result.second_looks, result.second_looks_done, result.complete) == (2, 2, True)
+        (seen,) = engine.looked_closely
+        np.testing.assert_array_equal(seen, engine.focused[-1])
+        assert (seen[..., ::-1] != seen).any()
+        np.testing.assert_array_equal(result.mask, self.hu() == LESION_HU)
+        # What Focus alone is sure of is no longer so sure.
+        assert screened(engine, self.hu(), replace(TWO, finding_peak=0.95)).mask.any()
+        assert not screened(engine, self.hu(), replace(BOTH, finding_peak=0.95)).mask.any()
+
+    def test_it_takes_twice_the_time_of_one(self):
+        scan, stitcher = model_scan((256, 96, 64)), Stitcher((256, 96, 64))
+        probability = np.zeros(scan.hu.shape, np.float32)
+        for x in (10, 80, 150, 220):
+            probability[x : x + 16, 20:36, 14:24] = 0.9
+        stitcher.add((0, 0, 0), probability)
+        for share, alone, by_both in ((0.5, 2, 1), (1.0, 4, 2), (2.0, 4, 4)):
+            plans = (replace(plan, second_look=share) for plan in (TWO, BOTH))
+            found = [second_look(scan, stitcher, plan, 4) for plan in plans]
+            assert [len(looks.wide) for looks in found] == [alone, by_both]
+            assert [len(looks) for looks in found] == [alone, 2 * by_both]
+
+    def test_a_deadline_leaves_out_what_it_has_no_time_for(self):
+        clock = FakeClock()
+        # What is expected of a close look grows with the sub-volume: eight times as many voxels... of one that is
+        # 0.5 s, 2 s.
+        engine = bright_engine(clock=clock, second_focus_s=2.0)
+        engine.info = replace(engine.info, second_focus_s=0.5)
+        engine.second_outline = np.zeros_like
+        for left_s, done in ((1.5, 1), (2.5, 2)):
+            budget = Budget(left_s + write_reserve_s(self.hu().size), clock=clock)
+            result = screened(engine, self.hu(), BOTH, budget)
+            assert (result.second_looks, result.second_looks_done) == (2, done)
+
+
+def _model(name: str, mean: float, weight: float, scale: float = 1.0) -> FindingModel:
+    return FindingModel(0.0, (FindingMeasure(name, mean, scale, weight, (0.0,)),), 0.5)
+
+
+class TestWhatMayBeLesion:
+    """With `look_from` only findings that the first reading leaves likely are looked at, the likeliest first."""
+
+    @staticmethod
+    def looks(plan: Plan, *sides: int, reads: int = 4) -> list[int]:
+        """Which of some cubes, 48 voxels apart, that are less and less sure have a close look, as they are chosen."""
+        shape = (len(sides) * 48, 64, 64)
+        scan, stitcher = model_scan(shape), Stitcher(shape)
+        probability = np.zeros(shape, np.float32)
+        for number, side in enumerate(sides):
+            low = number * 48 + 20
+            probability[low : low + side, 24 : 24 + side, 24 : 24 + side] = 0.9 - 0.02 * number
+        stitcher.add((0, 0, 0), probability)
+        return [look.start[0] // 48 for look in second_look(scan, stitcher, plan, reads).close]
+
+    def test_those_above_it(self):
+        # Voxels of 64 mm3: sides of 3 and 8 voxels are 1.7 and 33 ml.
+        model = _model("log10_ml", 1.0, 4.0)
+        plan = replace(TWO, finding_model=model, look_from=0.5)
+        assert self.looks(plan, 3, 8, 3, 8) == [1, 3]
+        assert self.looks(replace(plan, look_from=0.0), 3, 8, 3, 8) == [0, 1, 2, 3]
+        assert self.looks(replace(plan, look_from=0.99), 3, 8, 3, 8) == []
+
+    def test_the_likeliest_first(self):
+        plan = replace(TWO, finding_model=_model("log10_ml", 1.0, 1.0), look_from=0.01, second_look=0.5)
+        assert self.looks(plan, 3, 4, 5, 6, 7, 8, reads=1) == [5, 4, 3, 2]
+        assert self.looks(replace(plan, look_from=0.0), 3, 4, 5, 6, 7, 8, reads=1) == [0, 1, 2, 3]
+
+    @pytest.mark.parametrize("name", ["probability_around", "peak_logit", "length", "contrast_hu", "alike_around"])
+    def test_they_are_judged_by_all_that_is_measured(self, name):
+        """As once everything is read: what lies around a finding counts too."""
+        rng = np.random.default_rng(3)
+        shape = (96, 64, 40)
+        scan, stitcher = model_scan(shape), Stitcher(shape)
+        scan.hu[:] = rng.normal(0.0, 50.0, shape)
+        probability = rng.uniform(0.0, 0.2, shape).astype(np.float32)
+        probability[60:, :, 20:] /= 4
+        for number, (x, y, z) in enumerate(((20, 10, 5), (20, 45, 30), (70, 10, 5), (70, 45, 30))):
+            probability[x : x + 4 + number, y : y + 4, z : z + 3] = 0.6 + number / 10
+            scan.hu[x : x + 4 + number, y : y + 4, z : z + 3] += 50 * number
+        stitcher.add((0, 0, 0), probability)
+        plan = replace(TWO, finding_model=_model(name, 0.0, 1.0, 50.0), lesion_threshold=0.2)
+        judged = judged_findings(probability, scan, None, plan)
+        assert judged is not None
+        likely = sorted(judged.likelihood[1:].tolist())
+        assert len(set(likely)) == 4
+        for low, high in itertools.pairwise(likely):
+            found = second_look(scan, stitcher, replace(plan, look_from=(low + high) / 2), 40).close
+            assert len(found) == sum(one > low for one in likely)
+
+    def test_what_focus_is_not_sure_of_is_never_likely(self):
+        shape = (64, 64, 64)
+        scan, stitcher = model_scan(shape), Stitcher(shape)
+        probability = np.zeros(shape, np.float32)
+        probability[20:24, 20:24, 20:24] = 0.45
+        stitcher.add((0, 0, 0), probability)
+        model = replace(_model("log10_ml", 0.0, 0.0), offset=3.0, least_peak=0.1)
+        assert len(second_look(scan, stitcher, replace(TWO, finding_model=model, look_from=0.1), 4)) == 0

@@ -85,7 +85,10 @@ class Engine(Protocol):
         ...
 
     def second_focus(self, batch: FloatArray) -> FloatArray:
-        """The same by the second Focus, of weights whose plan has one, for its sub-volumes; at most `focus_batch`."""
+        """The same by the second Focus, of weights whose plan has one, for its sub-volumes; at most `focus_batch`.
+
+        Of weights whose plan has it look at large findings as well, also for sub-volumes of Focus's size.
+        """
         ...
 
     def release_glance(self) -> None:

@@ -25,6 +25,7 @@ from gfscreen.networks.engines.openvino import (
     INT8_KEY,
     SECOND_FOCUS_MODEL,
     SECONDS_KEY,
+    WIDE_SECOND_FOCUS_MODEL,
     core,
     import_openvino,
     precision_of,
@@ -99,10 +100,14 @@ def export_openvino(weights: Path, target: Path) -> Path:
     if plan.nnunet is None:
         sub_volume = one_size(plan.focus.channels, plan.sub_volume_voxels)
         networks.append((FocusProbability(focus), FOCUS_FILE, FOCUS_MODEL, sub_volume))
-        if (second := load_second_focus(weights)) is not None:
-            own = plan.of_second_focus
-            close = one_size(own.focus.channels, own.sub_volume_voxels)
-            networks.append((FocusProbability(second), SECOND_FOCUS_FILE, SECOND_FOCUS_MODEL, close))
+        looks = [(plan.of_second_focus, SECOND_FOCUS_MODEL)] if plan.second_focus else []
+        if plan.second_focus and plan.second_focus.wide:
+            looks.append((plan.of_wide_second_focus, WIDE_SECOND_FOCUS_MODEL))
+        for own, name in looks:
+            second = load_second_focus(weights)
+            assert second is not None
+            size = one_size(own.focus.channels, own.sub_volume_voxels)
+            networks.append((FocusProbability(second), SECOND_FOCUS_FILE, name, size))
     else:
         patch = one_size(len(plan.nnunet.channels), plan.nnunet.patch_voxels)
         networks.append((focus, FOCUS_FILE, FOCUS_MODEL, patch))

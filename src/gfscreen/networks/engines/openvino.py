@@ -26,6 +26,8 @@ GLANCE_MODEL = "glance.xml"
 FOCUS_MODEL = "focus.xml"
 CELLS_MODEL = "cells.xml"
 SECOND_FOCUS_MODEL = "second_focus.xml"
+# The same network for sub-volumes of Focus's size.
+WIDE_SECOND_FOCUS_MODEL = "second_focus_wide.xml"
 # In the export's manifest: seconds of one sub-volume where it was made. Only their ratio is used.
 SECONDS_KEY = "seconds"
 # There too: the plan's `focus_int8`.
@@ -136,6 +138,8 @@ class OpenVINOEngine:
         self._cells: Any = self._glance
         if CELLS_MODEL in manifest.sha256:
             self._cells = self._compile(CELLS_MODEL).create_infer_request()
+        # Compiled when it is first asked for: most scans have nothing large in them.
+        self._wide_second_focus: Any = None
         background.shutdown(wait=False)
         # Asked of the compiled network: what it computes in, not what was wished for.
         asked = self._focus.result().get_compiled_model() if compiled is None else compiled
@@ -197,7 +201,12 @@ class OpenVINOEngine:
     def second_focus(self, batch: FloatArray) -> FloatArray:
         """Lesion probability per voxel, (n, x, y, z), by the second Focus, for which it waits as `focus` does."""
         assert self._second_focus is not None
-        return self._run(self._second_focus.result(), batch)
+        close = self._second_focus.result()
+        if batch.shape[-3:] == tuple(close.get_compiled_model().input(0).shape)[-3:]:
+            return self._run(close, batch)
+        if self._wide_second_focus is None:
+            self._wide_second_focus = self._compile(WIDE_SECOND_FOCUS_MODEL).create_infer_request()
+        return self._run(self._wide_second_focus, batch)
 
     def release_glance(self) -> None:
         """Give back what Glance and cells have computed in: of a large scan's cells it is 400 MB."""
@@ -206,6 +215,7 @@ class OpenVINOEngine:
     def release(self) -> None:
         """Give back what all have computed in. A Focus that is still being compiled, or failed, holds nothing."""
         self.release_glance()
+        _release(self._wide_second_focus)
         for network in (self._focus, self._second_focus):
             if network is not None and network.done() and network.exception() is None:
                 _release(network.result())

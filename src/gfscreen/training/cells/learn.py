@@ -254,7 +254,7 @@ def _save(
 ) -> None:
     plan = replace(
         material.plan, cells=material.config, mark_from=mark_from, operating_points=(), finding_model=None,
-        finding_from=0.0,
+        finding_from=0.0, look_from=0.0,
     )  # fmt: skip
     if material.plan.finding_model is not None:
         log.warning(

@@ -35,7 +35,9 @@ log = logging.getLogger(__name__)
 
 THRESHOLDS = ("lesion_threshold", "finding_peak", "finding_from", "min_finding_ml")
 # What was chosen for networks as a whole, and `--thresholds` takes over.
-CHOSEN = ("gate", "overlap", "second_look", *THRESHOLDS, "finding_model", "mark_from", "operating_points")
+CHOSEN = (
+    "gate", "overlap", "second_look", *THRESHOLDS, "finding_model", "look_from", "mark_from", "operating_points",
+)  # fmt: skip
 
 
 def assemble(
@@ -136,7 +138,7 @@ def _with_second(plan: Plan, second: Path | None, sources: Sequence[Path]) -> tu
         learnt = read_learnt(second)
         if learnt.plan.preset != plan.preset or learnt.plan.nnunet is not None or plan.nnunet is not None:
             raise UsageError(f"--second {second}: two Focuses of preset {plan.preset} go together, none of nnU-Net's")
-        return replace(plan, second_focus=SecondFocusConfig(learnt.plan.focus)), dict(learnt.focus)
+        return replace(plan, second_focus=SecondFocusConfig(learnt.plan.focus, wide=True)), dict(learnt.focus)
     for source in sources:
         if plan.nnunet is not None or not (source / MANIFEST_FILE).is_file():
             continue

@@ -32,7 +32,7 @@ def with_marked_places(scans: Sequence[Scan], plan: Plan, weights: Path, cache: 
     The weights screen as their plan says, and no finding is judged by its `finding_model`. What they marked is kept in
     `cache`. Raises UsageError for weights of another grid, WeightsError for a damaged folder.
     """
-    own = replace(read_plan(weights), finding_from=0.0)
+    own = replace(read_plan(weights), finding_from=0.0, look_from=0.0)
     if own.spacing_mm != plan.spacing_mm:
         raise UsageError(f"judged_by {weights}: works at {own.spacing_mm} mm, the run at {plan.spacing_mm}")
     digest = read_manifest(weights).digest

@@ -26,7 +26,7 @@ from gfscreen.training.learning.assemble import assemble  # noqa: E402
 
 SMALL = FocusConfig(feature_size=12, depths=(1, 1, 1, 1), num_heads=(1, 1, 2, 2), window_size=4)
 GLANCE = GlanceConfig(architecture="resnet10", stage_channels=(4, 8, 8, 16), first_stride=(2, 2, 1), shortcut="B")
-SECOND = SecondFocusConfig(replace(SMALL, hu_channels="both"), (64, 32, 32))
+SECOND = SecondFocusConfig(replace(SMALL, hu_channels="both"), (64, 32, 32), wide=True)
 PLAN = replace(
     preset_plan("fast"), weights="trained", sub_volume_voxels=(64, 64, 32), glance=GLANCE, focus=SMALL,
     second_focus=SECOND,
@@ -57,10 +57,11 @@ def engines(weights: Path) -> tuple[OpenVINOEngine, TorchEngine]:
     )
 
 
-def test_both_engines_say_the_same_and_not_what_focus_says(engines):
-    batch = np.random.default_rng(0).random((2, 2, 64, 32, 32), np.float32)
+@pytest.mark.parametrize("size", [(64, 32, 32), (64, 64, 32)])
+def test_both_engines_say_the_same_and_not_what_focus_says(engines, size):
+    batch = np.random.default_rng(0).random((2, 2, *size), np.float32)
     found, expected = (engine.second_focus(batch) for engine in engines)
-    assert found.shape == expected.shape == (2, 64, 32, 32)
+    assert found.shape == expected.shape == (2, *size)
     assert found.dtype == expected.dtype == np.float32
     assert expected.std() > 0.01
     np.testing.assert_allclose(found, expected, atol=1e-3)
@@ -73,18 +74,26 @@ def test_both_engines_say_the_same_and_not_what_focus_says(engines):
 
 def test_its_seconds_are_expected(weights, engines):
     seconds = json.loads((weights / "openvino/manifest.json").read_text())["info"]["seconds"]
-    assert set(seconds) == {"glance", "focus", "second_focus"}
+    assert set(seconds) == {"glance", "focus", "second_focus", "second_focus_wide"}
     info = engines[0].info
     assert info.second_focus_s == pytest.approx(info.focus_s * seconds["second_focus"] / seconds["focus"])
 
 
 def test_it_is_stored_and_vouched_for(weights, plain):
     assert "second_focus.safetensors" in verify(weights).sha256
-    assert "second_focus.xml" in verify(weights / "openvino").sha256
+    assert {"second_focus.xml", "second_focus_wide.xml"} <= set(verify(weights / "openvino").sha256)
     assert "second_focus.safetensors" not in verify(plain).sha256
     assert load_second_focus(plain) is None
     engine = TorchEngine(plain, device="cpu", precision="fp32", gpu_memory_limit_mb=None, reason="for a test")
     assert engine.info.second_focus_s is None
+
+
+def test_without_wide_looks_there_is_no_second_export(tmp_path):
+    init_weights(tmp_path / "close", replace(PLAN, second_focus=replace(SECOND, wide=False)), 6)
+    export_openvino(tmp_path / "close", tmp_path / "close/openvino")
+    made = set(verify(tmp_path / "close/openvino").sha256)
+    assert "second_focus.xml" in made
+    assert "second_focus_wide.xml" not in made
 
 
 def test_a_damaged_one_is_refused(weights, tmp_path):
@@ -102,6 +111,7 @@ class TestPlan:
         own = PLAN.of_second_focus
         assert (own.focus, own.sub_volume_voxels, own.second_focus) == (SECOND.network, (64, 32, 32), None)
         assert own.of_second_focus is own
+        assert PLAN.of_wide_second_focus == replace(own, sub_volume_voxels=PLAN.sub_volume_voxels)
 
     @pytest.mark.parametrize("size", [(64, 64), (64, 64, 31), (0, 64, 64)])
     def test_sizes_that_it_cannot_read(self, size):
@@ -113,7 +123,7 @@ class TestAssemble:
     def test_another_runs_focus_becomes_the_second(self, weights, plain, tmp_path):
         assemble([plain], [plain], tmp_path / "made", second=weights)
         plan = read_plan(tmp_path / "made")
-        assert plan.second_focus == SecondFocusConfig(SMALL)
+        assert plan.second_focus == SecondFocusConfig(SMALL, wide=True)
         assert same_focus(tmp_path / "made/second_focus.safetensors", weights / "focus.safetensors")
         assert read_manifest(tmp_path / "made").info["second_focus_run"] == weights.name
 
