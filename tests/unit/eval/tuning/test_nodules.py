@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from eval.__main__ import main
 from eval.tuning.nodules import NoduleScore, nodule_samples, read_sub_volume, scan_of, score_nodule, summarise
+from gfscreen.config import Plan
+from gfscreen.finding_plan import FindingMeasure, FindingModel
 from gfscreen.network_plan import FocusConfig, SecondFocusConfig
 from gfscreen.training.cells.features import Host
 from gfscreen.training.data.sampling import Sample, Source
@@ -63,6 +65,17 @@ def test_what_is_small_is_looked_at_by_the_second_focus():
     probability = read_sub_volume(scan_of(sample, plan), engine, plan)
     assert (len(engine.focused), len(engine.looked_closely)) == (1, 1)
     assert 0.0 < probability[hu > 122].max() < 0.6
+
+
+def test_what_is_hardly_lesion_has_no_second_look():
+    def plan(weight: float) -> Plan:
+        likely = FindingModel(0.0, (FindingMeasure("chest", -1.0, 1.0, weight, (0.0,)),), 0.5)
+        return replace(TINY_PLAN, second_look=0.5, finding_model=likely, look_from=0.5)
+
+    for weight, reads in ((1.0, 2), (-1.0, 1)):
+        engine = bright_engine()
+        read_sub_volume(image(), engine, plan(weight))
+        assert len(engine.focused) == reads
 
 
 def test_summary_by_size_and_patient():

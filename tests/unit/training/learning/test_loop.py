@@ -416,7 +416,7 @@ class TestAssemble:
         model = FindingModel(-1.0, (FindingMeasure("length", 0.3, 0.2, -0.7, (0.1,)),), 0.5)
         change_plan(
             shipped, lesion_threshold=0.2, gate=0.25, min_finding_ml=0.1, operating_points=points, finding_model=model,
-            finding_from=0.4,
+            finding_from=0.4, look_from=0.1,
         )  # fmt: skip
         assemble.assemble([runs / "a", shipped], [shipped], target, thresholds=shipped)
         assert read_plan(target) == read_plan(shipped)
