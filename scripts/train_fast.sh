@@ -124,11 +124,27 @@ for stage in focus_v0 focus_v1 focus_v2; do train "$stage" "$runs/data/liver.jso
 train focus_x "$runs/data/sarcomas.json"
 "$python" -m gfscreen assemble --focus "$runs/weights_r" --glance "$runs/weights_r" --thresholds "$runs/weights_r" \
     --second "$runs/focus_x" -o "$runs/weights_x"
-"$python" -m gfscreen export --weights "$runs/weights_x"
+# How much the second looks may take, which findings have one, and how much the second Focus counts: tried on the choosing cases.
+looks() {
+    "$python" - "$runs/weights_x" "$1" <<'EOF'
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from gfscreen.config import read_plan
+from gfscreen.networks.models.manifest import change_plan
+
+folder, look_from = Path(sys.argv[1]), float(sys.argv[2])
+second = replace(read_plan(folder).second_focus, wide=True, counts=2)
+change_plan(folder, second_focus=second, second_look=0.75, look_from=look_from)
+EOF
+    "$python" -m gfscreen export --weights "$runs/weights_x"
+}
+looks 0
 
 # Which findings are likely lesion: fitted to crowded cases of real hosts, chosen on those with as many lesions as scans have.
 "$python" -m gfscreen insert-lesions --data "$runs/data/findings.json" --cache "$runs/cache" -o "$runs/inserted_findings" \
     --hosts training --half choose --crowded --lesions 640 --seed 31
 "$python" -m eval findings --cases "$runs/inserted_findings" --choose "$runs/inserted_choose" --weights "$runs/weights_x" \
     -o "$runs/findings_x.json" --write
-"$python" -m gfscreen export --weights "$runs/weights_x"
+looks 0.05

@@ -8,7 +8,7 @@ nodule with air around it, a tenth of a cell, stays wherever it is. Of no plan t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,8 @@ NEIGHBOUR_LOGIT = 1.5
 NODULE_ML = 0.5
 AERATED_HU = -500.0
 AERATED_SHARE = 0.6
+# "Around it": two voxels in a slice, one beyond its first and last; and one more that is not.
+NODULE_RIM_VOXELS = (3, 3, 1)
 # The share of a cell that is air within the body, at least, for a small nodule in it to have air around.
 LEAST_AIR = 0.25
 
@@ -44,10 +46,12 @@ def may_mark(cells: CellMap, mark_from: float) -> NDArray[np.bool_]:
     return marked
 
 
-def marked_slices(cells: CellMap, shape: tuple[int, ...], mark_from: float) -> Iterator[NDArray[np.bool_]]:
-    """Where Focus may mark, slice by slice of the model grid of `shape`, bool (x, y); `mark_from` above 0.
+def marked_planes(
+    cells: CellMap, shape: tuple[int, ...], mark_from: float, planes: Iterable[int]
+) -> Iterator[NDArray[np.bool_]]:
+    """Where Focus may mark in some planes x of the model grid of `shape`, bool (y, z) each; `mark_from` above 0.
 
-    At the cells' centres it is what `may_mark` says.
+    At the cells' centres it is what `may_mark` says. Planes of x are those that lie together in memory.
     """
     least = logit_of(mark_from)
     # What nobody has looked at counts as suspicious. Far from the least that is asked for, one logit is as good as the
@@ -57,9 +61,9 @@ def marked_slices(cells: CellMap, shape: tuple[int, ...], mark_from: float) -> I
     near = ndimage.binary_dilation(~(cells.logit < least), TOUCHING)
     x, y, z = (_between_centres(cells, axis, size) for axis, size in enumerate(shape))
     i, j, k = (cells.index_of(np.arange(size), axis) for axis, size in enumerate(shape))
-    for number, weights in enumerate(z):
-        here = x @ (logit @ weights) @ y.T
-        yield (here >= -NEIGHBOUR_LOGIT) & near[:, :, k[number]][np.ix_(i, j)]
+    for number in planes:
+        here = y @ np.tensordot(x[number], logit, axes=1) @ z.T
+        yield (here >= -NEIGHBOUR_LOGIT) & near[i[number]][np.ix_(j, k)]
 
 
 def _between_centres(cells: CellMap, axis: int, size: int) -> NDArray[np.float32]:
@@ -92,25 +96,31 @@ def clear_ordinary(focus_probability: NDArray[np.float32], scan: ModelScan, cell
     if plan.mark_from <= 0:
         return
     nodules = nodules_in_air(focus_probability > plan.lesion_threshold, scan)
-    for k, here in enumerate(marked_slices(cells, focus_probability.shape, plan.mark_from)):
-        focus_probability[:, :, k][~here & ~nodules[:, :, k]] = 0.0
+    read = np.flatnonzero(focus_probability.any(axis=(1, 2)))
+    for x, here in zip(read, marked_planes(cells, focus_probability.shape, plan.mark_from, read), strict=True):
+        focus_probability[x][~(here | nodules[x])] = 0.0
 
 
 def nodules_in_air(found: NDArray[np.bool_], scan: ModelScan) -> NDArray[np.bool_]:
     """Those connected parts of what was found, bool (x, y, z), that are small and mostly surrounded by air."""
     nodules = np.zeros(found.shape, bool)
-    numbers, count = ndimage.label(found, TOUCHING)
+    everything = ndimage.find_objects(found.view(np.uint8))
+    if not everything:
+        return nodules
+    # The part that holds them all with what lies around them.
+    part = with_margin(everything[0], NODULE_RIM_VOXELS)
+    hu, stays = scan.hu[part], nodules[part]
+    numbers, count = ndimage.label(found[part], TOUCHING)
     largest = NODULE_ML * 1000.0 / float(np.prod(scan.grid.spacing_mm))
-    sizes = np.bincount(numbers.ravel(), minlength=count + 1)
-    # Two voxels around it in a slice, one beyond its first and last.
+    sizes = np.bincount(numbers[found[part]], minlength=count + 1)
     rim_in_slice, rim_beyond = np.ones((5, 5, 1), bool), TOUCHING
     for number, box in enumerate(ndimage.find_objects(numbers), start=1):
         if sizes[number] > largest:
             continue
-        around = with_margin(box, (3, 3, 1))
+        around = with_margin(box, NODULE_RIM_VOXELS)
         nodule = numbers[around] == number
         rim = ndimage.binary_dilation(nodule, rim_in_slice) | ndimage.binary_dilation(nodule, rim_beyond)
         rim &= ~nodule
-        if rim.any() and np.mean(scan.hu[around][rim] < AERATED_HU) > AERATED_SHARE:
-            nodules[around] |= nodule
+        if rim.any() and np.mean(hu[around][rim] < AERATED_HU) > AERATED_SHARE:
+            stays[around] |= nodule
     return nodules

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gfscreen.network_plan import CellGlanceConfig
 from gfscreen.scan.grid import ModelScan
 from gfscreen.screening.cells import CellMap
-from gfscreen.screening.ordinary import NEIGHBOUR_LOGIT, clear_ordinary, marked_slices, may_mark, nodules_in_air
+from gfscreen.screening.ordinary import NEIGHBOUR_LOGIT, clear_ordinary, marked_planes, may_mark, nodules_in_air
 from tests.helpers.engines import TINY_PLAN
 from tests.helpers.scans import model_scan
 
@@ -62,11 +62,11 @@ class TestCells:
         logit[2, 2, 2] = 40.0
         assert np.flatnonzero(cleared(logit, 0.5)[:, 24, 8]).tolist() == list(range(15, 34))
 
-    def test_every_slice_at_the_centres_is_what_the_cells_say(self):
+    def test_every_plane_at_the_centres_is_what_the_cells_say(self):
         logit = np.random.default_rng(2).normal(-1.0, 2.0, (6, 6, 6))
         logit[0, 0, 0], logit[5, 5, 5] = np.nan, -np.inf
         cells = cell_map(logit)
-        marked = np.stack(list(marked_slices(cells, SHAPE, 0.4)), axis=2)
+        marked = np.stack(list(marked_planes(cells, SHAPE, 0.4, range(SHAPE[0]))))
         assert marked.shape == SHAPE
         np.testing.assert_array_equal(marked[::12, ::12, ::4], may_mark(cells, 0.4)[:5, :5, :5])
 
@@ -74,7 +74,7 @@ class TestCells:
     def test_any_size_of_cells(self, cell: float):
         shape = tuple(int(np.floor((n - 1) / cell + 0.5)) + 1 for n in SHAPE)
         cells = CellMap(np.ones(shape, np.float32), (cell, cell, cell))
-        assert np.stack(list(marked_slices(cells, SHAPE, 0.5)), axis=2).all()
+        assert np.stack(list(marked_planes(cells, SHAPE, 0.5, range(SHAPE[0])))).all()
 
     def test_and_in_cells_beside_them_that_are_nearly_as_suspicious(self):
         logit = ordinary()
