@@ -15,7 +15,7 @@ from gfscreen.screening.cells import OnModelGrid
 from gfscreen.screening.progress import Progress
 from gfscreen.screening.schedule import Timetable
 from gfscreen.screening.screening_state import Glanced
-from gfscreen.screening.second_look import SecondLooks, confirmed
+from gfscreen.screening.second_look import CLOSE_GROWTH_MM, WIDE_GROWTH_MM, SecondLooks, confirmed
 from gfscreen.screening.windows import Stitcher, Window, gather, gather_for_focus
 
 
@@ -63,19 +63,20 @@ def _by_second_focus(
     engine: Engine,
     allowance: Allowance,
     told: Callable[[int, int], None],
+    growth_mm: float,
     counts: int,
 ) -> int:
     """The same by the second Focus, which sees its sub-volumes mirrored; it confirms and outlines what was found.
 
-    plan: as it is for the second Focus. counts: for how many of Focus's answers one of its own does. An engine that
-    knows no second Focus will do where there is nothing to look at.
+    plan: as it is for the second Focus. growth_mm: so far beyond what was found it may mark. counts: for how many of
+    Focus's answers one of its own does. An engine that knows no second Focus will do where there is nothing to look at.
     """
     if not windows:
         return 0
 
     def add(start: tuple[int, int, int], said: FloatArray) -> None:
         before = stitcher.at(start, said.shape)
-        stitcher.add(start, confirmed(said, before, plan.lesion_threshold, plan.spacing_mm), counts)
+        stitcher.add(start, confirmed(said, before, plan.lesion_threshold, plan.spacing_mm, growth_mm), counts)
 
     return _read(scan, windows, add, plan, engine, engine.second_focus, allowance, told, mirrored=True)
 
@@ -92,13 +93,13 @@ def look_again(
     """Second looks, the close ones first; returns how many there was time for."""
     close, allowance, told = plan.of_second_focus, time.for_second_focus(), partial(progress, "close look")
     counts = 1 if plan.second_focus is None else plan.second_focus.counts
-    done = _by_second_focus(scan, looks.close, stitcher, close, engine, allowance, told, counts)
+    done = _by_second_focus(scan, looks.close, stitcher, close, engine, allowance, told, CLOSE_GROWTH_MM, counts)
     done += focus(scan, looks.wide, stitcher, plan, engine, time.for_focus(), progress, mirrored=True)
     if looks.by_both:
         wide = plan.of_wide_second_focus
         allowance = time.for_second_focus(math.prod(wide.sub_volume_voxels) / math.prod(close.sub_volume_voxels))
         told = partial(progress, "wide look")
-        done += _by_second_focus(scan, looks.wide, stitcher, wide, engine, allowance, told, counts)
+        done += _by_second_focus(scan, looks.wide, stitcher, wide, engine, allowance, told, WIDE_GROWTH_MM, counts)
     return done
 
 

@@ -39,8 +39,8 @@ MIDDLE = 0.6
 # By so little the surer of two goes first that are worth as much.
 LITTLE = 1e-6
 # So far beyond what Focus has found a close look may raise its probability: it confirms and outlines. Farther away it
-# sees large things cut off, and marked many of them.
-GROWTH_MM = 2.0
+# sees large things cut off, and marked many of them. A wide look sees more of them, and fills what was found in part.
+CLOSE_GROWTH_MM, WIDE_GROWTH_MM = 2.0, 15.0
 # A finding is small if it takes no more than this part of the second Focus's sub-volume along each axis.
 SMALL = 0.4
 
@@ -108,17 +108,21 @@ def second_look(
 
 
 def confirmed(
-    said: NDArray[np.float32], before: NDArray[np.float32], threshold: float, spacing_mm: tuple[float, ...]
+    said: NDArray[np.float32],
+    before: NDArray[np.float32],
+    threshold: float,
+    spacing_mm: tuple[float, ...],
+    growth_mm: float,
 ) -> NDArray[np.float32]:
-    """What a close look has said of a sub-volume (x, y, z), but no more than before far from what was found.
+    """What the second Focus has said of a sub-volume (x, y, z), but no more than before far from what was found.
 
     before: the mean of all earlier answers; what is above the threshold in it was found. Where nothing was, the lower
-    of both.
+    of both; so it is farther than `growth_mm` from all that was.
     """
     found = before > threshold
     if not found.any():
         return np.minimum(said, before)
-    far = ndimage.distance_transform_edt(~found, sampling=spacing_mm) > GROWTH_MM
+    far = ndimage.distance_transform_edt(~found, sampling=spacing_mm) > growth_mm
     return np.where(far, np.minimum(said, before), said)
 
 

@@ -300,16 +300,24 @@ class TestSecondFocus:
         before[10:14, 10:14, 10:12] = 0.6
         before[25] = 0.1
         said = np.full(before.shape, 0.9, np.float32)
-        result = confirmed(said, before, 0.2, (1.0, 1.0, 3.0))
+        result = confirmed(said, before, 0.2, (1.0, 1.0, 3.0), 2.0)
         assert result.dtype == np.float32
         near = np.zeros(before.shape, bool)
         near[8:16, 10:14, 10:12] = near[10:14, 8:16, 10:12] = near[9:15, 9:15, 10:12] = True
         assert (result[near] == np.float32(0.9)).all()
         np.testing.assert_array_equal(result[~near], before[~near])
         np.testing.assert_array_equal(
-            confirmed(said / 10, before, 0.2, (1.0, 1.0, 3.0))[10:14, 10:14, 10:12], said[0, 0, 0] / 10
+            confirmed(said / 10, before, 0.2, (1.0, 1.0, 3.0), 2.0)[10:14, 10:14, 10:12], said[0, 0, 0] / 10
         )
-        np.testing.assert_array_equal(confirmed(said, before, 0.7, (1.0, 1.0, 3.0)), before)
+        np.testing.assert_array_equal(confirmed(said, before, 0.7, (1.0, 1.0, 3.0), 2.0), before)
+
+    def test_a_wide_look_may_fill_what_was_found_in_part(self):
+        before = np.zeros((48, 8, 8), np.float32)
+        before[10] = 0.6
+        said = np.full(before.shape, 0.9, np.float32)
+        for growth_mm, last in ((2.0, 12), (15.0, 25)):
+            marked = confirmed(said, before, 0.2, (1.0, 1.0, 3.0), growth_mm) > 0.2
+            np.testing.assert_array_equal(np.flatnonzero(marked[:, 4, 4])[[0, -1]], [max(0, 20 - last), last])
 
     def test_what_it_sees_elsewhere_is_not_marked(self):
         hu = np.full((96, 64, 40), TISSUE_HU, np.int16)
