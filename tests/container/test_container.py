@@ -172,7 +172,7 @@ class TestImage:
 
     def test_weights_hold_only_what_openvino_reads(self, image: str) -> None:
         done = run(image, *LOCKED_DOWN, command=("find", "/workspace/weights", "-type", "f", "-printf", "%P\n"))
-        networks = ("cells", "focus", "glance", "second_focus")
+        networks = ("cells", "focus", "glance", "second_focus", "second_focus_wide")
         assert set(done.stdout.split()) == {
             "LICENSE",
             "MODEL_CARD.md",
