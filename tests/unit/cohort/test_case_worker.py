@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import threading
 import zlib
@@ -91,7 +92,8 @@ def test_two_items_at_the_same_time(setting):
     for thread in threads:
         thread.join()
     assert {record.lesion_volume_ml for record in records.values()} == {records["a"].lesion_volume_ml}
-    assert len({layout.mask(name).read_bytes() for name in "abcd"}) == 1
+    # What they hold, not how it is packed: once in hundreds of runs the bytes of one file were others.
+    assert len({gzip.decompress(layout.mask(name).read_bytes()) for name in "abcd"}) == 1
 
 
 def test_a_node_with_other_weights_is_refused(setting):
