@@ -117,7 +117,8 @@ class Plan:
         published: all do.
     focus_int8: convolutions of Focus that OpenVINO computes in eight-bit whole numbers where the CPU computes in
         bfloat16, chosen for these weights (`eval int8`). None, as published.
-    second_focus: a Focus of its own for second looks at small findings. None, as published: `focus` looks at all.
+    second_focus: a Focus of its own for second looks at small findings, or at large ones too. None, as published:
+        `focus` alone looks.
     look_from: a finding has a second look if `finding_model` holds it for lesion, by the first, with a probability
         above this; 0, as published: all have one that Focus is sure of.
     """

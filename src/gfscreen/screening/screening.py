@@ -5,8 +5,8 @@
     glance    how suspicious is each of them, or each cell of 12 mm, or both?                  (reading, cells)
     focus     outline the lesions in the suspicious ones, or around suspicious cells,
               the most suspicious first                                               (reading, pointing)
-    again     read once more, centred and mirrored, what was found; what is small by a
-              second focus, which reads smaller sub-volumes                        (second_look, reading)
+    again     read once more, centred and mirrored, what was found and may be lesion; what
+              is small by a second focus, what is large by both                    (second_look, reading)
     mask      average where sub-volumes overlap, drop what cannot be and what is hardly lesion,
               back to the native grid             (windows, findings, false_positive_reduction, grid)
 

@@ -380,8 +380,7 @@ class TestWideLooksByBoth:
 
     def test_a_deadline_leaves_out_what_it_has_no_time_for(self):
         clock = FakeClock()
-        # What is expected of a close look grows with the sub-volume: eight times as many voxels... of one that is
-        # 0.5 s, 2 s.
+        # A wide look is expected to take as many times longer as its sub-volume is larger: four times.
         engine = bright_engine(clock=clock, second_focus_s=2.0)
         engine.info = replace(engine.info, second_focus_s=0.5)
         engine.second_outline = np.zeros_like
