@@ -124,11 +124,20 @@ PAPER_IMAGE := gfscreen-paper:latest
 $(PAPER_WEIGHTS)/manifest.json: | $(READY)
 	$(PYTHON) -m gfscreen init --preset paper --seed 0 -o $(PAPER_WEIGHTS)
 
+# nnU-Net, which is timed beside ours, in an environment of its own: the product does not need it.
+NNUNET := bench/nnunet-env/bin/python
+
+$(NNUNET): | $(READY)
+	$(PYTHON3) -m venv bench/nnunet-env
+	sh scripts/install_torch.sh $(NNUNET)
+	$(NNUNET) -m pip install --quiet --disable-pip-version-check nnunetv2==2.8.1
+	$(NNUNET) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+
 .PHONY: bench
-bench: setup image $(PAPER_WEIGHTS)/manifest.json ## Table 4 through the container, the dense peer, throughput; writes docs/benchmarks.md
+bench: setup image $(PAPER_WEIGHTS)/manifest.json $(NNUNET) ## Table 4 through the container, its peers, throughput; writes docs/benchmarks.md
 	$(MAKE) --no-print-directory image WEIGHTS=$(PAPER_WEIGHTS) IMAGE=$(PAPER_IMAGE)
 	$(PYTHON) -m eval benchmark -o bench --product fast=$(IMAGE) --product paper=$(PAPER_IMAGE) --keep-share paper=0.2 \
-		--peer fast=$(WEIGHTS) --peer paper=$(PAPER_WEIGHTS) --cpus 2 --whole-body --page docs/benchmarks.md $(BENCH_ARGS)
+		--peer fast=$(WEIGHTS) --peer paper=$(PAPER_WEIGHTS) --nnunet $(NNUNET) --cpus 2 --whole-body --page docs/benchmarks.md $(BENCH_ARGS)
 
 .PHONY: table4
 table4: setup $(WEIGHTS)/openvino/manifest.json ## only the efficiency table, without a container, into bench/

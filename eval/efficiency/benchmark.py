@@ -1,4 +1,4 @@
-"""The whole benchmark in one run: Table 4 sizes through the container, the dense peer, throughput, and the page.
+"""The whole benchmark in one run: Table 4 sizes through the container, the dense peer, nnU-Net, throughput, the page.
 
 Each product is an image (or a local command) with a name, measured cold, one process per case, several times; repeats
 of the products alternate, so that a machine that slows down slows down all of them.
@@ -22,6 +22,7 @@ import numpy as np
 
 from eval.efficiency.benchmark_page import write_page
 from eval.efficiency.measure import add_launch_arguments, describe_host, make_launch, measure_cases
+from eval.efficiency.nnunet_rows import nnunet_rows, require_nnunet
 from eval.efficiency.table4 import SIZES, TIME_LIMIT_S, Size, choose_sizes, find_real, make_phantoms
 from eval.efficiency.throughput import measure_folder
 from gfscreen.config import preset_plan
@@ -64,7 +65,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="compare this product with an earlier one, another --product",
     )
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=WEIGHTS", help="weights of the dense peer")
-    parser.add_argument("--peer-sizes", default="215", help="sizes of the peer, as --sizes (default: %(default)s)")
+    parser.add_argument("--peer-sizes", default="215", help="sizes of the peers, as --sizes (default: %(default)s)")
+    parser.add_argument("--nnunet", metavar="PYTHON", help="a Python that has nnU-Net: its predictor is another peer")
     parser.add_argument("--folder-sizes", default="55,100,150,215", help="sizes of the folder that is run as one")
     parser.add_argument("--page", type=Path, help="write the page here (docs/benchmarks.md)")
     parser.add_argument("--loaded", action="store_true", help="the machine was doing other work: say so on the page")
@@ -81,6 +83,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--keep-share {unknown[0]}: no such product")
     if unknown := sorted({*compared, *compared.values()} - set(products)):
         raise UsageError(f"--before {unknown[0]}: no such product")
+    if args.nnunet is not None:
+        require_nnunet(args.nnunet)
     sizes = choose_sizes(args.sizes)
     result = {**measure(args, products, shares, peers, sizes), "compared": compared}
     path = args.output / "benchmark.json"
@@ -140,16 +144,19 @@ def measure(
             for name, what in products.items()
         ],
         "peers": [],
+        "nnunet": [],
         "folders": [],
     }
+    peer_sizes = [size for size in choose_sizes(args.peer_sizes) if size.case in scans]
     for name, weights in peers.items():
-        peer_sizes = [size for size in choose_sizes(args.peer_sizes) if size.case in scans]
         command = f"{shlex.quote(sys.executable)} -m eval dense-peer -i {{input}} -o {{output}} --report {{report}}"
         command += f" --weights {shlex.quote(weights)}" + (f" --cpus {args.cpus:.0f}" if args.cpus else "")
         launch = launch_arguments(args, command, None)
         measured = measure_cases([scans[s.case] for s in peer_sizes], out / f"peer-{name}", launch)["cases"]
         rows = [row(size, scans[size.case], measured, litres.get(size.case)) for size in peer_sizes]
         result["peers"].append({"name": name, "rows": rows})
+    if args.nnunet is not None:
+        result["nnunet"] = nnunet_rows(args.nnunet, peer_sizes, scans, out / "nnunet", args.cpus)
     folder = [scans[size.case] for size in choose_sizes(args.folder_sizes) if size.case in scans]
     for name, launch in launches.items() if folder else ():
         measured_folder = measure_folder(make_launch(launch, None), folder, out / f"folder-{name}")

@@ -32,6 +32,8 @@ def page(result: Mapping[str, Any], chart: str | None = None) -> str:
         parts += ["## Against earlier images", "", to_markdown(_compared(result)), ""]
     if result["peers"]:
         parts += ["## Against a dense sliding window", "", to_markdown(_peers(result)), ""]
+    if result.get("nnunet"):
+        parts += ["## Against nnU-Net", "", to_markdown(_nnunet(result)), ""]
     if result["folders"]:
         parts += ["## A folder of cases", "", to_markdown(_folders(result["folders"])), ""]
     return "\n".join(parts).rstrip() + "\n"
@@ -167,6 +169,23 @@ def _peers(result: Mapping[str, Any]) -> Table:
         notes=(
             "The peer reads, resamples, crops to the body and writes with our code: the ratio is that of the search.",
         ),
+    )
+
+
+def _nnunet(result: Mapping[str, Any]) -> Table:
+    rows = []
+    for row in result["nnunet"]:
+        for product in result["products"]:
+            ours = next((own["time_s"] for own in product["rows"] if own["case"] == row["case"]), None)
+            ratio = None if ours is None else row["time_s"] / ours
+            theirs = (f"{row['timed']} of {row['patches']}", number(row["time_s"], 0), number(row["peak_rss_mb"], 0))
+            rows.append((product["name"], row["case"], row["size"], *theirs, number(ours, 1), number(ratio, 1)))
+    return Table(
+        caption="nnU-Net's predictor on the same cores: 3d_fullres PlainConvUNet, overlap 0.5, no mirroring",
+        columns=("Product", "Case", "Size", "Patches timed", "nnU-Net (s)", "Its RAM (MB)", "Ours (s)", "Ratio"),
+        rows=tuple(rows),
+        align="lllrrrrr",
+        notes=("Random weights. Its patches are in proportion to those timed, all else is as measured.",),
     )
 
 

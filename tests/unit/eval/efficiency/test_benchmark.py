@@ -186,6 +186,53 @@ class TestRun:
         assert words in capsys.readouterr().err
 
 
+class TestNNUNet:
+    """Its predictor beside ours; a program stands in for a Python that has nnU-Net."""
+
+    SAYS: ClassVar = {"patches_total": 200, "patches_timed": 12, "seconds": {"total": 600.4}, "peak_rss_mb": 3000.0}
+
+    def stand_in(self, folder: Path, code: str) -> str:
+        """A program that runs `code` with `words`, its arguments, when it is asked for more than what it can import."""
+        program = folder / "python"
+        program.write_text(
+            f"#!{sys.executable}\nimport json, sys\nwords = sys.argv[1:]\nif words[0] == '-c': sys.exit()\n{code}\n"
+        )
+        program.chmod(0o755)
+        return str(program)
+
+    def test_its_seconds_and_the_ratio_are_on_the_page(self, measured, tmp_path):
+        report = {"cases": [self.SAYS]}
+        code = f"open(words[words.index('--report') + 1], 'w').write(json.dumps({report!r}))\n"
+        code += f"open({str(tmp_path / 'words')!r}, 'w').write(json.dumps(words))"
+        page_path = tmp_path / "page.md"
+        words = ["benchmark", "-o", str(tmp_path), *ARGUMENTS, "--repeats", "1", "--page", str(page_path)]
+        assert main([*words, "--nnunet", self.stand_in(tmp_path, code)]) == 0
+        text = page_path.read_text()
+        # Calls 1 and 2 are ours: 11 s of fast and 12 s of paper.
+        assert "| fast | 0019 | 8x8x6 | 12 of 200 | 600 | 3000 | 11.0 | 54.6 |" in text
+        assert "| paper | 0019 | 8x8x6 | 12 of 200 | 600 | 3000 | 12.0 | 50.0 |" in text
+        asked = json.loads((tmp_path / "words").read_text())
+        assert asked[:3] == ["-m", "eval", "nnunet-peer"]
+        assert asked[-4:] == ["--patches", "12", "--cpus", "2"]
+        assert (tmp_path / "nnunet" / "model" / "fold_0" / "checkpoint_final.pth").is_file()
+
+    @pytest.mark.parametrize(
+        ("code", "says"), [("sys.exit('no memory')", "exit code 1: no memory"), (None, "cannot be run")]
+    )
+    def test_what_cannot_be_timed_is_an_error(self, measured, tmp_path, capsys, code, says):
+        program = str(tmp_path / "none") if code is None else self.stand_in(tmp_path, code)
+        assert main(["benchmark", "-o", str(tmp_path), *ARGUMENTS, "--repeats", "1", "--nnunet", program]) == 2
+        assert f"--nnunet {program}: {says}" in capsys.readouterr().err
+
+    def test_a_python_without_it_is_refused_before_anything_is_measured(self, measured, tmp_path, capsys):
+        program = tmp_path / "python"
+        program.write_text("#!/bin/sh\necho \"No module named 'nnunetv2'\" >&2\nexit 1\n")
+        program.chmod(0o755)
+        assert main(["benchmark", "-o", str(tmp_path), *ARGUMENTS, "--nnunet", str(program)]) == 2
+        assert f"--nnunet {program}: exit code 1: No module named 'nnunetv2'" in capsys.readouterr().err
+        assert not measured
+
+
 class TestChart:
     RESULT: ClassVar = {
         "products": [
