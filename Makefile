@@ -124,13 +124,14 @@ PAPER_IMAGE := gfscreen-paper:latest
 $(PAPER_WEIGHTS)/manifest.json: | $(READY)
 	$(PYTHON) -m gfscreen init --preset paper --seed 0 -o $(PAPER_WEIGHTS)
 
-# nnU-Net, which is timed beside ours, in an environment of its own: the product does not need it.
+# nnU-Net, which is timed beside ours, in an environment of its own: the product does not need it. What reads its reports
+# is the project's own, and needs what the project needs.
 NNUNET := bench/nnunet-env/bin/python
 
 $(NNUNET): | $(READY)
 	$(PYTHON3) -m venv bench/nnunet-env
 	sh scripts/install_torch.sh $(NNUNET)
-	$(NNUNET) -m pip install --quiet --disable-pip-version-check nnunetv2==2.8.1
+	$(NNUNET) -m pip install --quiet --disable-pip-version-check nnunetv2==2.8.1 --requirement requirements.txt
 	$(NNUNET) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 
 .PHONY: bench
