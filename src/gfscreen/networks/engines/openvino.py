@@ -140,6 +140,8 @@ class OpenVINOEngine:
             self._cells = self._compile(CELLS_MODEL).create_infer_request()
         # Compiled when it is first asked for: most scans have nothing large in them.
         self._wide_second_focus: Any = None
+        # Of Focus and the second Focus, which takes turns with it, the one that holds the memory that it computes in.
+        self._holds: Any = None
         background.shutdown(wait=False)
         # Asked of the compiled network: what it computes in, not what was wished for.
         asked = self._focus.result().get_compiled_model() if compiled is None else compiled
@@ -196,29 +198,36 @@ class OpenVINOEngine:
 
         Waits until Focus is compiled; raises EngineError if it fails.
         """
-        return self._run(self._focus.result(), batch)
+        return self._run_alone(self._focus.result(), batch)
 
     def second_focus(self, batch: FloatArray) -> FloatArray:
         """Lesion probability per voxel, (n, x, y, z), by the second Focus, for which it waits as `focus` does."""
         assert self._second_focus is not None
         close = self._second_focus.result()
         if batch.shape[-3:] == tuple(close.get_compiled_model().input(0).shape)[-3:]:
-            return self._run(close, batch)
+            return self._run_alone(close, batch)
         if self._wide_second_focus is None:
+            _release(self._holds)  # to compile takes memory too
+            self._holds = None
             self._wide_second_focus = self._compile(WIDE_SECOND_FOCUS_MODEL).create_infer_request()
-        return self._run(self._wide_second_focus, batch)
+        return self._run_alone(self._wide_second_focus, batch)
+
+    def _run_alone(self, request: Any, batch: FloatArray) -> FloatArray:
+        """The same, once the other of the networks that take turns has given back what it has computed in."""
+        if request is not self._holds:
+            _release(self._holds)
+            self._holds = request
+        return self._run(request, batch)
 
     def release_glance(self) -> None:
         """Give back what Glance and cells have computed in: of a large scan's cells it is 400 MB."""
         _release(self._glance, self._cells)
 
     def release(self) -> None:
-        """Give back what all have computed in. A Focus that is still being compiled, or failed, holds nothing."""
+        """Give back what all have computed in."""
         self.release_glance()
-        _release(self._wide_second_focus)
-        for network in (self._focus, self._second_focus):
-            if network is not None and network.done() and network.exception() is None:
-                _release(network.result())
+        _release(self._holds)
+        self._holds = None
 
     def peak_gpu_mb(self) -> float | None:
         """None: no GPU is used."""

@@ -17,6 +17,7 @@ pytest.importorskip("openvino")
 from gfscreen.config import Plan, preset_plan, read_plan  # noqa: E402
 from gfscreen.errors import UsageError, WeightsError  # noqa: E402
 from gfscreen.network_plan import FocusConfig, GlanceConfig, SecondFocusConfig  # noqa: E402
+from gfscreen.networks.engines import openvino  # noqa: E402
 from gfscreen.networks.engines.export import export_openvino  # noqa: E402
 from gfscreen.networks.engines.openvino import OpenVINOEngine  # noqa: E402
 from gfscreen.networks.engines.torch import TorchEngine  # noqa: E402
@@ -70,6 +71,28 @@ def test_both_engines_say_the_same_and_not_what_focus_says(engines, size):
     for engine in engines:
         engine.release()
         np.testing.assert_allclose(engine.second_focus(batch), expected, atol=1e-3)
+
+
+def test_networks_that_take_turns_hold_the_memory_of_one(weights, monkeypatch):
+    engine = OpenVINOEngine(weights / "openvino", precision="fp32", reason="for a test")
+    given_back: list[object] = []
+    monkeypatch.setattr(openvino, "_release", lambda *requests: given_back.extend(filter(None, requests)))
+    own, close, wide = np.zeros((1, 64, 64, 32)), np.zeros((1, 2, 64, 32, 32)), np.zeros((1, 2, 64, 64, 32))
+    asked = [(engine.focus, own), (engine.second_focus, close), (engine.focus, own), (engine.second_focus, wide)]
+    counts = []
+    for ask, batch in asked:
+        for _ in range(2):
+            ask(batch.astype(np.float32))
+        counts.append(len(given_back))
+    assert counts == [0, 1, 2, 3]
+    focus, second = given_back[:2]
+    assert focus is not second
+    assert given_back[2] is focus
+    engine.release()
+    engine.release()
+    assert [one for one in given_back[3:] if one is not engine._glance and one is not engine._cells] == [
+        engine._wide_second_focus
+    ]
 
 
 def test_its_seconds_are_expected(weights, engines):
