@@ -126,16 +126,18 @@ $(PAPER_WEIGHTS)/manifest.json: | $(READY)
 
 # nnU-Net, which is timed beside ours, in an environment of its own: the product does not need it. What reads its reports
 # is the project's own, and needs what the project needs.
-NNUNET := bench/nnunet-env/bin/python
+NNUNET_ENV := bench/nnunet-env
+NNUNET := $(NNUNET_ENV)/bin/python
 
-$(NNUNET): | $(READY)
-	$(PYTHON3) -m venv bench/nnunet-env
+$(NNUNET_ENV)/.ready: requirements.txt | $(READY)
+	$(PYTHON3) -m venv $(NNUNET_ENV)
 	sh scripts/install_torch.sh $(NNUNET)
 	$(NNUNET) -m pip install --quiet --disable-pip-version-check nnunetv2==2.8.1 --requirement requirements.txt
 	$(NNUNET) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
 
 .PHONY: bench
-bench: setup image $(PAPER_WEIGHTS)/manifest.json $(NNUNET) ## Table 4 through the container, its peers, throughput; writes docs/benchmarks.md
+bench: setup image $(PAPER_WEIGHTS)/manifest.json $(NNUNET_ENV)/.ready ## Table 4 through the container, its peers, throughput; writes docs/benchmarks.md
 	$(MAKE) --no-print-directory image WEIGHTS=$(PAPER_WEIGHTS) IMAGE=$(PAPER_IMAGE)
 	$(PYTHON) -m eval benchmark -o bench --product fast=$(IMAGE) --product paper=$(PAPER_IMAGE) --keep-share paper=0.2 \
 		--peer fast=$(WEIGHTS) --peer paper=$(PAPER_WEIGHTS) --nnunet $(NNUNET) --cpus 2 --whole-body --page docs/benchmarks.md $(BENCH_ARGS)

@@ -207,17 +207,20 @@ class OpenVINOEngine:
         if batch.shape[-3:] == tuple(close.get_compiled_model().input(0).shape)[-3:]:
             return self._run_alone(close, batch)
         if self._wide_second_focus is None:
-            _release(self._holds)  # to compile takes memory too
-            self._holds = None
+            self._release_focus()  # to compile takes memory too
             self._wide_second_focus = self._compile(WIDE_SECOND_FOCUS_MODEL).create_infer_request()
         return self._run_alone(self._wide_second_focus, batch)
 
     def _run_alone(self, request: Any, batch: FloatArray) -> FloatArray:
         """The same, once the other of the networks that take turns has given back what it has computed in."""
         if request is not self._holds:
-            _release(self._holds)
+            self._release_focus()
             self._holds = request
         return self._run(request, batch)
+
+    def _release_focus(self) -> None:
+        _release(self._holds)
+        self._holds = None
 
     def release_glance(self) -> None:
         """Give back what Glance and cells have computed in: of a large scan's cells it is 400 MB."""
@@ -226,8 +229,7 @@ class OpenVINOEngine:
     def release(self) -> None:
         """Give back what all have computed in."""
         self.release_glance()
-        _release(self._holds)
-        self._holds = None
+        self._release_focus()
 
     def peak_gpu_mb(self) -> float | None:
         """None: no GPU is used."""
