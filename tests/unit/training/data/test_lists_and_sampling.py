@@ -314,6 +314,34 @@ class TestSampling:
             drawn = [sampler.draw(np.random.default_rng(seed), (96, 96, 32), kind=kind) for seed in range(4)]
             assert all(d.inserted and (d.label == 1).any() for d in drawn)
 
+    def test_masses_by_size(self, trunk):
+        """Every doubling of the volume is drawn alike, however many shapes it has and however hard they are to place."""
+        i, j, k = np.indices((60, 60, 20)) - np.array([30, 30, 10])[:, None, None, None]
+        radius_mm = np.sqrt(i**2 + j**2 + (3 * k) ** 2)
+
+        def ball(ml):
+            mask = radius_mm < (ml * 750 / np.pi) ** (1 / 3)
+            return Shape(f"{ml} ml", "s", "uls23_LiTS", mask, (1.0, 1.0, 3.0))
+
+        source = dataclasses.replace(trunk, shapes=(*(ball(0.5) for _ in range(30)), ball(3), ball(24)))
+
+        def volumes_ml(from_ml):
+            mix = Mix(real=0, background=0, masses=1, sized_from_ml=from_ml)
+            drawn = [
+                PatchSampler(source, PLAN, mix).draw_plain(np.random.default_rng(seed), (96, 96, 32), kind="masses")
+                for seed in range(12)
+            ]
+            return [(sample.label == 1).sum() * 0.003 for sample in drawn]
+
+        assert np.median(volumes_ml(0.0)) < 2
+        sized = volumes_ml(2.0)
+        assert min(sized) > 1
+        assert 2 < sum(ml > 10 for ml in sized) < 10
+
+    def test_masses_of_a_size_that_no_shape_has(self, trunk):
+        with pytest.raises(UsageError, match="none of the kinds"):
+            PatchSampler(trunk, PLAN, Mix(real=0, background=0, masses=1, sized_from_ml=500.0))
+
     def test_strong_twins_are_changed_alike(self, trunk):
         """Turned and zoomed by the same draw, the twins still differ by the lesion only."""
         mix, size = Mix(real=0, background=0, leaning=1), (96, 96, 32)
