@@ -30,8 +30,8 @@ class Mix:
     masses: in lung; soft: in homogeneous soft tissue; leaning: masses that grow from mediastinum or chest wall into
     lung; nodes: in fat; copied: real lesions of other annotated scans, in homogeneous soft tissue. annotated_only:
     insert only where somebody annotated the rest of the scan, so that a Glance sees every host with and without lesions
-    and cannot tell them by the host. sized_from_ml: masses, soft and leaning lesions are of at least this volume, and of
-    each doubling of it equally many; 0 draws every shape of the bank alike, most of which are below 2 ml.
+    and cannot tell them by the host. sized_from_ml: masses, soft and leaning lesions are of at least this volume, and
+    of each doubling of it equally many; 0 draws every shape of the bank alike, most of which are below 2 ml.
     """
 
     real: float = 0.5

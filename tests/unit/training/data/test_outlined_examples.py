@@ -61,12 +61,16 @@ class TestPolygons:
         assert not (label_of_polygons(np.full((64, 64, 4), -850, np.int16), CHEST) == 1).any()
 
 
-class TestEllipsoids:
-    OUTLINE = {
-        "organ_hu": [60, 200], "lesion_above_hu": 20, "known_from_slice": 4,
-        "lesions": [[30, 30, 10, 14, 14, 5]], "unknown": [[50, 50, 14, 4, 4, 2]],
-    }  # fmt: skip
+LIVER = {
+    "organ_hu": [60, 200],
+    "lesion_above_hu": 20,
+    "known_from_slice": 4,
+    "lesions": [[30, 30, 10, 14, 14, 5]],
+    "unknown": [[50, 50, 14, 4, 4, 2]],
+}
 
+
+class TestEllipsoids:
     def liver(self, lesion_hu):
         hu = np.full((64, 64, 20), 110, np.int16)
         x, y, z = np.ogrid[:64, :64, :20]
@@ -74,7 +78,7 @@ class TestEllipsoids:
         return hu + np.random.default_rng(0).normal(0, 8, hu.shape).astype(np.int16)
 
     def test_what_is_darker_than_half_way(self):
-        label = label_of_ellipsoids(self.liver(50), self.OUTLINE)
+        label = label_of_ellipsoids(self.liver(50), LIVER)
         assert label[30, 30, 10] == 1
         assert (label[28:33, 28:33, 9:12] == 1).all()
         # A border of two voxels and what was told to be unknown: neither lesion nor known to be none.
