@@ -68,7 +68,7 @@ def label_of_polygons(hu: NDArray[np.int16], outline: dict[str, Any]) -> UInt8Ar
     filled = np.stack([ndimage.binary_fill_holes(tissue[:, :, k]) for k in range(hu.shape[2])], axis=2)
     lesion = _without_pieces_below(filled, SMALLEST_PIECE_VOXELS)
     unknown = _drawn(outline["unknown"], hu.shape) & (smooth > outline["unknown_from_hu"]) & ~lesion
-    return lesion.astype(np.uint8) + np.uint8(UNKNOWN) * unknown.astype(np.uint8)
+    return np.where(lesion, 1, np.where(unknown, UNKNOWN, 0)).astype(np.uint8)
 
 
 def label_of_ellipsoids(hu: NDArray[np.int16], outline: dict[str, Any]) -> UInt8Array:
