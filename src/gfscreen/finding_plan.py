@@ -1,4 +1,4 @@
-"""What a plan says of how likely a finding is to be lesion: a logistic regression on what is measured of it."""
+"""What a plan says of findings: how likely one is to be lesion, by a logistic regression; which Glance alone makes."""
 
 from __future__ import annotations
 
@@ -74,3 +74,24 @@ class FindingModel:
                     f"{measure.name}: expected {len(names) - number} products, with itself and with each measure that "
                     f"follows, got {len(measure.products)}"
                 )
+
+
+@dataclass(frozen=True)
+class MassRule:
+    """Which masses at the lung are marked because Glance is sure of them (screening/masses.py).
+
+    mark_from: Glance probability of their middle, everywhere. peak: somewhere in it, at least. least_ml: its volume.
+    """
+
+    mark_from: float = 0.73
+    peak: float = 0.88
+    least_ml: float = 8.0
+
+    def __post_init__(self) -> None:
+        if not 0.5 <= self.mark_from <= self.peak < 1.0:
+            raise ValueError(
+                f"masses: mark_from must be a probability from 0.5 on, and peak one from it to below 1, got "
+                f"{self.mark_from} and {self.peak}"
+            )
+        if not 0.0 < self.least_ml <= 1000.0:
+            raise ValueError(f"masses: least_ml must be a volume above 0, up to 1000 ml, got {self.least_ml}")

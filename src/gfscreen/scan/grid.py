@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk  # noqa: N813 - the field's usual name
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from gfscreen.config import Plan
 from gfscreen.scan.anatomy import Anatomy, find_anatomy
@@ -59,6 +60,16 @@ class ModelScan:
     grid: ModelGrid
     region: RegionSplit
     anatomy: Anatomy
+
+    def lungs_in(self, part: tuple[slice, ...]) -> NDArray[np.bool_]:
+        """Whether the voxels of a part of the grid lie in the lungs or a coarse voxel beside them, bool (x, y, z)."""
+        lungs = self.anatomy.lungs
+        index = []
+        for axis, side in enumerate(part):
+            offset, ratio = self.grid.box[axis][0], self.grid.spacing_mm[axis] / self.grid.native_mm[axis]
+            voxels = (side.start + offset, side.stop + offset)
+            index.append(_coarse_to_model_index(lungs.shape[axis], voxels, ratio, self.anatomy.step_voxels[axis]))
+        return np.asarray(ndimage.binary_dilation(lungs, np.ones((3, 3, 3), bool))[np.ix_(*index)], np.bool_)
 
 
 def full_model_shape(

@@ -30,6 +30,8 @@ MARGIN_SLICES = 16
 PIECE_SLICES = 128
 # A cell with less of the body in it is none to look at.
 LEAST_BODY = 0.25
+# Between two centres the more suspicious cell must not drown the other.
+MOST_LOGIT = 10.0
 REGION_CHANNEL: dict[RegionName, int] = {"chest": 0, "abdomen": 1}
 
 
@@ -191,6 +193,27 @@ def body_share(body: NDArray[np.bool_], cells: CellMap) -> NDArray[np.float32]:
         whole *= min(max(cells.cell_voxels[axis], 1.0), size)
     share: NDArray[np.float32] = (voxels / whole).astype(np.float32)
     return share
+
+
+def between_centres(cells: CellMap, axis: int, voxels: range) -> NDArray[np.float32]:
+    """Weights (voxels, cells) that interpolate linearly along one axis; behind the last centre its value holds."""
+    count = cells.logit.shape[axis]
+    place = np.minimum(np.asarray(voxels) / cells.cell_voxels[axis], count - 1)
+    before = np.floor(place).astype(np.intp)
+    weights = np.zeros((len(voxels), count), np.float32)
+    weights[np.arange(len(voxels)), before] = 1.0 - (place - before)
+    weights[np.arange(len(voxels)), np.minimum(before + 1, count - 1)] += place - before
+    return weights
+
+
+def logit_between(cells: CellMap, part: tuple[slice, ...]) -> NDArray[np.float32]:
+    """Logits interpolated between the cells' centres in a part of the cropped model grid, float32 (x, y, z).
+
+    Cells without body, and such as nobody has looked at, count as ordinary; none for more than `MOST_LOGIT`.
+    """
+    logit = np.clip(np.nan_to_num(cells.logit, nan=-MOST_LOGIT), -MOST_LOGIT, MOST_LOGIT)
+    x, y, z = (between_centres(cells, axis, range(side.start, side.stop)) for axis, side in enumerate(part))
+    return np.asarray(np.einsum("ai,bj,ck,ijk->abc", x, y, z, logit, optimize=True), np.float32)
 
 
 class TrunkInput:

@@ -29,7 +29,8 @@ class NetworkOutputs:
     gate; and read by Focus. focus_probability: float32 (x, y, z), 0 where Focus read nothing or a finding was dropped;
     the screening's own array, not a copy. focus_unfiltered: the same before findings were dropped; None unless it was
     asked for. cells: what was said of cells, where these are judged; None elsewhere. judged: how likely findings are
-    to be lesion, those that were dropped for it included; None without the plan's `finding_model`.
+    to be lesion, those that were dropped for it included; None without the plan's `finding_model`. finding_from: how
+    likely a finding of Focus must be to stand.
     native_probability: with `focus_unfiltered` of a Focus that has a grid of its own, the same on the scan's grid,
     uint8 (i, j, k) in steps of 1/255; None elsewhere.
     Such a Focus's patches are shown as sub-volumes of the model grid, its findings as they were before any was dropped.
@@ -49,6 +50,7 @@ class NetworkOutputs:
     cells: CellMap | None = None
     native_probability: NDArray[np.uint8] | None = None
     judged: JudgedFindings | None = None
+    finding_from: float = 0.0
 
     @property
     def starts(self) -> NDArray[np.intp]:
@@ -97,7 +99,7 @@ class NetworkOutputs:
     def likelihood_of(self, voxels: NDArray[np.intp]) -> float | None:
         """How likely the finding that voxels (n, 3) of the scan's RAS view belong to is to be lesion.
 
-        Of several the highest. None where nobody has judged, and for no voxel.
+        Of several the highest. None for no voxel, and where nobody has judged, as of a mass that Glance alone marked.
         """
         if self.judged is None or not len(voxels):
             return None
@@ -105,7 +107,9 @@ class NetworkOutputs:
         last = np.array(self.grid.shape) - 1
         # What linear interpolation reads: one of these is marked wherever the mask is.
         corners = [np.clip(np.floor(places) + corner, 0, last).astype(np.intp) for corner in np.ndindex(2, 2, 2)]
-        return self.judged.at(np.concatenate(corners))
+        likelihood = self.judged.at(np.concatenate(corners))
+        # What did not stand is in the mask because Glance is sure of it (masses.py).
+        return likelihood if likelihood > self.finding_from else None
 
 
 def gathered(
@@ -136,4 +140,5 @@ def gathered(
         focus_unfiltered=unfiltered,
         cells=cells,
         judged=judged,
+        finding_from=plan.finding_from,
     )

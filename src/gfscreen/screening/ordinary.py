@@ -17,7 +17,7 @@ from scipy import ndimage
 from gfscreen.config import Plan
 from gfscreen.scan.boxes import with_margin
 from gfscreen.scan.grid import ModelScan
-from gfscreen.screening.cells import CellMap, OnModelGrid, body_share, logit_of
+from gfscreen.screening.cells import CellMap, OnModelGrid, between_centres, body_share, logit_of
 from gfscreen.screening.findings import TOUCHING
 
 # How much less suspicious, in logits, a cell may be that touches one from which Focus may mark.
@@ -59,22 +59,11 @@ def marked_planes(
     most = 2.0 * NEIGHBOUR_LOGIT
     logit = np.clip(np.nan_to_num(cells.logit - np.float32(least), nan=most), -most, most)
     near = ndimage.binary_dilation(~(cells.logit < least), TOUCHING)
-    x, y, z = (_between_centres(cells, axis, size) for axis, size in enumerate(shape))
+    x, y, z = (between_centres(cells, axis, range(size)) for axis, size in enumerate(shape))
     i, j, k = (cells.index_of(np.arange(size), axis) for axis, size in enumerate(shape))
     for number in planes:
         here = y @ np.tensordot(x[number], logit, axes=1) @ z.T
         yield (here >= -NEIGHBOUR_LOGIT) & near[i[number]][np.ix_(j, k)]
-
-
-def _between_centres(cells: CellMap, axis: int, size: int) -> NDArray[np.float32]:
-    """Weights (voxels, cells) that interpolate linearly along one axis; behind the last centre its value holds."""
-    count = cells.logit.shape[axis]
-    place = np.minimum(np.arange(size) / cells.cell_voxels[axis], count - 1)
-    before = np.floor(place).astype(np.intp)
-    weights = np.zeros((size, count), np.float32)
-    weights[np.arange(size), before] = 1.0 - (place - before)
-    weights[np.arange(size), np.minimum(before + 1, count - 1)] += place - before
-    return weights
 
 
 def aerated(cells: CellMap, scan: OnModelGrid) -> NDArray[np.bool_]:

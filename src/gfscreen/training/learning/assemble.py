@@ -36,7 +36,8 @@ log = logging.getLogger(__name__)
 THRESHOLDS = ("lesion_threshold", "finding_peak", "finding_from", "min_finding_ml")
 # What was chosen for networks as a whole, and `--thresholds` takes over.
 CHOSEN = (
-    "gate", "overlap", "second_look", *THRESHOLDS, "finding_model", "look_from", "mark_from", "operating_points",
+    "gate", "overlap", "second_look", *THRESHOLDS, "finding_model", "look_from", "mark_from", "masses",
+    "operating_points",
 )  # fmt: skip
 
 

@@ -1,0 +1,148 @@
+"""Masses at the lung that Glance is sure of, marked where Focus has not.
+
+Glance's trunk has seen ninety thousand CTs, Focus has learnt from a few scans: what fills a part of a lung Glance finds
+suspicious through and through, and Focus takes it for chest wall or mediastinum. So what hangs together as soft tissue
+where Glance is sure, is large, and lies at the lung becomes a finding of its own, from its sure middle out to where the
+lung or a less suspicious place begins. Elsewhere in the body Glance is sure of too much that is none (bladder, muscle,
+gallbladder), so nothing is marked there. Of no plan that is published. Arrays are (x, y, z) on the model grid.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from gfscreen.config import Plan
+from gfscreen.finding_plan import MassRule
+from gfscreen.scan.boxes import BoxSlices, apart, with_margin
+from gfscreen.scan.grid import ModelScan
+from gfscreen.screening.cells import CellMap, logit_between, logit_of, probabilities
+from gfscreen.screening.findings import TOUCHING
+
+# HU of a mass, smoothed so that noise does not tear it: below lies fat, above most contrast medium and bone.
+SOFT_HU = (-20.0, 100.0)
+SMOOTH_MM = 1.0
+# Strands that do not hold a voxel with its six neighbours, vessels and fissures, are no part of a middle.
+FACES = ndimage.generate_binary_structure(3, 1)
+# A mass lies at the lung if so much of its middle is no farther than this from air of the lung.
+LUNG_MM = 5.0
+AT_LUNG_SHARE = 0.05
+LUNG_AIR_HU = -500.0
+# From its middle a mass reaches so far, through what is denser than lung and softer than bone, and likelier lesion than
+# not.
+REACH_MM = 6.0
+RIM_HU = (-300.0, 130.0)
+# So many model voxels are looked at, at most, the most suspicious parts of a scan first: bounded time and memory.
+MOST_VOXELS = 30_000_000
+
+
+def mark_masses(focus_probability: NDArray[np.float32], scan: ModelScan, cells: CellMap | None, plan: Plan) -> int:
+    """Raise the probability, in place, to Glance's where a mass lies; returns how many masses that were.
+
+    Nothing is done without the plan's `masses`, without cells, and where no cell is as suspicious as they ask for.
+
+    Args:
+        focus_probability: float32 on the model grid of `scan`, without findings that do not stand.
+        scan: the scan.
+        cells: what Glance said; cells that nobody has looked at hold none.
+        plan: with `masses`.
+
+    """
+    if plan.masses is None or cells is None:
+        return 0
+    count, left = 0, MOST_VOXELS
+    for part in _suspicious_parts(cells, scan, plan.masses):
+        left -= math.prod(side.stop - side.start for side in part)
+        if left < 0:
+            break
+        logit = logit_between(cells, part)
+        mass, found = masses_in(part, logit, scan, plan.masses)
+        np.maximum(focus_probability[part], probabilities(logit), out=focus_probability[part], where=mass)
+        count += found
+    return count
+
+
+def masses_in(
+    part: BoxSlices, logit: NDArray[np.float32], scan: ModelScan, rule: MassRule
+) -> tuple[NDArray[np.bool_], int]:
+    """The masses in a part of a scan, bool (x, y, z), and how many they are. logit: of Glance, float32, same shape."""
+    hu, body, spacing_mm = scan.hu[part], scan.body[part], scan.grid.spacing_mm
+    smooth = ndimage.gaussian_filter(hu, [SMOOTH_MM / mm for mm in spacing_mm], truncate=3.0)
+    middle = (logit > logit_of(rule.mark_from)) & (smooth > SOFT_HU[0]) & (smooth < SOFT_HU[1]) & body
+    numbers, _ = ndimage.label(ndimage.binary_opening(middle, FACES), TOUCHING)
+    least_voxels = rule.least_ml * 1000.0 / float(np.prod(spacing_mm))
+    mass, count = np.zeros(hu.shape, bool), 0
+    for number, box in enumerate(ndimage.find_objects(numbers), start=1):
+        own = numbers[box] == number
+        large = np.count_nonzero(own) >= least_voxels
+        if large and logit[box][own].max() >= logit_of(rule.peak) and _at_lung(own, _within(part, box), scan):
+            mass[box] |= own
+            count += 1
+    if count:
+        may_grow = (hu > RIM_HU[0]) & (smooth < RIM_HU[1]) & (logit > 0.0) & body
+        mass = _grown(mass, may_grow | mass, spacing_mm)
+    return mass, count
+
+
+def _suspicious_parts(cells: CellMap, scan: ModelScan, rule: MassRule) -> list[BoxSlices]:
+    """Parts of a scan that may hold masses, with room around, none touching another, the most suspicious first."""
+    logit = np.nan_to_num(cells.logit, nan=-math.inf, neginf=-math.inf)
+    # Logits are interpolated between a cell that is as suspicious as is asked for and the next.
+    numbers, _ = ndimage.label(ndimage.binary_dilation(logit > logit_of(rule.mark_from), TOUCHING), TOUCHING)
+    room = [math.ceil(REACH_MM / mm) for mm in scan.grid.spacing_mm]
+    parts = []
+    for box in ndimage.find_objects(numbers):
+        if logit[box].max() >= logit_of(rule.peak):
+            first = (math.floor(side.start * step) for side, step in zip(box, cells.cell_voxels, strict=True))
+            last = (math.ceil((side.stop - 1) * step) for side, step in zip(box, cells.cell_voxels, strict=True))
+            voxels = tuple(slice(low, high + 1) for low, high in zip(first, last, strict=True))
+            parts.append(_clipped(with_margin(voxels, room), scan.hu.shape))
+    return sorted(apart(parts), key=lambda part: -_highest(cells, part))
+
+
+def _highest(cells: CellMap, part: BoxSlices) -> float:
+    """The highest logit of the cells whose centres lie in a part of the scan."""
+    start = tuple(side.start for side in part)
+    inside = cells.logit[cells.within(start, tuple(side.stop - side.start for side in part))]
+    return float(np.max(inside, initial=-math.inf, where=~np.isnan(inside)))
+
+
+def _within(part: BoxSlices, box: tuple[slice, ...]) -> BoxSlices:
+    """A box of a part of the scan, as one of the scan."""
+    x, y, z = (slice(own.start + side.start, own.start + side.stop) for own, side in zip(part, box, strict=True))
+    return x, y, z
+
+
+def _clipped(part: tuple[slice, ...], shape: tuple[int, ...]) -> BoxSlices:
+    """What of a part lies in the scan."""
+    x, y, z = (slice(side.start, min(side.stop, n)) for side, n in zip(part, shape, strict=True))
+    return x, y, z
+
+
+def _at_lung(mass: NDArray[np.bool_], box: BoxSlices, scan: ModelScan) -> bool:
+    """Whether enough of a mass, bool (x, y, z) in its box of the scan, lies at the lung."""
+    room = [math.ceil(LUNG_MM / mm) for mm in scan.grid.spacing_mm]
+    around = _clipped(with_margin(box, room), scan.hu.shape)
+    inner = tuple(slice(b.start - a.start, b.stop - a.start) for a, b in zip(around, box, strict=True))
+    air = (scan.hu[around] < LUNG_AIR_HU) & scan.lungs_in(around)
+    if not air.any():
+        return False
+    near = ndimage.distance_transform_edt(~air, sampling=scan.grid.spacing_mm)[inner] <= LUNG_MM
+    return bool(near[mass].mean() >= AT_LUNG_SHARE)
+
+
+def _grown(mass: NDArray[np.bool_], may_grow: NDArray[np.bool_], spacing_mm: tuple[float, ...]) -> NDArray[np.bool_]:
+    """A mass and what can be reached from it within REACH_MM through where it may grow, bool (x, y, z)."""
+    step_mm = min(spacing_mm)
+    for number in range(1, int(REACH_MM / step_mm) + 1):
+        # Along an axis of longer voxels only every so many steps.
+        along = [math.floor(number * step_mm / mm) > math.floor((number - 1) * step_mm / mm) for mm in spacing_mm]
+        reach = FACES.copy()
+        for axis, goes in enumerate(along):
+            if not goes:
+                reach &= np.arange(3).reshape([3 if axis == other else 1 for other in range(3)]) == 1
+        mass = ndimage.binary_dilation(mass, reach, mask=may_grow)
+    return mass
