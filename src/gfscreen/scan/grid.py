@@ -63,13 +63,11 @@ class ModelScan:
 
     def lungs_in(self, part: tuple[slice, ...]) -> NDArray[np.bool_]:
         """Whether the voxels of a part of the grid lie in the lungs or a coarse voxel beside them, bool (x, y, z)."""
-        lungs = self.anatomy.lungs
-        index = []
-        for axis, side in enumerate(part):
-            offset, ratio = self.grid.box[axis][0], self.grid.spacing_mm[axis] / self.grid.native_mm[axis]
-            voxels = (side.start + offset, side.stop + offset)
-            index.append(_coarse_to_model_index(lungs.shape[axis], voxels, ratio, self.anatomy.step_voxels[axis]))
-        return np.asarray(ndimage.binary_dilation(lungs, np.ones((3, 3, 3), bool))[np.ix_(*index)], np.bool_)
+        near: NDArray[np.bool_] = ndimage.binary_dilation(self.anatomy.lungs, np.ones((3, 3, 3), bool))
+        grid, step = self.grid, self.anatomy.step_voxels
+        boxes = [(side.start + low, side.stop + low) for side, (low, _) in zip(part, grid.box, strict=True)]
+        ratio = [model / native for model, native in zip(grid.spacing_mm, grid.native_mm, strict=True)]
+        return near[np.ix_(*map(_coarse_to_model_index, near.shape, boxes, ratio, step))]
 
 
 def full_model_shape(

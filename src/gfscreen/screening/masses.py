@@ -31,12 +31,14 @@ FACES = ndimage.generate_binary_structure(3, 1)
 LUNG_MM = 5.0
 AT_LUNG_SHARE = 0.05
 LUNG_AIR_HU = -500.0
+# Nothing of it is looked for farther than this from the box that holds both lungs.
+BESIDE_LUNGS_MM = 40.0
 # From its middle a mass reaches so far, through what is denser than lung and softer than bone, and likelier lesion than
 # not.
 REACH_MM = 6.0
 RIM_HU = (-300.0, 130.0)
 # So many model voxels are looked at, at most, the most suspicious parts of a scan first: bounded time and memory.
-MOST_VOXELS = 30_000_000
+MOST_VOXELS = 25_000_000
 
 
 def mark_masses(focus_probability: NDArray[np.float32], scan: ModelScan, cells: CellMap | None, plan: Plan) -> int:
@@ -73,22 +75,29 @@ def masses_in(
     smooth = ndimage.gaussian_filter(hu, [SMOOTH_MM / mm for mm in spacing_mm], truncate=3.0)
     middle = (logit > logit_of(rule.mark_from)) & (smooth > SOFT_HU[0]) & (smooth < SOFT_HU[1]) & body
     numbers, _ = ndimage.label(ndimage.binary_opening(middle, FACES), TOUCHING)
-    least_voxels = rule.least_ml * 1000.0 / float(np.prod(spacing_mm))
+    large = np.bincount(numbers.ravel()) >= rule.least_ml * 1000.0 / float(np.prod(spacing_mm))
     mass, count = np.zeros(hu.shape, bool), 0
     for number, box in enumerate(ndimage.find_objects(numbers), start=1):
+        if not large[number]:
+            continue
         own = numbers[box] == number
-        large = np.count_nonzero(own) >= least_voxels
-        if large and logit[box][own].max() >= logit_of(rule.peak) and _at_lung(own, _within(part, box), scan):
+        if logit[box][own].max() >= logit_of(rule.peak) and _at_lung(own, _within(part, box), scan):
             mass[box] |= own
             count += 1
-    if count:
-        may_grow = (hu > RIM_HU[0]) & (smooth < RIM_HU[1]) & (logit > 0.0) & body
-        mass = _grown(mass, may_grow | mass, spacing_mm)
+    for box in ndimage.find_objects(mass.view(np.uint8)):
+        near = _clipped(with_margin(box, [math.ceil(REACH_MM / mm) for mm in spacing_mm]), mass.shape)
+        may_grow = (hu[near] > RIM_HU[0]) & (smooth[near] < RIM_HU[1]) & (logit[near] > 0.0) & body[near]
+        mass[near] = _grown(mass[near], may_grow | mass[near], spacing_mm)
     return mass, count
 
 
 def _suspicious_parts(cells: CellMap, scan: ModelScan, rule: MassRule) -> list[BoxSlices]:
     """Parts of a scan that may hold masses, with room around, none touching another, the most suspicious first."""
+    lungs = ndimage.find_objects(scan.lungs_in(tuple(slice(0, n) for n in scan.hu.shape)).view(np.uint8))
+    if not lungs:
+        return []
+    beside = [math.ceil(BESIDE_LUNGS_MM / mm) for mm in scan.grid.spacing_mm]
+    chest = _clipped(with_margin(lungs[0], beside), scan.hu.shape)
     logit = np.nan_to_num(cells.logit, nan=-math.inf, neginf=-math.inf)
     # Logits are interpolated between a cell that is as suspicious as is asked for and the next.
     numbers, _ = ndimage.label(ndimage.binary_dilation(logit > logit_of(rule.mark_from), TOUCHING), TOUCHING)
@@ -99,7 +108,8 @@ def _suspicious_parts(cells: CellMap, scan: ModelScan, rule: MassRule) -> list[B
             first = (math.floor(side.start * step) for side, step in zip(box, cells.cell_voxels, strict=True))
             last = (math.ceil((side.stop - 1) * step) for side, step in zip(box, cells.cell_voxels, strict=True))
             voxels = tuple(slice(low, high + 1) for low, high in zip(first, last, strict=True))
-            parts.append(_clipped(with_margin(voxels, room), scan.hu.shape))
+            if (part := _common(with_margin(voxels, room), chest)) is not None:
+                parts.append(part)
     return sorted(apart(parts), key=lambda part: -_highest(cells, part))
 
 
@@ -114,6 +124,13 @@ def _within(part: BoxSlices, box: tuple[slice, ...]) -> BoxSlices:
     """A box of a part of the scan, as one of the scan."""
     x, y, z = (slice(own.start + side.start, own.start + side.stop) for own, side in zip(part, box, strict=True))
     return x, y, z
+
+
+def _common(part: tuple[slice, ...], other: BoxSlices) -> BoxSlices | None:
+    """What two parts have in common; None if that is nothing."""
+    sides = [(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(part, other, strict=True)]
+    x, y, z = (slice(low, high) for low, high in sides)
+    return (x, y, z) if all(low < high for low, high in sides) else None
 
 
 def _clipped(part: tuple[slice, ...], shape: tuple[int, ...]) -> BoxSlices:

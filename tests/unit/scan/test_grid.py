@@ -168,6 +168,17 @@ class TestToModel:
         assert scan.region.forced
         assert (scan.chest == (region == "chest")).all()
 
+    def test_lungs_of_a_part_are_those_of_the_whole(self):
+        """And hold all air of the lungs, though they were found coarsely and the scan is cropped."""
+        scan = to_model(volume_of(patient(lungs=True)), replace(TINY_PLAN, spacing_mm=(3.0, 2.0, 5.0)))
+        whole = scan.lungs_in(tuple(slice(0, n) for n in scan.hu.shape))
+        part = np.s_[5:41, 7:30, 3:20]
+        assert scan.grid.box[0][0] > 0
+        np.testing.assert_array_equal(scan.lungs_in(part), whole[part])
+        air = (scan.hu < -500) & scan.body
+        assert whole[air].mean() > 0.98
+        assert 0.1 < whole.mean() < 0.7
+
     def test_the_same_scan_gives_the_same_model(self):
         first, second = (to_model(volume_of(patient()), TINY_PLAN) for _ in range(2))
         np.testing.assert_array_equal(first.hu, second.hu)

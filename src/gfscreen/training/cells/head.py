@@ -19,6 +19,8 @@ SCALE_FLOOR = 1e-3
 # All cells of a lesion together weigh as much as so many others at most; those of a scan's own lesions twice as much.
 CELLS_PER_LESION = 12.0
 REAL_WEIGHT = 2.0
+# A scan's own lesions together count as no more than so many of them: 68 metastases of one liver are one patient's.
+MOST_OWN_LESIONS = 10.0
 
 
 @dataclass(frozen=True)
@@ -52,13 +54,16 @@ def regression_of(head: CellHead, channel: int) -> Regression:
 def cell_weights(kind: NDArray[np.int8], lesion: NDArray[np.int32], real: NDArray[np.bool_]) -> NDArray[np.float32]:
     """How much each cell (n,) of one scan counts: a large lesion no more than CELLS_PER_LESION other cells.
 
+    Of more than MOST_OWN_LESIONS lesions of its own each counts for less.
+
     lesion: number of the lesion of POSITIVE cells, from 1. real: bool (lesions,), whether lesion 1 and following are
     the scan's own.
     """
     weight = np.ones(len(kind), np.float32)
     positive = kind == POSITIVE
     cells = np.bincount(lesion[positive], minlength=len(real) + 1)
-    share = np.minimum(1.0, CELLS_PER_LESION / np.maximum(cells[1:], 1)) * np.where(real, REAL_WEIGHT, 1.0)
+    of_own = REAL_WEIGHT * min(1.0, MOST_OWN_LESIONS / max(1, np.count_nonzero(real)))
+    share = np.minimum(1.0, CELLS_PER_LESION / np.maximum(cells[1:], 1)) * np.where(real, of_own, 1.0)
     weight[positive] = share[lesion[positive] - 1]
     return weight
 

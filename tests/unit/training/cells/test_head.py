@@ -70,6 +70,15 @@ def test_a_large_lesion_weighs_no_more_than_twelve_cells_and_a_real_one_twice_th
     assert weight[lesion == 3].sum() == pytest.approx(24)
 
 
+def test_many_lesions_of_one_scan_count_as_ten():
+    """Sixty metastases of one liver do not outweigh other patients; inserted lesions beside them stay as they were."""
+    lesion = np.arange(1, 63, dtype=np.int32)
+    real = np.array([True] * 60 + [False, False])
+    weight = cell_weights(np.full(62, POSITIVE, np.int8), lesion, real)
+    assert weight[:60].sum() == pytest.approx(20)
+    assert weight[60:].tolist() == [1, 1]
+
+
 def test_the_head_gives_the_logits_of_the_regression(tmp_path, monkeypatch):
     trunk = random_trunk(tmp_path, monkeypatch)
     rng = np.random.default_rng(0)
