@@ -62,7 +62,7 @@ def cell_weights(kind: NDArray[np.int8], lesion: NDArray[np.int32], real: NDArra
     weight = np.ones(len(kind), np.float32)
     positive = kind == POSITIVE
     cells = np.bincount(lesion[positive], minlength=len(real) + 1)
-    of_own = REAL_WEIGHT * min(1.0, MOST_OWN_LESIONS / max(1, np.count_nonzero(real)))
+    of_own = REAL_WEIGHT * min(1.0, MOST_OWN_LESIONS / max(1, int(np.count_nonzero(real))))
     share = np.minimum(1.0, CELLS_PER_LESION / np.maximum(cells[1:], 1)) * np.where(real, of_own, 1.0)
     weight[positive] = share[lesion[positive] - 1]
     return weight
