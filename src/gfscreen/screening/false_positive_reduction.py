@@ -125,11 +125,16 @@ class JudgedFindings:
 
     def of(self, places: NDArray[np.intp] | NDArray[np.int32]) -> NDArray[np.float64]:
         """The likelihood (n,) of the finding that each model voxel (n, 3) belongs to; 0 where it belongs to none."""
+        likelihood: NDArray[np.float64] = self.likelihood[self.number_of(places)]
+        return likelihood
+
+    def number_of(self, places: NDArray[np.intp] | NDArray[np.int32]) -> NDArray[np.int32]:
+        """The finding that each model voxel (n, 3) belongs to, (n,); 0 for none."""
         low = np.array([side.start for side in self.part], np.intp)
         inside = ((places >= low) & (places < low + self.numbers.shape)).all(axis=1)
-        likelihood = np.zeros(len(places))
-        likelihood[inside] = self.likelihood[self.numbers[tuple((places[inside] - low).T)]]
-        return likelihood
+        number = np.zeros(len(places), np.int32)
+        number[inside] = self.numbers[tuple((places[inside] - low).T)]
+        return number
 
 
 def judged_findings(

@@ -99,7 +99,8 @@ class NetworkOutputs:
     def likelihood_of(self, voxels: NDArray[np.intp]) -> float | None:
         """How likely the finding that voxels (n, 3) of the scan's RAS view belong to is to be lesion.
 
-        Of several the highest. None for no voxel, and where nobody has judged, as of a mass that Glance alone marked.
+        Of several the highest; of a mass that Glance alone has marked (masses.py) Glance's highest probability in it.
+        None where nobody has judged, and for no voxel.
         """
         if self.judged is None or not len(voxels):
             return None
@@ -107,9 +108,11 @@ class NetworkOutputs:
         last = np.array(self.grid.shape) - 1
         # What linear interpolation reads: one of these is marked wherever the mask is.
         corners = [np.clip(np.floor(places) + corner, 0, last).astype(np.intp) for corner in np.ndindex(2, 2, 2)]
-        likelihood = self.judged.at(np.concatenate(corners))
-        # What did not stand is in the mask because Glance is sure of it (masses.py).
-        return likelihood if likelihood > self.finding_from else None
+        read = np.concatenate(corners)
+        likelihood = self.judged.of(read)
+        stands = (self.judged.number_of(read) > 0) & ((likelihood > self.finding_from) | (self.finding_from <= 0.0))
+        # What does not stand is in the mask because Glance is sure of it, and its probability is Glance's.
+        return float(likelihood[stands].max() if stands.any() else self.focus_probability[tuple(read.T)].max())
 
 
 def gathered(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gfscreen.finding_plan import MassRule
+from gfscreen.finding_plan import FindingMeasure, FindingModel, MassRule
 from gfscreen.network_plan import CellGlanceConfig
 from gfscreen.results.statistics.lesions import measure_lesions
 from gfscreen.scan.grid import ModelScan
@@ -157,7 +157,7 @@ class TestHowFarTheyReach:
 
 
 def test_a_scan_is_screened_with_them():
-    """A mass that Focus does not see is in the mask, and nobody says how likely it is."""
+    """A mass that Focus does not see is in the mask; how likely it is nobody says, or with a `finding_model` Glance."""
     hu = chest().hu
 
     def judge(volume: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -174,18 +174,23 @@ def test_a_scan_is_screened_with_them():
     plan = replace(
         PLAN, spacing_mm=(1.0, 1.0, 3.0), foreground="hu_floor", cells=CellGlanceConfig(), gate=0.5,
     )  # fmt: skip
+    likely = FindingModel(0.0, (FindingMeasure("chest", 0.0, 1.0, 1.0, (0.0,)),), 0.5)
     volume = volume_of(hu, np.diag([1.0, 1.0, 3.0, 1.0]))
     results = [
         screen(
             volume, asked, FakeEngine(lambda _: 0.9, lambda patch: np.zeros_like(patch), judge=judge), Budget(),
             keep_outputs=True,
         )
-        for asked in (plan, replace(plan, masses=None))
+        for asked in (plan, replace(plan, masses=None), replace(plan, finding_model=likely, finding_from=0.4))
     ]  # fmt: skip
     assert dice(results[0].mask > 0, MASS) > 0.8
     assert not results[1].mask.any()
     (lesion,) = measure_lesions(volume, results[0].mask, results[0].network_outputs)
     assert lesion.lesion_likelihood is None
+    (judged,) = measure_lesions(volume, results[2].mask, results[2].network_outputs)
+    np.testing.assert_array_equal(results[2].mask, results[0].mask)
+    assert judged.lesion_likelihood is not None
+    assert 0.88 < judged.lesion_likelihood < probability(4.0)
 
 
 @pytest.mark.parametrize(
