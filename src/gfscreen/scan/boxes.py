@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -33,6 +34,15 @@ def with_margin(box: tuple[slice, ...], margins: Iterable[int]) -> tuple[slice, 
     return tuple(
         slice(max(0, side.start - margin), side.stop + margin) for side, margin in zip(box, margins, strict=True)
     )
+
+
+def with_room(
+    box: tuple[slice, ...], room_mm: float, spacing_mm: tuple[float, ...], shape: tuple[int, ...]
+) -> BoxSlices:
+    """A box with at least so many mm more on both sides of each axis, within a grid of `shape`."""
+    wider = with_margin(box, [math.ceil(room_mm / mm) for mm in spacing_mm])
+    x, y, z = (slice(side.start, min(side.stop, n)) for side, n in zip(wider, shape, strict=True))
+    return x, y, z
 
 
 def lesion_boxes(lesion: NDArray[np.bool_]) -> list[Box]:

@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from gfscreen.config import Plan
 from gfscreen.finding_plan import MassRule
-from gfscreen.scan.boxes import BoxSlices, apart, with_margin
+from gfscreen.scan.boxes import BoxSlices, apart, with_room
 from gfscreen.scan.grid import ModelScan
 from gfscreen.screening.cells import CellMap, logit_between, logit_of, probabilities
 from gfscreen.screening.findings import TOUCHING
@@ -85,7 +85,7 @@ def masses_in(
             mass[box] |= own
             count += 1
     for box in ndimage.find_objects(mass.view(np.uint8)):
-        near = _clipped(with_margin(box, [math.ceil(REACH_MM / mm) for mm in spacing_mm]), mass.shape)
+        near = with_room(box, REACH_MM, spacing_mm, mass.shape)
         may_grow = (hu[near] > RIM_HU[0]) & (smooth[near] < RIM_HU[1]) & (logit[near] > 0.0) & body[near]
         mass[near] = _grown(mass[near], may_grow | mass[near], spacing_mm)
     return mass, count
@@ -93,31 +93,30 @@ def masses_in(
 
 def _suspicious_parts(cells: CellMap, scan: ModelScan, rule: MassRule) -> list[BoxSlices]:
     """Parts of a scan that may hold masses, with room around, none touching another, the most suspicious first."""
-    lungs = ndimage.find_objects(scan.lungs_in(tuple(slice(0, n) for n in scan.hu.shape)).view(np.uint8))
-    if not lungs:
-        return []
-    beside = [math.ceil(BESIDE_LUNGS_MM / mm) for mm in scan.grid.spacing_mm]
-    chest = _clipped(with_margin(lungs[0], beside), scan.hu.shape)
+    spacing_mm, shape = scan.grid.spacing_mm, scan.hu.shape
     logit = np.nan_to_num(cells.logit, nan=-math.inf, neginf=-math.inf)
     # Logits are interpolated between a cell that is as suspicious as is asked for and the next.
     numbers, _ = ndimage.label(ndimage.binary_dilation(logit > logit_of(rule.mark_from), TOUCHING), TOUCHING)
-    room = [math.ceil(REACH_MM / mm) for mm in scan.grid.spacing_mm]
+    found = [box for box in ndimage.find_objects(numbers) if logit[box].max() >= logit_of(rule.peak)]
+    # Only where some cell is suspicious enough the lungs are looked for, over the whole scan.
+    lungs = ndimage.find_objects(scan.lungs_in(tuple(slice(0, n) for n in shape)).view(np.uint8)) if found else []
+    if not lungs:
+        return []
+    chest = with_room(lungs[0], BESIDE_LUNGS_MM, spacing_mm, shape)
     parts = []
-    for box in ndimage.find_objects(numbers):
-        if logit[box].max() >= logit_of(rule.peak):
-            first = (math.floor(side.start * step) for side, step in zip(box, cells.cell_voxels, strict=True))
-            last = (math.ceil((side.stop - 1) * step) for side, step in zip(box, cells.cell_voxels, strict=True))
-            voxels = tuple(slice(low, high + 1) for low, high in zip(first, last, strict=True))
-            if (part := _common(with_margin(voxels, room), chest)) is not None:
-                parts.append(part)
-    return sorted(apart(parts), key=lambda part: -_highest(cells, part))
+    for box in found:
+        first = (math.floor(side.start * step) for side, step in zip(box, cells.cell_voxels, strict=True))
+        last = (math.ceil((side.stop - 1) * step) for side, step in zip(box, cells.cell_voxels, strict=True))
+        voxels = tuple(slice(low, high + 1) for low, high in zip(first, last, strict=True))
+        if (part := _common(with_room(voxels, REACH_MM, spacing_mm, shape), chest)) is not None:
+            parts.append(part)
 
+    def highest(part: BoxSlices) -> float:
+        start = tuple(side.start for side in part)
+        size = tuple(side.stop - side.start for side in part)
+        return float(logit[cells.within(start, size)].max(initial=-math.inf))
 
-def _highest(cells: CellMap, part: BoxSlices) -> float:
-    """The highest logit of the cells whose centres lie in a part of the scan."""
-    start = tuple(side.start for side in part)
-    inside = cells.logit[cells.within(start, tuple(side.stop - side.start for side in part))]
-    return float(np.max(inside, initial=-math.inf, where=~np.isnan(inside)))
+    return sorted(apart(parts), key=highest, reverse=True)
 
 
 def _within(part: BoxSlices, box: tuple[slice, ...]) -> BoxSlices:
@@ -126,23 +125,16 @@ def _within(part: BoxSlices, box: tuple[slice, ...]) -> BoxSlices:
     return x, y, z
 
 
-def _common(part: tuple[slice, ...], other: BoxSlices) -> BoxSlices | None:
+def _common(part: BoxSlices, other: BoxSlices) -> BoxSlices | None:
     """What two parts have in common; None if that is nothing."""
     sides = [(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(part, other, strict=True)]
     x, y, z = (slice(low, high) for low, high in sides)
     return (x, y, z) if all(low < high for low, high in sides) else None
 
 
-def _clipped(part: tuple[slice, ...], shape: tuple[int, ...]) -> BoxSlices:
-    """What of a part lies in the scan."""
-    x, y, z = (slice(side.start, min(side.stop, n)) for side, n in zip(part, shape, strict=True))
-    return x, y, z
-
-
 def _at_lung(mass: NDArray[np.bool_], box: BoxSlices, scan: ModelScan) -> bool:
     """Whether enough of a mass, bool (x, y, z) in its box of the scan, lies at the lung."""
-    room = [math.ceil(LUNG_MM / mm) for mm in scan.grid.spacing_mm]
-    around = _clipped(with_margin(box, room), scan.hu.shape)
+    around = with_room(box, LUNG_MM, scan.grid.spacing_mm, scan.hu.shape)
     inner = tuple(slice(b.start - a.start, b.stop - a.start) for a, b in zip(around, box, strict=True))
     air = (scan.hu[around] < LUNG_AIR_HU) & scan.lungs_in(around)
     if not air.any():
