@@ -149,14 +149,14 @@ looks 0
     -o "$runs/findings_x.json" --write
 looks 0.05
 
-# What the cells are sure of at the lung is marked.
+# What the cells are sure of at the lung and in the liver is marked.
 "$python" - "$runs/weights_x" <<'EOF'
 import sys
 from pathlib import Path
 
-from gfscreen.finding_plan import MassRule
+from gfscreen.finding_plan import LiverMassRule, MassRule
 from gfscreen.networks.models.manifest import change_plan
 
-change_plan(Path(sys.argv[1]), masses=MassRule())
+change_plan(Path(sys.argv[1]), masses=MassRule(), liver_masses=LiverMassRule())
 EOF
 "$python" -m gfscreen export --weights "$runs/weights_x"

@@ -199,7 +199,7 @@ def run(args: argparse.Namespace) -> int:
     # Nothing is judged by a model that is there already: findings are measured once, and here.
     everything = replace(
         plan, finding_peak=max(args.peak, plan.lesion_threshold), finding_from=0.0, finding_model=None, look_from=0.0,
-        masses=None, operating_points=(),
+        masses=None, liver_masses=None, operating_points=(),
     )  # fmt: skip
     read = [read_cases(cases, everything, engine) for cases in found]
     model, result = evaluate(read[0], read[-1], plan, everything.finding_peak)

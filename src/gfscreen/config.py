@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gfscreen.errors import UsageError, WeightsError
-from gfscreen.finding_plan import FindingModel, MassRule
+from gfscreen.finding_plan import FindingModel, LiverMassRule, MassRule
 from gfscreen.network_plan import (
     CellGlanceConfig,
     FocusConfig,
@@ -123,6 +123,7 @@ class Plan:
         above this; 0, as published: all have one that Focus is sure of.
     masses: which masses at the lung are marked because Glance is sure of them, whatever Focus says. Asks for `cells`.
         None, as published: none.
+    liver_masses: which masses in a liver with contrast medium are marked for the same reason. As `masses`.
     """
 
     preset: str = "paper"
@@ -154,6 +155,7 @@ class Plan:
     second_focus: SecondFocusConfig | None = None
     look_from: float = 0.0
     masses: MassRule | None = None
+    liver_masses: LiverMassRule | None = None
 
     def __post_init__(self) -> None:
         if len(self.spacing_mm) != 3 or min(self.spacing_mm) <= 0:
@@ -185,8 +187,9 @@ class Plan:
             raise ValueError(f"look_from must be a probability, at least 0 and below 1, got {self.look_from}")
         if self.finding_model is None and self.look_from:
             raise ValueError("look_from asks what a finding is likely to be: set `finding_model`, or it to 0")
-        if self.masses is not None and self.cells is None:
-            raise ValueError("masses asks for a Glance that judges cells: set `cells`, or it to null")
+        for name, rule in (("masses", self.masses), ("liver_masses", self.liver_masses)):
+            if rule is not None and self.cells is None:
+                raise ValueError(f"{name} asks for a Glance that judges cells: set `cells`, or it to null")
         in_int8 = [given.convolution for given in self.focus_int8]
         if len(set(in_int8)) < len(in_int8):
             raise ValueError(f"focus_int8 must name each convolution once, got {', '.join(in_int8)}")
@@ -234,7 +237,7 @@ class Plan:
             raise ValueError("a Focus of nnU-Net's takes no second_look and no mark_from: set both to 0")
         if self.nnunet is not None and self.finding_model is not None:
             raise ValueError("finding_model is of the plan's own Focus, not of nnU-Net's: leave it out")
-        if self.nnunet is not None and self.masses is not None:
+        if self.nnunet is not None and (self.masses is not None or self.liver_masses is not None):
             raise ValueError("masses are marked beside the plan's own Focus, not nnU-Net's: leave it out")
         if self.nnunet is not None and self.second_focus is not None:
             raise ValueError("a Focus of nnU-Net's takes no second look and no second_focus: leave it out")

@@ -88,10 +88,20 @@ class MassRule:
     least_ml: float = 8.0
 
     def __post_init__(self) -> None:
+        key = "liver_masses" if isinstance(self, LiverMassRule) else "masses"
         if not 0.5 <= self.mark_from <= self.peak < 1.0:
             raise ValueError(
-                f"masses: mark_from must be a probability from 0.5 on, and peak one from it to below 1, got "
+                f"{key}: mark_from must be a probability from 0.5 on, and peak one from it to below 1, got "
                 f"{self.mark_from} and {self.peak}"
             )
         if not 0.0 < self.least_ml <= 1000.0:
-            raise ValueError(f"masses: least_ml must be a volume above 0, up to 1000 ml, got {self.least_ml}")
+            raise ValueError(f"{key}: least_ml must be a volume above 0, up to 1000 ml, got {self.least_ml}")
+
+
+@dataclass(frozen=True)
+class LiverMassRule(MassRule):
+    """The same of masses in the liver (screening/liver_masses.py)."""
+
+    mark_from: float = 0.5
+    peak: float = 0.88
+    least_ml: float = 1.0

@@ -45,6 +45,25 @@ def with_room(
     return x, y, z
 
 
+def size_of(box: BoxSlices) -> tuple[int, int, int]:
+    """Voxels along x, y, z."""
+    x, y, z = (side.stop - side.start for side in box)
+    return x, y, z
+
+
+def within(part: BoxSlices, box: tuple[slice, ...]) -> BoxSlices:
+    """A box of a part of a grid, as one of the grid."""
+    x, y, z = (slice(own.start + side.start, own.start + side.stop) for own, side in zip(part, box, strict=True))
+    return x, y, z
+
+
+def common(part: BoxSlices, other: BoxSlices) -> BoxSlices | None:
+    """What two parts of a grid have in common; None if that is nothing."""
+    sides = [(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(part, other, strict=True)]
+    x, y, z = (slice(low, high) for low, high in sides)
+    return (x, y, z) if all(low < high for low, high in sides) else None
+
+
 def lesion_boxes(lesion: NDArray[np.bool_]) -> list[Box]:
     """Half-open boxes, one voxel larger on each side within the grid, that hold all of `lesion` (x, y, z).
 

@@ -10,6 +10,7 @@ gallbladder), so nothing is marked there. Of no plan that is published. Arrays a
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from scipy import ndimage
 
 from gfscreen.config import Plan
 from gfscreen.finding_plan import MassRule
-from gfscreen.scan.boxes import BoxSlices, apart, with_room
+from gfscreen.scan.boxes import BoxSlices, apart, common, size_of, with_room, within
 from gfscreen.scan.grid import ModelScan
 from gfscreen.screening.cells import CellMap, logit_between, logit_of, probabilities
 from gfscreen.screening.findings import TOUCHING
@@ -55,15 +56,17 @@ def mark_masses(focus_probability: NDArray[np.float32], scan: ModelScan, cells: 
     """
     if plan.masses is None or cells is None:
         return 0
-    count, left = 0, MOST_VOXELS
-    for part in _suspicious_parts(cells, scan, plan.masses):
-        left -= math.prod(side.stop - side.start for side in part)
-        if left < 0:
-            break
+    found = suspicious_cells(cells, plan.masses)
+    # Only where some cell is suspicious enough the lungs are looked for, over the whole scan.
+    region = _beside_lungs(scan) if found else None
+    if region is None:
+        return 0
+    count = 0
+    for part in parts_of(found, cells, scan, region, REACH_MM, MOST_VOXELS):
         logit = logit_between(cells, part)
-        mass, found = masses_in(part, logit, scan, plan.masses)
+        mass, number = masses_in(part, logit, scan, plan.masses)
         np.maximum(focus_probability[part], probabilities(logit), out=focus_probability[part], where=mass)
-        count += found
+        count += number
     return count
 
 
@@ -81,7 +84,7 @@ def masses_in(
         if not large[number]:
             continue
         own = numbers[box] == number
-        if logit[box][own].max() >= logit_of(rule.peak) and _at_lung(own, _within(part, box), scan):
+        if logit[box][own].max() >= logit_of(rule.peak) and _at_lung(own, within(part, box), scan):
             mass[box] |= own
             count += 1
     for box in ndimage.find_objects(mass.view(np.uint8)):
@@ -91,45 +94,56 @@ def masses_in(
     return mass, count
 
 
-def _suspicious_parts(cells: CellMap, scan: ModelScan, rule: MassRule) -> list[BoxSlices]:
-    """Parts of a scan that may hold masses, with room around, none touching another, the most suspicious first."""
-    spacing_mm, shape = scan.grid.spacing_mm, scan.hu.shape
-    logit = np.nan_to_num(cells.logit, nan=-math.inf, neginf=-math.inf)
+def suspicious_cells(cells: CellMap, rule: MassRule) -> list[tuple[slice, ...]]:
+    """Boxes of cells that may hold masses: as suspicious as their middle asks for, and one beside it."""
+    logit = _known(cells)
     # Logits are interpolated between a cell that is as suspicious as is asked for and the next.
     numbers, _ = ndimage.label(ndimage.binary_dilation(logit > logit_of(rule.mark_from), TOUCHING), TOUCHING)
-    found = [box for box in ndimage.find_objects(numbers) if logit[box].max() >= logit_of(rule.peak)]
-    # Only where some cell is suspicious enough the lungs are looked for, over the whole scan.
-    lungs = ndimage.find_objects(scan.lungs_in(tuple(slice(0, n) for n in shape)).view(np.uint8)) if found else []
-    if not lungs:
-        return []
-    chest = with_room(lungs[0], BESIDE_LUNGS_MM, spacing_mm, shape)
+    return [box for box in ndimage.find_objects(numbers) if logit[box].max() >= logit_of(rule.peak)]
+
+
+def parts_of(
+    found: Iterable[tuple[slice, ...]],
+    cells: CellMap,
+    scan: ModelScan,
+    region: BoxSlices,
+    room_mm: float,
+    most_voxels: int,
+) -> Iterator[BoxSlices]:
+    """The parts of a scan in which cells lie, with room around, none touching another, the most suspicious first.
+
+    Only what lies in `region`, and no more than so many voxels.
+    """
+    shape, logit = scan.hu.shape, _known(cells)
     parts = []
     for box in found:
         first = (math.floor(side.start * step) for side, step in zip(box, cells.cell_voxels, strict=True))
         last = (math.ceil((side.stop - 1) * step) for side, step in zip(box, cells.cell_voxels, strict=True))
         voxels = tuple(slice(low, high + 1) for low, high in zip(first, last, strict=True))
-        if (part := _common(with_room(voxels, REACH_MM, spacing_mm, shape), chest)) is not None:
+        if (part := common(with_room(voxels, room_mm, scan.grid.spacing_mm, shape), region)) is not None:
             parts.append(part)
 
     def highest(part: BoxSlices) -> float:
         start = tuple(side.start for side in part)
-        size = tuple(side.stop - side.start for side in part)
-        return float(logit[cells.within(start, size)].max(initial=-math.inf))
+        return float(logit[cells.within(start, size_of(part))].max(initial=-math.inf))
 
-    return sorted(apart(parts), key=highest, reverse=True)
-
-
-def _within(part: BoxSlices, box: tuple[slice, ...]) -> BoxSlices:
-    """A box of a part of the scan, as one of the scan."""
-    x, y, z = (slice(own.start + side.start, own.start + side.stop) for own, side in zip(part, box, strict=True))
-    return x, y, z
+    for part in sorted(apart(parts), key=highest, reverse=True):
+        most_voxels -= math.prod(size_of(part))
+        if most_voxels < 0:
+            return
+        yield part
 
 
-def _common(part: BoxSlices, other: BoxSlices) -> BoxSlices | None:
-    """What two parts have in common; None if that is nothing."""
-    sides = [(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(part, other, strict=True)]
-    x, y, z = (slice(low, high) for low, high in sides)
-    return (x, y, z) if all(low < high for low, high in sides) else None
+def _known(cells: CellMap) -> NDArray[np.float32]:
+    """Logits of cells; -inf where nobody has looked."""
+    return np.nan_to_num(cells.logit, nan=-math.inf, neginf=-math.inf)
+
+
+def _beside_lungs(scan: ModelScan) -> BoxSlices | None:
+    """The box that holds both lungs, with room; None without lungs."""
+    shape = scan.hu.shape
+    lungs = ndimage.find_objects(scan.lungs_in(tuple(slice(0, n) for n in shape)).view(np.uint8))
+    return with_room(lungs[0], BESIDE_LUNGS_MM, scan.grid.spacing_mm, shape) if lungs else None
 
 
 def _at_lung(mass: NDArray[np.bool_], box: BoxSlices, scan: ModelScan) -> bool:

@@ -8,8 +8,8 @@
     again     read once more, centred and mirrored, what was found and may be lesion; what
               is small by a second focus, what is large by both                    (second_look, reading)
     mask      average where sub-volumes overlap, drop what cannot be and what is hardly lesion,
-              mark masses at the lung that glance alone is sure of, back to the native grid
-                                     (windows, findings, false_positive_reduction, masses, grid)
+              mark masses at the lung and in the liver that glance alone is sure of, back to the native
+              grid           (windows, findings, false_positive_reduction, masses, liver_masses, grid)
 
 A Focus of nnU-Net's reads patches of a grid of its own in place of the sub-volumes: `patch_screening`.
 
@@ -33,6 +33,7 @@ from gfscreen.screening.budget import Budget, Later, empty_write_reserve_s
 from gfscreen.screening.cell_pass import CellGlancing
 from gfscreen.screening.false_positive_reduction import drop_false_positives, judged_findings
 from gfscreen.screening.findings import drop_unlikely, drop_unlikely_parts, empty_if_slight
+from gfscreen.screening.liver_masses import mark_liver_masses
 from gfscreen.screening.masses import mark_masses
 from gfscreen.screening.network_outputs import NetworkOutputs, gathered
 from gfscreen.screening.ordinary import clear_ordinary
@@ -184,6 +185,7 @@ def screen(
     judged = judged_findings(probability, scan, cells, plan) if plan.finding_from or keep_outputs else None
     dropped += drop_false_positives(probability, judged, plan.finding_from)
     mark_masses(probability, scan, cells, plan)
+    mark_liver_masses(probability, scan, cells, plan)
     mask = to_native_mask(probability, scan.grid, volume, threshold)
     dropped += drop_unlikely_parts(mask, probability, scan.grid, volume, plan)
     dropped += empty_if_slight(mask, volume, plan)

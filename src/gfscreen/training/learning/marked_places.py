@@ -33,7 +33,7 @@ def with_marked_places(scans: Sequence[Scan], plan: Plan, weights: Path, cache: 
     places are for Focus to learn from. What they marked is kept in `cache`. Raises UsageError for weights of another
     grid, WeightsError for a damaged folder.
     """
-    own = replace(read_plan(weights), finding_from=0.0, look_from=0.0, masses=None)
+    own = replace(read_plan(weights), finding_from=0.0, look_from=0.0, masses=None, liver_masses=None)
     if own.spacing_mm != plan.spacing_mm:
         raise UsageError(f"judged_by {weights}: works at {own.spacing_mm} mm, the run at {plan.spacing_mm}")
     digest = read_manifest(weights).digest

@@ -18,7 +18,7 @@ pytest.importorskip("monai")
 
 from gfscreen.command.cli import main  # noqa: E402
 from gfscreen.config import preset_plan, read_plan  # noqa: E402
-from gfscreen.finding_plan import FindingMeasure, FindingModel, MassRule  # noqa: E402
+from gfscreen.finding_plan import FindingMeasure, FindingModel, LiverMassRule, MassRule  # noqa: E402
 from gfscreen.network_plan import CellGlanceConfig, FocusConfig, GlanceConfig, SecondFocusConfig  # noqa: E402
 from gfscreen.networks.models.cell_glance import CellFeatures  # noqa: E402
 from gfscreen.networks.models.manifest import read_manifest, verify  # noqa: E402
@@ -180,8 +180,9 @@ def test_for_the_marks_alone_the_glance_of_the_base_stays(tmp_path, base, data):
         PLAN, cells=cells, gate=0.25, glance=GlanceConfig("resnet10", (4, 8, 8, 16), (2, 2, 1), "B"),
         second_focus=second, finding_from=0.4, look_from=0.1,
         finding_model=FindingModel(0.0, (FindingMeasure("chest", 0.0, 1.0, 1.0, (0.0,)),), 0.5), masses=MassRule(),
+        liver_masses=LiverMassRule(),
     )  # fmt: skip
-    init_weights(tmp_path / "plain", replace(plan, cells=None, mark_from=0.0, masses=None), 1)
+    init_weights(tmp_path / "plain", replace(plan, cells=None, mark_from=0.0, masses=None, liver_masses=None), 1)
     for name in ("plan.json", "glance.safetensors", "focus.safetensors", "second_focus.safetensors", "manifest.json"):
         (base / name).unlink(missing_ok=True)
         shutil.copyfile(tmp_path / "plain" / name, base / name)
@@ -193,7 +194,8 @@ def test_for_the_marks_alone_the_glance_of_the_base_stays(tmp_path, base, data):
     made = read_plan(out)
     assert (made.cells, made.gate, made.second_focus) == (replace(cells, case_calibration=None), 0.25, second)
     # They know the cells that they were fitted with.
-    assert (made.finding_model, made.finding_from, made.look_from, made.masses) == (None, 0.0, 0.0, None)
+    assert (made.finding_model, made.finding_from, made.look_from) == (None, 0.0, 0.0)
+    assert (made.masses, made.liver_masses) == (None, None)
     assert (out / "second_focus.safetensors").read_bytes() == (base / "second_focus.safetensors").read_bytes()
     assert (out / "glance.safetensors").read_bytes() == (base / "glance.safetensors").read_bytes()
     learnt, before = load_cells(out), load_cells(base)
