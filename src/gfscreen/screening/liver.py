@@ -42,8 +42,8 @@ class Liver:
     hu: float
 
     def near(self, part: tuple[slice, ...], blocks: int) -> NDArray[np.bool_]:
-        """Whether voxels of a part of the grid lie within so many blocks, along the axes, of parenchyma."""
-        near = ndimage.binary_dilation(self.parenchyma, FACES, iterations=blocks) if blocks else self.parenchyma
+        """Whether voxels of a part of the grid lie within so many blocks of parenchyma, at least 1, along the axes."""
+        near = ndimage.binary_dilation(self.parenchyma, FACES, iterations=blocks)
         index = [
             np.minimum(np.arange(side.start, side.stop) // step, count - 1)
             for side, step, count in zip(part, self.block_voxels, near.shape, strict=True)

@@ -2,8 +2,8 @@
 
 In a liver with contrast medium a metastasis is darker than what is around it, and so are vessels without contrast
 medium, the gallbladder and the fissures; Glance knows which of them is suspicious. So what is darker than the liver,
-thick, mostly within it, no fluid, and somewhere as suspicious as the plan asks for becomes a finding, out to half its
-contrast. Of no plan that is published. Arrays are (x, y, z) on the model grid.
+thick, round, mostly within it, no fluid, and somewhere as suspicious as the plan asks for becomes a finding, out to
+half its contrast. Of no plan that is published. Arrays are (x, y, z) on the model grid.
 """
 
 from __future__ import annotations
@@ -32,6 +32,10 @@ FLUID_HU = 30.0
 LEAST_HU = -20.0
 # What is not as thick as a ball of this radius is a vessel, a fissure or noise.
 RADIUS_MM = 3.0
+# A mass is round: the largest ball within its middle has at least this share of the radius of a ball of its volume, or
+# a radius of so many mm (several that have grown together). Crescents at the heart, the stomach, the diaphragm are not.
+ROUND = 0.5
+LARGE_MM = 10.0
 # So much of what lies within AROUND_MM of a mass is parenchyma or a coarse voxel beside it.
 AROUND_MM = 6.0
 IN_LIVER_SHARE = 0.6
@@ -89,10 +93,14 @@ def liver_masses_in(
     dark &= liver.near(part, round(INSIDE_MM / COARSE_MM))
     mass, count = np.zeros(hu.shape, bool), 0
     for middle, box in _middles(dark, logit, spacing_mm, rule):
+        if not _round(middle, spacing_mm):
+            continue
         median = float(np.median(smooth[box][middle]))
         far_mm = ndimage.distance_transform_edt(~middle, sampling=spacing_mm)
         around = liver.near(within(part, box), 1)[(far_mm > 0) & (far_mm <= AROUND_MM)]
-        if median < FLUID_HU or liver.hu - median < CONTRAST_HU or around.mean() < IN_LIVER_SHARE:
+        if median < FLUID_HU or liver.hu - median < CONTRAST_HU:
+            continue
+        if np.count_nonzero(around) < IN_LIVER_SHARE * max(1, around.size):
             continue
         edge = liver.hu - HALF * (liver.hu - median)
         reach = (smooth[box] < edge) & (smooth[box] > RIM_HU) & (logit[box] > RIM_LOGIT) & body[box]
@@ -135,6 +143,13 @@ def _thick(mask: NDArray[np.bool_], spacing_mm: tuple[float, ...]) -> NDArray[np
     if thick.any():
         thick = mask & (ndimage.distance_transform_edt(~thick, sampling=spacing_mm) <= RADIUS_MM)
     return thick
+
+
+def _round(middle: NDArray[np.bool_], spacing_mm: tuple[float, ...]) -> bool:
+    """Whether a middle is round enough for a mass, or large. Where the scan ends it ends."""
+    inner_mm = float(ndimage.distance_transform_edt(np.pad(middle, 1), sampling=spacing_mm).max())
+    volume_mm3 = np.count_nonzero(middle) * float(np.prod(spacing_mm))
+    return inner_mm >= min(LARGE_MM, ROUND * (3.0 * volume_mm3 / (4.0 * np.pi)) ** (1.0 / 3.0))
 
 
 def _hanging_at(middle: NDArray[np.bool_], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
