@@ -216,13 +216,6 @@ class TestHowFarTheyReach:
         assert mass.any()
         assert not mass[logit < -3.0].any()
 
-    def test_a_part_that_is_nothing_but_dark_is_none(self):
-        """No liver is seen around it."""
-        liver = Liver(np.ones((57, 40, 60), bool), (3, 3, 1), LIVER_HU)
-        scan = model_scan(SHAPE, np.full(SHAPE, MASS_HU), spacing_mm=(1.0, 1.0, 3.0))
-        mass, count = liver_masses_in(WHOLE, np.full(SHAPE, 4.0, np.float32), scan, liver, LiverMassRule())
-        assert (mass.any(), count) == (False, 0)
-
     def test_of_a_liver_without_voxels_nearby_nothing(self):
         far = np.zeros((57, 40, 60), bool)
         far[0, 0, 0] = True
