@@ -18,20 +18,19 @@ from gfscreen.screening.budget import Budget
 from gfscreen.screening.cells import CellMap, logit_between, logit_of, probability
 from gfscreen.screening.masses import mark_masses, masses_in
 from gfscreen.screening.screening import screen
+from tests.helpers import masses as helpers
 from tests.helpers.engines import TINY_PLAN, FakeEngine
+from tests.helpers.masses import STEP
 from tests.helpers.scans import dice, model_scan, volume_of
 
 SHAPE = (170, 80, 30)
 WHOLE = np.s_[0:170, 0:80, 0:30]
 LUNG_HU, TISSUE_HU, FAT_HU = -850.0, 40.0, -100.0
 PLAN = replace(TINY_PLAN, lesion_threshold=0.2, cells=CellGlanceConfig(), masses=MassRule())
-STEP = (12.0, 12.0, 4.0)
 
 
 def ball(centre: tuple[float, float, float], radius_mm: float) -> NDArray[np.bool_]:
-    x, y, z = np.ogrid[: SHAPE[0], : SHAPE[1], : SHAPE[2]]
-    far = (x - centre[0]) ** 2 + (y - centre[1]) ** 2 + (3.0 * (z - centre[2])) ** 2
-    return np.asarray(far <= radius_mm**2, np.bool_)
+    return helpers.ball(SHAPE, centre, radius_mm)
 
 
 # 14 ml in one of two lungs, 2 mm from its outer wall.
@@ -51,15 +50,7 @@ def chest(mass: NDArray[np.bool_] = MASS, mass_hu: float = TISSUE_HU) -> ModelSc
 
 
 def cells_at(centre: tuple[float, ...] = AT_WALL, logit: float = 4.0, reach_mm: float = 32.0) -> CellMap:
-    """Suspicious around a place, less by a logit for every 6 mm; ordinary beyond `reach_mm`."""
-    shape = [int(np.floor((n - 1) / step + 0.5)) + 1 for n, step in zip(SHAPE, STEP, strict=True)]
-    x, y, z = (np.arange(n) * step for n, step in zip(shape, STEP, strict=True))
-    far = np.sqrt(
-        (x[:, None, None] - centre[0]) ** 2
-        + (y[None, :, None] - centre[1]) ** 2
-        + (3.0 * (z[None, None] - centre[2])) ** 2
-    )
-    return CellMap(np.where(far <= reach_mm, logit - far / 6.0, -5.0).astype(np.float32), STEP)
+    return helpers.cells_at(SHAPE, centre, logit, reach_mm, fall_mm=6.0)
 
 
 def marked(scan: ModelScan, cells: CellMap | None, plan: Any = PLAN) -> NDArray[np.float32]:
@@ -161,15 +152,7 @@ def test_a_scan_is_screened_with_them():
     hu = chest().hu
 
     def judge(volume: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Sure of what is around the mass's place, on the trunk's grid of 1.5 x 1.5 x 3 mm."""
-        z, x, y = (np.arange(0, n, step) for n, step in zip(volume.shape, (4, 8, 8), strict=True))
-        far = np.sqrt(
-            (1.5 * x[None, :, None] - AT_WALL[0]) ** 2
-            + (1.5 * y[None, None] - AT_WALL[1]) ** 2
-            + (3.0 * (z[:, None, None] - AT_WALL[2])) ** 2
-        )
-        logit = np.where(far <= 25.0, 4.0 - far / 8.0, -5.0).astype(np.float32)
-        return np.stack([logit, logit])
+        return helpers.trunk_answer(volume, AT_WALL)
 
     plan = replace(
         PLAN, spacing_mm=(1.0, 1.0, 3.0), foreground="hu_floor", cells=CellGlanceConfig(), gate=0.5,
