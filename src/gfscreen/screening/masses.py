@@ -4,7 +4,8 @@ Glance's trunk has seen ninety thousand CTs, Focus has learnt from a few scans: 
 suspicious through and through, and Focus takes it for chest wall or mediastinum. So what hangs together as soft tissue
 where Glance is sure, is large, and lies at the lung becomes a finding of its own, from its sure middle out to where the
 lung or a less suspicious place begins. Elsewhere in the body Glance is sure of too much that is none (bladder, muscle,
-gallbladder), so nothing is marked there. Of no plan that is published. Arrays are (x, y, z) on the model grid.
+gallbladder), so nothing is marked there; for the liver `liver_masses` asks otherwise. Of no plan that is published.
+Arrays are (x, y, z) on the model grid.
 """
 
 from __future__ import annotations
