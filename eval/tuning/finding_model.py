@@ -33,7 +33,7 @@ from eval.tuning.finding_cases import BoolArray, CaseFindings, FloatArray, read_
 from eval.tuning.finding_thresholds import Effect, mean_effect, outcome
 from eval.tuning.gate_runs import find_gate_cases
 from gfscreen.command.arguments import probability
-from gfscreen.config import Plan, read_plan
+from gfscreen.config import NO_MASSES, Plan, read_plan
 from gfscreen.errors import UsageError
 from gfscreen.files import write_atomically
 from gfscreen.finding_plan import MEASURES, FindingMeasure, FindingModel
@@ -199,7 +199,7 @@ def run(args: argparse.Namespace) -> int:
     # Nothing is judged by a model that is there already: findings are measured once, and here.
     everything = replace(
         plan, finding_peak=max(args.peak, plan.lesion_threshold), finding_from=0.0, finding_model=None, look_from=0.0,
-        masses=None, liver_masses=None, operating_points=(),
+        operating_points=(), **NO_MASSES,
     )  # fmt: skip
     read = [read_cases(cases, everything, engine) for cases in found]
     model, result = evaluate(read[0], read[-1], plan, everything.finding_peak)

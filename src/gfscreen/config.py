@@ -84,6 +84,10 @@ def _check_marking(
         raise ValueError(f"finding_from must be a probability in [0, 1), got {finding_from}")
 
 
+# What of a plan lets Glance mark alone, each as it is where it does not.
+NO_MASSES: dict[str, Any] = {"masses": None, "liver_masses": None}
+
+
 @dataclass(frozen=True)
 class Plan:
     """How a scan is prepared, which sub-volumes are looked at, and which networks look at them.
@@ -187,8 +191,8 @@ class Plan:
             raise ValueError(f"look_from must be a probability, at least 0 and below 1, got {self.look_from}")
         if self.finding_model is None and self.look_from:
             raise ValueError("look_from asks what a finding is likely to be: set `finding_model`, or it to 0")
-        for name, rule in (("masses", self.masses), ("liver_masses", self.liver_masses)):
-            if rule is not None and self.cells is None:
+        for name in self.mass_rules:
+            if self.cells is None:
                 raise ValueError(f"{name} asks for a Glance that judges cells: set `cells`, or it to null")
         in_int8 = [given.convolution for given in self.focus_int8]
         if len(set(in_int8)) < len(in_int8):
@@ -201,6 +205,11 @@ class Plan:
                 "empty_below_ml must be a volume from 0 to 1000 ml and empty_up_to a number of parts, got "
                 f"{self.empty_below_ml} and {self.empty_up_to}"
             )
+
+    @property
+    def mass_rules(self) -> dict[str, MassRule]:
+        """The rules by which Glance alone marks, by key; empty where it marks nothing alone."""
+        return {name: rule for name in NO_MASSES if (rule := getattr(self, name)) is not None}
 
     @property
     def of_second_focus(self) -> Plan:
@@ -237,7 +246,7 @@ class Plan:
             raise ValueError("a Focus of nnU-Net's takes no second_look and no mark_from: set both to 0")
         if self.nnunet is not None and self.finding_model is not None:
             raise ValueError("finding_model is of the plan's own Focus, not of nnU-Net's: leave it out")
-        if self.nnunet is not None and (self.masses is not None or self.liver_masses is not None):
+        if self.nnunet is not None and self.mass_rules:
             raise ValueError("masses are marked beside the plan's own Focus, not nnU-Net's: leave it out")
         if self.nnunet is not None and self.second_focus is not None:
             raise ValueError("a Focus of nnU-Net's takes no second look and no second_focus: leave it out")

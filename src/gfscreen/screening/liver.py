@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from gfscreen.scan.boxes import BoxSlices
 from gfscreen.scan.grid import ModelScan
+from gfscreen.scan.parts import FACES, largest_part
 
 # Looked for on blocks of about so many mm a side.
 COARSE_MM = 3.0
@@ -27,7 +28,6 @@ LEAST_DEEP_ML = 100.0
 STEP_HU = 2.0
 EVEN_HU = (15.0, 20.0)
 LEAST_ML = 400.0
-FACES = ndimage.generate_binary_structure(3, 1)
 
 
 @dataclass(frozen=True)
@@ -70,14 +70,14 @@ def find_liver(scan: ModelScan) -> Liver | None:
     mm = (x * spacing_mm[0], y * spacing_mm[1], z * spacing_mm[2])
     ml = float(np.prod(mm)) / 1000.0
     bright = (hu > PARENCHYMA_HU[0]) & (hu < PARENCHYMA_HU[1]) & body
-    deep = _largest(ndimage.binary_erosion(bright, FACES, iterations=max(1, round(DEEP_MM / COARSE_MM))))
+    deep = largest_part(ndimage.binary_erosion(bright, FACES, iterations=max(1, round(DEEP_MM / COARSE_MM))))
     if np.count_nonzero(deep) * ml < LEAST_DEEP_ML:
         return None
     counts, edges = np.histogram(hu[deep], bins=np.arange(PARENCHYMA_HU[0], PARENCHYMA_HU[1] + 1.0, STEP_HU))
     commonest = float(edges[np.convolve(counts, np.ones(3), "same").argmax()]) + STEP_HU / 2
     off = np.abs(hu - commonest)
     even = ndimage.binary_opening((off < EVEN_HU[0]) & body, FACES)
-    parenchyma = _largest(ndimage.binary_dilation(even, FACES) & (off < EVEN_HU[1]) & body)
+    parenchyma = largest_part(ndimage.binary_dilation(even, FACES) & (off < EVEN_HU[1]) & body)
     if np.count_nonzero(parenchyma) * ml < LEAST_ML:
         return None
     return Liver(parenchyma, (x, y, z), commonest)
@@ -93,12 +93,3 @@ def _means(hu: NDArray[np.float32], blocks: tuple[int, int, int]) -> NDArray[np.
         shape[axis : axis + 1] = [means.shape[axis] // size, size]
         means = means[tuple(whole)].reshape(shape).mean(axis=axis + 1, dtype=np.float32)
     return means
-
-
-def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The largest part that hangs together by faces; nothing of nothing."""
-    numbers, _ = ndimage.label(mask, FACES)
-    sizes = np.bincount(numbers.ravel())
-    sizes[0] = 0
-    largest: NDArray[np.bool_] = (numbers == sizes.argmax()) & mask
-    return largest

@@ -18,8 +18,9 @@ from gfscreen.config import Plan
 from gfscreen.finding_plan import LiverMassRule
 from gfscreen.scan.boxes import BoxSlices, size_of, with_room, within
 from gfscreen.scan.grid import ModelScan
+from gfscreen.scan.parts import FACES
 from gfscreen.screening.cells import CellMap, logit_between, logit_of, probabilities
-from gfscreen.screening.liver import COARSE_MM, FACES, Liver, find_liver
+from gfscreen.screening.liver import COARSE_MM, Liver, find_liver
 from gfscreen.screening.masses import parts_of, suspicious_cells
 
 # So far from parenchyma the middle of a mass may lie.
@@ -91,13 +92,14 @@ def liver_masses_in(
     smooth = ndimage.gaussian_filter(hu, [SMOOTH_MM / mm for mm in spacing_mm], truncate=3.0)
     dark = (smooth < liver.hu - DARKER_HU) & (smooth > LEAST_HU) & (logit > logit_of(rule.mark_from)) & body
     dark &= liver.near(part, round(INSIDE_MM / COARSE_MM))
+    beside = liver.near(part, 1)
     mass, count = np.zeros(hu.shape, bool), 0
     for middle, box in _middles(dark, logit, spacing_mm, rule):
         if not _round(middle, spacing_mm):
             continue
         median = float(np.median(smooth[box][middle]))
         far_mm = ndimage.distance_transform_edt(~middle, sampling=spacing_mm)
-        around = liver.near(within(part, box), 1)[(far_mm > 0) & (far_mm <= AROUND_MM)]
+        around = beside[box][(far_mm > 0) & (far_mm <= AROUND_MM)]
         if median < FLUID_HU or liver.hu - median < CONTRAST_HU:
             continue
         if np.count_nonzero(around) < IN_LIVER_SHARE * max(1, around.size):
@@ -105,7 +107,8 @@ def liver_masses_in(
         edge = liver.hu - HALF * (liver.hu - median)
         reach = (smooth[box] < edge) & (smooth[box] > RIM_HU) & (logit[box] > RIM_LOGIT) & body[box]
         reach &= far_mm <= REACH_MM
-        mass[box] |= _hanging_at(middle, ndimage.binary_opening(reach, FACES))
+        reach = ndimage.binary_opening(reach, FACES)
+        mass[box] |= ndimage.binary_propagation(middle & reach, FACES, mask=reach)
         count += 1
     return mass, count
 
@@ -150,13 +153,3 @@ def _round(middle: NDArray[np.bool_], spacing_mm: tuple[float, ...]) -> bool:
     inner_mm = float(ndimage.distance_transform_edt(np.pad(middle, 1), sampling=spacing_mm).max())
     volume_mm3 = np.count_nonzero(middle) * float(np.prod(spacing_mm))
     return inner_mm >= min(LARGE_MM, ROUND * (3.0 * volume_mm3 / (4.0 * np.pi)) ** (1.0 / 3.0))
-
-
-def _hanging_at(middle: NDArray[np.bool_], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The parts of a mask that hang together, by faces, with its middle."""
-    numbers, _ = ndimage.label(mask, FACES)
-    held = np.zeros(numbers.max() + 1, bool)
-    held[numbers[middle]] = True
-    held[0] = False
-    hanging: NDArray[np.bool_] = held[numbers]
-    return hanging

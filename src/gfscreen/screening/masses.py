@@ -21,14 +21,13 @@ from gfscreen.config import Plan
 from gfscreen.finding_plan import MassRule
 from gfscreen.scan.boxes import BoxSlices, apart, common, size_of, with_room, within
 from gfscreen.scan.grid import ModelScan
+from gfscreen.scan.parts import FACES
 from gfscreen.screening.cells import CellMap, logit_between, logit_of, probabilities
 from gfscreen.screening.findings import TOUCHING
 
 # HU of a mass, smoothed so that noise does not tear it: below lies fat, above most contrast medium and bone.
 SOFT_HU = (-20.0, 100.0)
 SMOOTH_MM = 1.0
-# Strands that do not hold a voxel with its six neighbours, vessels and fissures, are no part of a middle.
-FACES = ndimage.generate_binary_structure(3, 1)
 # A mass lies at the lung if so much of its middle is no farther than this from air of the lung.
 LUNG_MM = 5.0
 AT_LUNG_SHARE = 0.05
@@ -77,6 +76,7 @@ def masses_in(
     """The masses in a part of a scan, bool (x, y, z), and how many they are. logit: of Glance, float32, same shape."""
     hu, body, spacing_mm = scan.hu[part], scan.body[part], scan.grid.spacing_mm
     smooth = ndimage.gaussian_filter(hu, [SMOOTH_MM / mm for mm in spacing_mm], truncate=3.0)
+    # Strands that do not hold a voxel with its six neighbours, vessels and fissures, are no part of a middle.
     middle = (logit > logit_of(rule.mark_from)) & (smooth > SOFT_HU[0]) & (smooth < SOFT_HU[1]) & body
     numbers, _ = ndimage.label(ndimage.binary_opening(middle, FACES), TOUCHING)
     large = np.bincount(numbers.ravel()) >= rule.least_ml * 1000.0 / float(np.prod(spacing_mm))

@@ -19,7 +19,7 @@ import numpy as np
 import safetensors.torch
 from numpy.typing import NDArray
 
-from gfscreen.config import Plan, read_plan
+from gfscreen.config import NO_MASSES, Plan, read_plan
 from gfscreen.errors import InputError, UsageError
 from gfscreen.network_plan import CellGlanceConfig
 from gfscreen.networks.models.cell_glance import copy_trunk, linear_head, load_trunk
@@ -254,14 +254,14 @@ def _save(
 ) -> None:
     plan = replace(
         material.plan, cells=material.config, mark_from=mark_from, operating_points=(), finding_model=None,
-        finding_from=0.0, look_from=0.0, masses=None, liver_masses=None,
+        finding_from=0.0, look_from=0.0, **NO_MASSES,
     )  # fmt: skip
     if material.plan.finding_model is not None:
         log.warning(
             "the finding_model of %s knows its cells and is not taken over; fit one with python -m eval findings",
             job.weights,
         )
-    if material.plan.masses is not None or material.plan.liver_masses is not None:
+    if material.plan.mass_rules:
         log.warning("the masses of %s are what its cells are sure of and are not taken over", job.weights)
     if plan.gated_by_cells:
         plan = replace(plan, gate=gate)

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gfscreen.config import Plan, preset_plan, read_plan
+from gfscreen.config import NO_MASSES, Plan, preset_plan, read_plan
 from gfscreen.errors import UsageError
 from gfscreen.network_plan import SecondFocusConfig
 from gfscreen.networks.models.cell_glance import copy_trunk
@@ -36,8 +36,8 @@ log = logging.getLogger(__name__)
 THRESHOLDS = ("lesion_threshold", "finding_peak", "finding_from", "min_finding_ml")
 # What was chosen for networks as a whole, and `--thresholds` takes over.
 CHOSEN = (
-    "gate", "overlap", "second_look", *THRESHOLDS, "finding_model", "look_from", "mark_from", "masses",
-    "liver_masses", "operating_points",
+    "gate", "overlap", "second_look", *THRESHOLDS, "finding_model", "look_from", "mark_from",
+    *NO_MASSES, "operating_points",
 )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gfscreen.config import Plan, read_plan
+from gfscreen.config import NO_MASSES, Plan, read_plan
 from gfscreen.errors import UsageError
 from gfscreen.networks.engines.base import Engine
 from gfscreen.networks.engines.select import load_engine
@@ -33,7 +33,7 @@ def with_marked_places(scans: Sequence[Scan], plan: Plan, weights: Path, cache: 
     places are for Focus to learn from. What they marked is kept in `cache`. Raises UsageError for weights of another
     grid, WeightsError for a damaged folder.
     """
-    own = replace(read_plan(weights), finding_from=0.0, look_from=0.0, masses=None, liver_masses=None)
+    own = replace(read_plan(weights), finding_from=0.0, look_from=0.0, **NO_MASSES)
     if own.spacing_mm != plan.spacing_mm:
         raise UsageError(f"judged_by {weights}: works at {own.spacing_mm} mm, the run at {plan.spacing_mm}")
     digest = read_manifest(weights).digest

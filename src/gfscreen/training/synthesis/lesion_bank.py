@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from gfscreen.errors import InputError
+from gfscreen.scan.parts import largest_part
 
 FloatArray = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
@@ -125,13 +126,6 @@ def _matrix(rng: np.random.Generator, spacing_mm: tuple[float, ...], grid_mm: tu
     return np.asarray(np.diag(1 / np.asarray(spacing_mm)) @ rotation @ np.diag(grid_mm) / size)
 
 
-def _largest(mask: BoolArray) -> BoolArray:
-    parts, count = ndimage.label(mask)
-    if count < 2:
-        return mask
-    return np.asarray(parts == 1 + int(np.argmax(np.bincount(parts.ravel())[1:])))
-
-
 def _resample(
     rng: np.random.Generator,
     mask: BoolArray,
@@ -168,7 +162,7 @@ def tight_mask(hu: FloatArray, loose: BoolArray) -> BoolArray:
         return loose
     core = float(np.percentile(hu[loose], 90))
     threshold = float(np.clip((core + LUNG_HU) / 2, GROUND_GLASS_HU, TIGHT_HU))
-    return _largest(loose & (hu > threshold))
+    return largest_part(loose & (hu > threshold))
 
 
 def sample_nodule(rng: np.random.Generator, nodule: Nodule, grid_mm: tuple[float, ...]) -> Patch:
@@ -184,5 +178,5 @@ def sample_shape(rng: np.random.Generator, shape: Shape, grid_mm: tuple[float, .
     fraction, _ = _resample(rng, shape.mask, None, shape.spacing_mm, grid_mm)
     # Masks are drawn voxel by voxel on other grids; a millimetre of smoothing takes their steps away.
     smooth = ndimage.gaussian_filter(fraction, [0.9 / g for g in grid_mm])
-    mask = _largest(smooth > 0.5)
+    mask = largest_part(smooth > 0.5)
     return Patch(shape.name, None, mask, mask)
