@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gfscreen.errors import UsageError, WeightsError
-from gfscreen.finding_plan import FindingModel, LiverMassRule, MassRule
+from gfscreen.finding_plan import FindingModel, FluidRule, LiverMassRule, MassRule
 from gfscreen.network_plan import (
     CellGlanceConfig,
     FocusConfig,
@@ -128,6 +128,7 @@ class Plan:
     masses: which masses at the lung are marked because Glance is sure of them, whatever Focus says. Asks for `cells`.
         None, as published: none.
     liver_masses: which masses in a liver with contrast medium are marked for the same reason. As `masses`.
+    fluid: which findings are dropped because they are nothing but fluid. None, as published: none.
     """
 
     preset: str = "paper"
@@ -160,6 +161,7 @@ class Plan:
     look_from: float = 0.0
     masses: MassRule | None = None
     liver_masses: LiverMassRule | None = None
+    fluid: FluidRule | None = None
 
     def __post_init__(self) -> None:
         if len(self.spacing_mm) != 3 or min(self.spacing_mm) <= 0:
@@ -248,6 +250,8 @@ class Plan:
             raise ValueError("finding_model is of the plan's own Focus, not of nnU-Net's: leave it out")
         if self.nnunet is not None and self.mass_rules:
             raise ValueError("masses are marked beside the plan's own Focus, not nnU-Net's: leave it out")
+        if self.nnunet is not None and self.fluid is not None:
+            raise ValueError("fluid is of findings of the plan's own Focus, not of nnU-Net's: leave it out")
         if self.nnunet is not None and self.second_focus is not None:
             raise ValueError("a Focus of nnU-Net's takes no second look and no second_focus: leave it out")
         if self.nnunet is not None and self.focus_int8:

@@ -1,4 +1,4 @@
-"""What a plan says of findings: how likely one is to be lesion, by a logistic regression; which Glance alone makes."""
+"""What a plan says of findings: how likely one is to be lesion, which are only fluid, which Glance alone makes."""
 
 from __future__ import annotations
 
@@ -105,3 +105,28 @@ class LiverMassRule(MassRule):
     mark_from: float = 0.5
     peak: float = 0.88
     least_ml: float = 1.0
+
+
+@dataclass(frozen=True)
+class FluidRule:
+    """Which findings are dropped because they are nothing but fluid (screening/fluid.py).
+
+    Of at least `least_ml`, with a median from `lowest_hu` to `highest_hu` inside and there, without noise, a standard
+    deviation of at most `spread_hu`.
+    """
+
+    lowest_hu: float = -15.0
+    highest_hu: float = 25.0
+    spread_hu: float = 9.0
+    least_ml: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not -100.0 <= self.lowest_hu < self.highest_hu <= 100.0:
+            raise ValueError(
+                f"fluid: lowest_hu must be below highest_hu, both from -100 to 100 HU, got {self.lowest_hu} and "
+                f"{self.highest_hu}"
+            )
+        if not 0.0 < self.spread_hu <= 100.0:
+            raise ValueError(f"fluid: spread_hu must be above 0, up to 100 HU, got {self.spread_hu}")
+        if not 0.0 < self.least_ml <= 1000.0:
+            raise ValueError(f"fluid: least_ml must be a volume above 0, up to 1000 ml, got {self.least_ml}")

@@ -33,6 +33,7 @@ from gfscreen.screening.budget import Budget, Later, empty_write_reserve_s
 from gfscreen.screening.cell_pass import CellGlancing
 from gfscreen.screening.false_positive_reduction import drop_false_positives, judged_findings
 from gfscreen.screening.findings import drop_unlikely, drop_unlikely_parts, empty_if_slight
+from gfscreen.screening.fluid import drop_fluid
 from gfscreen.screening.liver_masses import mark_liver_masses
 from gfscreen.screening.masses import mark_masses
 from gfscreen.screening.network_outputs import NetworkOutputs, gathered
@@ -186,6 +187,7 @@ def screen(
     dropped += drop_false_positives(probability, judged, plan.finding_from)
     mark_masses(probability, scan, cells, plan)
     mark_liver_masses(probability, scan, cells, plan)
+    dropped += drop_fluid(probability, scan, plan)
     mask = to_native_mask(probability, scan.grid, volume, threshold)
     dropped += drop_unlikely_parts(mask, probability, scan.grid, volume, plan)
     dropped += empty_if_slight(mask, volume, plan)

@@ -243,7 +243,7 @@ def _plan_and_glance(source: Path | None) -> tuple[Plan, dict[str, Tensor] | Non
     plain: dict[str, Any] = {
         "weights": "trained", "lesion_threshold": 0.5, "finding_peak": 0.5, "min_finding_ml": 0.0, "mark_from": 0.0,
         "second_look": 0.0, "operating_points": (), "focus_int8": (), "finding_model": None, "finding_from": 0.0,
-        "second_focus": None, "look_from": 0.0, **NO_MASSES,
+        "second_focus": None, "look_from": 0.0, **NO_MASSES, "fluid": None,
     }  # fmt: skip
     if source is None:
         return replace(preset_plan(PRESET), **plain, gate=0.0), None

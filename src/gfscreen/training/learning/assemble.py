@@ -37,7 +37,7 @@ THRESHOLDS = ("lesion_threshold", "finding_peak", "finding_from", "min_finding_m
 # What was chosen for networks as a whole, and `--thresholds` takes over.
 CHOSEN = (
     "gate", "overlap", "second_look", *THRESHOLDS, "finding_model", "look_from", "mark_from",
-    *NO_MASSES, "operating_points",
+    *NO_MASSES, "fluid", "operating_points",
 )  # fmt: skip
 
 

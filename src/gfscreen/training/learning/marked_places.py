@@ -29,11 +29,11 @@ log = logging.getLogger(__name__)
 def with_marked_places(scans: Sequence[Scan], plan: Plan, weights: Path, cache: Path) -> list[Scan]:
     """The scans, on the plan's grid, with the places that `weights` mark and that are known to hold no lesion.
 
-    The weights screen as their plan says, but no finding is judged by its `finding_model`, and Glance alone marks none:
-    places are for Focus to learn from. What they marked is kept in `cache`. Raises UsageError for weights of another
-    grid, WeightsError for a damaged folder.
+    The weights screen as their plan says, but no finding is judged by its `finding_model` or dropped as fluid, and
+    Glance alone marks none: places are for Focus to learn from. What they marked is kept in `cache`. Raises UsageError
+    for weights of another grid, WeightsError for a damaged folder.
     """
-    own = replace(read_plan(weights), finding_from=0.0, look_from=0.0, **NO_MASSES)
+    own = replace(read_plan(weights), finding_from=0.0, look_from=0.0, fluid=None, **NO_MASSES)
     if own.spacing_mm != plan.spacing_mm:
         raise UsageError(f"judged_by {weights}: works at {own.spacing_mm} mm, the run at {plan.spacing_mm}")
     digest = read_manifest(weights).digest
