@@ -41,7 +41,7 @@ def drop_fluid(focus_probability: NDArray[np.float32], scan: ModelScan, plan: Pl
         return 0
     dropped = 0
     lesion = focus_probability > plan.lesion_threshold
-    for around in apart(tuple(slice(*side) for side in box) for box in lesion_boxes(lesion)):
+    for around in apart((slice(*x), slice(*y), slice(*z)) for x, y, z in lesion_boxes(lesion)):
         numbers, _ = ndimage.label(lesion[around], TOUCHING)
         for number, box in enumerate(ndimage.find_objects(numbers), start=1):
             finding = numbers[box] == number

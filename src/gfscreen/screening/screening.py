@@ -8,8 +8,8 @@
     again     read once more, centred and mirrored, what was found and may be lesion; what
               is small by a second focus, what is large by both                    (second_look, reading)
     mask      average where sub-volumes overlap, drop what cannot be and what is hardly lesion,
-              mark masses at the lung and in the liver that glance alone is sure of, back to the native
-              grid           (windows, findings, false_positive_reduction, masses, liver_masses, grid)
+              mark masses at the lung and in the liver that glance alone is sure of, drop fluid, back to the
+              native grid    (windows, findings, false_positive_reduction, masses, liver_masses, fluid, grid)
 
 A Focus of nnU-Net's reads patches of a grid of its own in place of the sub-volumes: `patch_screening`.
 

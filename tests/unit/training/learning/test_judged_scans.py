@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("monai")
 
-from gfscreen.config import preset_plan, read_plan  # noqa: E402
+from gfscreen.config import Plan, preset_plan, read_plan  # noqa: E402
 from gfscreen.errors import UsageError  # noqa: E402
+from gfscreen.finding_plan import FluidRule, MassRule  # noqa: E402
 from gfscreen.network_plan import CellGlanceConfig, FocusConfig  # noqa: E402
 from gfscreen.networks.models.cell_glance import CellHead  # noqa: E402
 from gfscreen.networks.models.weights import build_networks, init_weights, save_weights  # noqa: E402
@@ -24,6 +26,7 @@ from gfscreen.training.data.cache import Scan, load_scans  # noqa: E402
 from gfscreen.training.data.lists import read_list  # noqa: E402
 from gfscreen.training.data.sampling import PatchSampler, Source  # noqa: E402
 from gfscreen.training.learning.judged_scans import judged_scans  # noqa: E402
+from gfscreen.training.learning.marked_places import with_marked_places  # noqa: E402
 from gfscreen.training.objectives import IGNORE  # noqa: E402
 from gfscreen.training.settings import Mix, TrainingSettings  # noqa: E402
 from tests.helpers.engines import bright_engine  # noqa: E402
@@ -184,6 +187,24 @@ class TestMarkedPlaces:
             judged_scans(made.scans, PLAN, made.weights, made.folder, marked=True), marked, strict=True
         ):
             np.testing.assert_array_equal(scan.marked, before.marked)
+
+    def test_what_a_plan_drops_or_adds_afterwards_is_not_asked(self, made, monkeypatch):
+        """Focus learns from what it marks itself: fluid too, and nothing that Glance alone would mark."""
+        plan = replace(
+            read_plan(made.weights), cells=CellGlanceConfig(), fluid=FluidRule(), masses=MassRule(), gate=0.0
+        )
+        asked = []
+
+        def none(_scan: Scan, plan: Plan, _engine: object) -> NDArray[np.int16]:
+            asked.append(plan)
+            return np.zeros((0, 3), np.int16)
+
+        monkeypatch.setattr("gfscreen.training.learning.marked_places.read_plan", lambda _: plan)
+        monkeypatch.setattr("gfscreen.training.learning.marked_places.load_engine", lambda *_, **__: bright_engine())
+        monkeypatch.setattr("gfscreen.training.learning.marked_places.marked", none)
+        with_marked_places(made.scans, PLAN, made.weights, made.folder / "elsewhere")
+        assert len(asked) == len(made.scans)
+        assert all((own.fluid, own.masses) == (None, None) for own in asked)
 
     def test_without_being_asked_there_are_none(self, made):
         assert all(scan.marked is None for scan in made.judged.values())
