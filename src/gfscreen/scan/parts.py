@@ -1,4 +1,4 @@
-"""Parts of a mask that hang together by faces."""
+"""Parts of a mask that hang together by faces, and how deep in a mask a voxel lies."""
 
 from __future__ import annotations
 
@@ -17,3 +17,9 @@ def largest_part(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         return mask
     largest: NDArray[np.bool_] = numbers == 1 + int(np.argmax(np.bincount(numbers.ravel())[1:]))
     return largest
+
+
+def depth_mm(mask: NDArray[np.bool_], spacing_mm: tuple[float, ...]) -> NDArray[np.float64]:
+    """How far each voxel of a mask is from what is not, 0 outside; beyond the array lies nothing of it."""
+    deep: NDArray[np.float64] = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=spacing_mm)
+    return deep[1:-1, 1:-1, 1:-1]

@@ -16,6 +16,7 @@ from scipy import ndimage
 
 from gfscreen.finding_plan import MEASURES
 from gfscreen.scan.boxes import with_margin
+from gfscreen.scan.parts import depth_mm
 from gfscreen.screening.cells import CellMap, logit_of
 
 # The shell around a finding: no nearer, where the scan's sharpness mixes both, and no further.
@@ -93,11 +94,11 @@ def measures_of(part: FindingPart) -> NDArray[np.float64]:
     part = part.thinned()
     finding, spacing_mm = part.finding, part.spacing_mm
     own, hu = part.probability[finding], part.hu[finding]
-    inside_mm = ndimage.distance_transform_edt(np.pad(finding, 1), sampling=spacing_mm)[1:-1, 1:-1, 1:-1]
+    inside_mm = depth_mm(finding, spacing_mm)
     outside_mm = ndimage.distance_transform_edt(~finding, sampling=spacing_mm)
     shell = (outside_mm > SHELL_MM[0]) & (outside_mm <= SHELL_MM[1]) & ~part.any_finding
-    depth_mm = inside_mm[finding]
-    core_hu = hu[depth_mm >= np.median(depth_mm)]
+    own_depth_mm = inside_mm[finding]
+    core_hu = hu[own_depth_mm >= np.median(own_depth_mm)]
     around_hu = part.hu[shell] if shell.any() else core_hu
     alike_hu = max(ALIKE_HU, ALIKE_SPREADS * float(core_hu.std()))
     length, flatness, compactness = _shape(np.argwhere(finding) * np.asarray(spacing_mm), volume_ml)

@@ -17,12 +17,15 @@ from gfscreen.config import Plan
 from gfscreen.finding_plan import FluidRule
 from gfscreen.scan.boxes import apart, lesion_boxes
 from gfscreen.scan.grid import ModelScan
+from gfscreen.scan.parts import depth_mm
 from gfscreen.screening.findings import TOUCHING
 
 # What lies deeper than this in a finding is looked at, or than half of its thickest place: at its rim densities mix.
 INSIDE_MM = 3.0
 # Noise is smoothed by a Gaussian of this width, within the finding alone.
 SMOOTH_MM = 2.0
+# By its median so far out of bounds, it is out of them inside as well: distances cost more than all else.
+FAR_HU = 40.0
 
 
 def drop_fluid(focus_probability: NDArray[np.float32], scan: ModelScan, plan: Plan) -> int:
@@ -57,10 +60,9 @@ def is_fluid(
     """Whether a finding of at least one voxel, bool in its own box, is fluid by its density and its evenness there."""
     if np.count_nonzero(finding) * float(np.prod(spacing_mm)) / 1000.0 < rule.least_ml:
         return False
-    # What is far from it by its median is far from it inside as well: distances cost more than all else.
-    if not rule.lowest_hu - 40.0 <= float(np.median(hu[finding])) <= rule.highest_hu + 40.0:
+    if not rule.lowest_hu - FAR_HU <= float(np.median(hu[finding])) <= rule.highest_hu + FAR_HU:
         return False
-    deep_mm = ndimage.distance_transform_edt(np.pad(finding, 1), sampling=spacing_mm)[1:-1, 1:-1, 1:-1]
+    deep_mm = depth_mm(finding, spacing_mm)
     inside = deep_mm > min(INSIDE_MM, float(deep_mm.max()) / 2.0)
     values = _smooth(hu, inside, spacing_mm)
     return rule.lowest_hu <= float(np.median(values)) <= rule.highest_hu and float(values.std()) <= rule.spread_hu

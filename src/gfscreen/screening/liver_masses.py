@@ -18,7 +18,7 @@ from gfscreen.config import Plan
 from gfscreen.finding_plan import LiverMassRule
 from gfscreen.scan.boxes import BoxSlices, size_of, with_room, within
 from gfscreen.scan.grid import ModelScan
-from gfscreen.scan.parts import FACES
+from gfscreen.scan.parts import FACES, depth_mm
 from gfscreen.screening.cells import CellMap, logit_between, logit_of, probabilities
 from gfscreen.screening.liver import COARSE_MM, Liver, find_liver
 from gfscreen.screening.masses import parts_of, suspicious_cells
@@ -141,7 +141,7 @@ def _suspicious(
 
 def _thick(mask: NDArray[np.bool_], spacing_mm: tuple[float, ...]) -> NDArray[np.bool_]:
     """What a ball of RADIUS_MM within the mask reaches; beyond the array lies nothing of it."""
-    deep_mm = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=spacing_mm)[1:-1, 1:-1, 1:-1]
+    deep_mm = depth_mm(mask, spacing_mm)
     thick: NDArray[np.bool_] = deep_mm > RADIUS_MM
     if thick.any():
         thick = mask & (ndimage.distance_transform_edt(~thick, sampling=spacing_mm) <= RADIUS_MM)
@@ -150,6 +150,6 @@ def _thick(mask: NDArray[np.bool_], spacing_mm: tuple[float, ...]) -> NDArray[np
 
 def _round(middle: NDArray[np.bool_], spacing_mm: tuple[float, ...]) -> bool:
     """Whether a middle is round enough for a mass, or large. Where the scan ends it ends."""
-    inner_mm = float(ndimage.distance_transform_edt(np.pad(middle, 1), sampling=spacing_mm).max())
+    inner_mm = float(depth_mm(middle, spacing_mm).max())
     volume_mm3 = np.count_nonzero(middle) * float(np.prod(spacing_mm))
     return inner_mm >= min(LARGE_MM, ROUND * (3.0 * volume_mm3 / (4.0 * np.pi)) ** (1.0 / 3.0))

@@ -20,7 +20,7 @@ from tests.helpers.scans import model_scan, volume_of
 
 SHAPE = (90, 70, 30)
 PLAN = replace(TINY_PLAN, lesion_threshold=0.2, fluid=FluidRule())
-LIVER_HU, FLUID_HU, NOISE_HU = 100.0, 10.0, 12.0
+LIVER_HU, NOISE_HU = 100.0, 12.0
 LEFT = helpers.ball(SHAPE, (25.0, 35.0, 15.0), 13.0)
 RIGHT = helpers.ball(SHAPE, (65.0, 35.0, 15.0), 13.0)
 
