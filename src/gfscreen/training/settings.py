@@ -32,6 +32,7 @@ class Mix:
     insert only where somebody annotated the rest of the scan, so that a Glance sees every host with and without lesions
     and cannot tell them by the host. sized_from_ml: masses, soft and leaning lesions are of at least this volume, and
     of each doubling of it equally many; 0 draws every shape of the bank alike, most of which are below 2 ml.
+    unenhanced: how many of all sub-volumes are drawn as if without contrast medium (synthesis/contrast_medium.py).
     """
 
     real: float = 0.5
@@ -47,6 +48,11 @@ class Mix:
     nodules_per_crop: int = 4
     annotated_only: bool = False
     sized_from_ml: float = 0.0
+    unenhanced: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.unenhanced <= 1.0:
+            raise ValueError(f"mix.unenhanced must be in [0, 1], got {self.unenhanced}")
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from gfscreen.training.objectives import IGNORE
 from gfscreen.training.settings import KINDS, Mix
 from gfscreen.training.synthesis import lesion_bank as bank
 from gfscreen.training.synthesis.augmentation import augment, distort
+from gfscreen.training.synthesis.contrast_medium import without_contrast_medium
 from gfscreen.training.synthesis.copied_lesions import RealLesion, insert_copy, real_lesions
 from gfscreen.training.synthesis.insertion import (
     FAT_HU,
@@ -217,6 +218,8 @@ class PatchSampler:
         for _ in range(TRIES):
             scan, start = self._place(rng, kind, size)
             crop = cut(scan, start, size, self.plan)
+            if self.mix.unenhanced > 0 and rng.random() < self.mix.unenhanced:
+                crop.hu[...] = without_contrast_medium(rng, crop.hu)
             before, own, lesion_free = crop.hu.copy(), crop.label == 1, not crop.label.any()
             inserted = self._insert(rng, crop, kind, shapes)
             if inserted or (kind in ("real", *WITHOUT_LESION) and (crop.label != IGNORE).any()):

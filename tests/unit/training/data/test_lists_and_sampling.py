@@ -243,6 +243,18 @@ class TestSampling:
         with pytest.raises(UsageError, match="copied"):
             PatchSampler(Source((drawn, host)), PLAN, mix)
 
+    def test_a_scan_is_seen_as_if_without_contrast_medium(self, source):
+        scan = source.scans[0]
+        bright = dataclasses.replace(scan, hu=np.where(scan.body, 180, -1000).astype(np.int16))
+        dimmed, plain = (
+            PatchSampler(Source((bright,)), PLAN, Mix(real=1, background=0, unenhanced=share)).draw_plain(
+                np.random.default_rng(0), (32, 32, 32), kind="real"
+            )
+            for share in (1.0, 0.0)
+        )
+        assert dimmed.image.max() < plain.image.max() - 0.03
+        assert (bright.hu == np.where(scan.body, 180, -1000)).all()
+
     def test_drawn_by_the_generator_alone(self, source):
         one, two = (PatchSampler(source, PLAN, Mix()).draw(np.random.default_rng(3), (32, 32, 32)) for _ in range(2))
         assert (one.image == two.image).all()
