@@ -146,13 +146,15 @@ class SecondFocusConfig:
     network: what it is. sub_volume_voxels: what it reads around a finding, which is small if it fits well into that
     (screening/second_look.py); smaller sub-volumes than Focus's take less time. wide: it looks at large findings too,
     in sub-volumes of Focus's size, beside Focus. counts: for how many of Focus's answers one of its own counts where
-    they are averaged.
+    they are averaged. reads: where cells point Focus, it reads in Focus's place what few of its own sub-volumes hold
+    (screening/pointing.py).
     """
 
     network: FocusConfig = FocusConfig()
     sub_volume_voxels: tuple[int, ...] = (64, 64, 32)
     wide: bool = False
     counts: int = 1
+    reads: bool = False
 
     def __post_init__(self) -> None:
         check_sub_volume(self.sub_volume_voxels)

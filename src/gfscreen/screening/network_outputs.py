@@ -30,7 +30,7 @@ class NetworkOutputs:
     the screening's own array, not a copy. focus_unfiltered: the same before findings were dropped; None unless it was
     asked for. cells: what was said of cells, where these are judged; None elsewhere. judged: how likely findings are
     to be lesion, those that were dropped for it included; None without the plan's `finding_model`. finding_from: how
-    likely a finding of Focus must be to stand.
+    likely a finding of Focus must be to stand. close_voxels: size of the close ones among `windows`.
     native_probability: with `focus_unfiltered` of a Focus that has a grid of its own, the same on the scan's grid,
     uint8 (i, j, k) in steps of 1/255; None elsewhere.
     Such a Focus's patches are shown as sub-volumes of the model grid, its findings as they were before any was dropped.
@@ -51,11 +51,18 @@ class NetworkOutputs:
     native_probability: NDArray[np.uint8] | None = None
     judged: JudgedFindings | None = None
     finding_from: float = 0.0
+    close_voxels: tuple[int, ...] | None = None
 
     @property
     def starts(self) -> NDArray[np.intp]:
         """Starts of the sub-volumes (n, 3) on the model grid."""
         return np.array([window.start for window in self.windows], np.intp).reshape(-1, 3)
+
+    @property
+    def sizes(self) -> NDArray[np.intp]:
+        """Voxels of the sub-volumes along x, y, z, (n, 3)."""
+        of_kind = {False: self.size_voxels, True: self.close_voxels or self.size_voxels}
+        return np.array([of_kind[window.close] for window in self.windows], np.intp).reshape(-1, 3)
 
     def to_model(self, voxels: NDArray[np.float64]) -> NDArray[np.float64]:
         """Positions (n, 3) in voxels of the scan's RAS view -> positions on the cropped model grid."""
@@ -80,7 +87,7 @@ class NetworkOutputs:
         if self.cells is not None:
             logit = self.cells.at(place[None].astype(np.intp))[0]
             return None if np.isnan(logit) else probability(float(logit))
-        inside = ((self.starts <= place) & (place < self.starts + np.asarray(self.size_voxels))).all(axis=1)
+        inside = ((self.starts <= place) & (place < self.starts + self.sizes)).all(axis=1)
         found = self.glance_probability[inside]
         found = found[~np.isnan(found)]
         return float(found.max()) if found.size else None
@@ -132,6 +139,7 @@ def gathered(
     return NetworkOutputs(
         grid=grid,
         size_voxels=plan.sub_volume_voxels,
+        close_voxels=plan.of_second_focus.sub_volume_voxels,
         gate=state.gate,
         windows=windows,
         grid_windows=state.windows,

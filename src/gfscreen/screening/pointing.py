@@ -3,6 +3,9 @@
 A grid of sub-volumes opens up to eight of them for one suspicious cell near a corner, and shows Focus a cut lesion in
 each. Glance knows the place, so Focus is pointed at it: about half as many reads, and no lesion at a face. Not part of
 the published method, whose Glance knows sub-volumes alone.
+
+If the plan's second Focus `reads`, it reads in Focus's place what so few of its smaller sub-volumes hold that they take
+no longer: most of what is suspicious in an abdomen are single cells.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from gfscreen.scan.grid import ModelScan
 from gfscreen.scan.region import region_of
 from gfscreen.screening.cells import CellMap, logit_of, probability
 from gfscreen.screening.ordinary import aerated
-from gfscreen.screening.windows import Window, centred_starts, within_middle
+from gfscreen.screening.windows import Window, centred_starts, close_per_wide, size_of, within_middle
 
 # The part of a sub-volume, along each axis, in which a suspicious cell counts as looked at.
 MIDDLE = 0.8
@@ -51,7 +54,7 @@ def pointed(
     said = logits if suspicious is None else _highest(places, suspicious, size)
     left = np.ones(len(places), bool) if suspicious is None else said > 0
     for window in read:
-        left &= ~within_middle(places, window.start, size, shape, MIDDLE)
+        left &= ~within_middle(places, window.start, size_of(window, plan), shape, MIDDLE)
     places, said, logits = places[left], said[left], logits[left]
     order = _rank(said, logits)
     starts = centred_starts(places, order, size, shape, most=len(places), middle=MIDDLE, sure=0.0)
@@ -59,12 +62,37 @@ def pointed(
     of_grid = [window for window in grid if window not in read and _inside(places, window, size).any()]
     if len(of_grid) < len(windows) and np.any([_inside(places, window, size) for window in of_grid], axis=0).all():
         windows = of_grid
+    if plan.second_focus is not None and plan.second_focus.reads:
+        windows = _closer(windows, places, order, scan, plan)
     found = []
     for window in windows:
-        own = _inside(places, window, size)
+        own = _inside(places, window, size_of(window, plan))
         found.append((float(order[own].max()), float(said[own].max()), window))
     found.sort(key=lambda read: -read[0])
     return [(window, probability(most) if suspicious is None else most) for _, most, window in found]
+
+
+def _closer(
+    windows: Collection[Window], places: NDArray[np.int32], order: NDArray[np.float32], scan: ModelScan, plan: Plan
+) -> list[Window]:
+    """The windows, but in place of each what takes no longer: close ones that hold all of its cells in their middle.
+
+    places (n, 3) with their order (n,): of the cells. What an earlier window holds, later ones need not.
+    """
+    size, close_size, shape = plan.sub_volume_voxels, plan.of_second_focus.sub_volume_voxels, scan.grid.shape
+    left = np.ones(len(places), bool)
+    found: list[Window] = []
+    for window in windows:
+        own = left & _inside(places, window, size)
+        left &= ~own
+        starts = centred_starts(
+            places[own], order[own], close_size, shape, most=int(own.sum()), middle=MIDDLE, sure=0.0
+        )
+        if len(starts) > close_per_wide(plan):
+            found.append(window)
+        else:
+            found += [Window(start, region_of(scan.chest, start[2], close_size[2]), close=True) for start in starts]
+    return found
 
 
 def _worth_a_read(above: NDArray[np.bool_], cells: CellMap, scan: ModelScan, plan: Plan) -> NDArray[np.bool_]:

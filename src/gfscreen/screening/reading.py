@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from functools import partial
@@ -53,6 +54,42 @@ def focus(
     stage = "second look" if mirrored else "focus"
     network, told = engine.focus, partial(progress, stage)
     return _read(scan, windows, stitcher.add, plan, engine, network, allowance, told, mirrored=mirrored)
+
+
+def read_suspicious(
+    scan: OnModelGrid,
+    windows: list[Window],
+    stitcher: Stitcher,
+    plan: Plan,
+    engine: Engine,
+    time: Timetable,
+    progress: Progress,
+) -> list[Window]:
+    """As `focus`, and close ones by the second Focus; in the order given. Returns those that there was time for.
+
+    Where time will do for all, the close ones come first: networks that take turns give back their memory each time.
+    """
+    wide, close = (list(filter(lambda window: window.close == kind, windows)) for kind in (False, True))
+    ordered = [*close, *wide] if time.fit(len(wide), len(close)) else windows
+    done: list[Window] = []
+    for is_close, run in itertools.groupby(ordered, key=lambda window: window.close):
+        part = list(run)
+        told = partial(_told_after, progress, len(done), len(windows))
+        if is_close:
+            own, allowance, network = plan.of_second_focus, time.for_close_reads(), engine.second_focus
+            read = _read(scan, part, stitcher.add, own, engine, network, allowance, told, mirrored=False)
+        else:
+            allowance = time.for_focus()
+            read = _read(scan, part, stitcher.add, plan, engine, engine.focus, allowance, told, mirrored=False)
+        done += part[:read]
+        if read < len(part):
+            break
+    return done
+
+
+def _told_after(progress: Progress, before: int, total: int, done: int, _: int) -> None:
+    """Progress of a part of the reads as progress of all."""
+    progress("focus", before + done, total)
 
 
 def _by_second_focus(

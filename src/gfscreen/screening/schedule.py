@@ -78,6 +78,18 @@ class Timetable:
         # The allowance counts what was read before by itself.
         return Allowance(self._budget, self.left_s() + self._later.after_s(), self._focus, self._later)
 
+    def for_close_reads(self) -> Allowance:
+        """The same for what the second Focus reads in Focus's place, in sub-volumes of its own."""
+        self._second_focus.scale(self._glance.slowdown())
+        return Allowance(self._budget, self.left_s() + self._later.after_s(), self._second_focus, self._later)
+
+    def fit(self, wide: int, close: int) -> bool:
+        """Whether there is time for so many reads of Focus, and of the second Focus in its place, as far as known."""
+        self._focus.scale(self._glance.slowdown())
+        self._second_focus.scale(self._glance.slowdown())
+        takes_s = wide * self._focus.step_s(1) + close * self._second_focus.step_s(1)
+        return takes_s + self._later.after_s(wide + close) - self._later.after_s() <= self.left_s()
+
     def for_second_focus(self, larger: float = 1.0) -> Allowance:
         """The same for second looks of the second Focus, which mark only where Focus has read: no cost later.
 

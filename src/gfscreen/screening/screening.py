@@ -4,7 +4,8 @@
     windows   96 x 96 x 64 sub-volumes that contain body                                        (windows)
     glance    how suspicious is each of them, or each cell of 12 mm, or both?                  (reading, cells)
     focus     outline the lesions in the suspicious ones, or around suspicious cells,
-              the most suspicious first                                               (reading, pointing)
+              the most suspicious first; where few small ones hold them, a second focus
+              in those                                                                (reading, pointing)
     again     read once more, centred and mirrored, what was found and may be lesion; what
               is small by a second focus, what is large by both                    (second_look, reading)
     mask      average where sub-volumes overlap, drop what cannot be and what is hardly lesion,
@@ -42,12 +43,12 @@ from gfscreen.screening.patch_screening import PatchTask, screen_patches
 from gfscreen.screening.patches import Patches, plan_patches
 from gfscreen.screening.pointing import pointed
 from gfscreen.screening.progress import Progress, no_progress
-from gfscreen.screening.reading import focus, glance, look_again
+from gfscreen.screening.reading import glance, look_again, read_suspicious
 from gfscreen.screening.schedule import Timetable, evenly_spread
-from gfscreen.screening.screening_state import ScreeningState
+from gfscreen.screening.screening_state import ScreeningState, in_wide_ones
 from gfscreen.screening.second_look import second_look
 from gfscreen.screening.settings import ScreeningSettings
-from gfscreen.screening.windows import Stitcher, Window, plan_windows
+from gfscreen.screening.windows import Stitcher, Window, close_per_wide, plan_windows
 
 
 @dataclass
@@ -55,10 +56,10 @@ class Screening:
     """Result of one scan. mask: uint8 {0, 1} (i, j, k) on the scan's own grid. seconds: by stage.
 
     windows_kept: above the gate, or pointed at by cells that are; windows_done: of these, those that Focus
-    has read; windows_unglanced: those that time did not allow Glance to look at. second_looks: sub-volumes around
-    findings that were to be read again; second_looks_done: those that were. skipped_probability: the highest suspicion
-    among kept windows left unread. findings_dropped: findings of Focus, and parts of them, that are not in the mask for
-    what they are (findings.py).
+    has read; of close ones as many count for one as take as long. windows_unglanced: those that time did not allow
+    Glance to look at. second_looks: sub-volumes around findings that were to be read again; second_looks_done: those
+    that were. skipped_probability: the highest suspicion among kept windows left unread. findings_dropped: findings of
+    Focus, and parts of them, that are not in the mask for what they are (findings.py).
     suspicion: how likely the scan is to hold a lesion, as calibrated; None where no cells are judged.
     network_outputs: both stages' answers, if they were asked for.
     """
@@ -133,7 +134,7 @@ def screen(
         task = PatchTask(volume, plan, scan, windows, patches, settings.keep_share, keep_outputs, keep_unfiltered)
         found = screen_patches(task, engine, budget, glance, progress)
         seconds = {"preprocess": prepared.seconds, **found.seconds}
-        return _screening(scan, found.state, found.mask, found.dropped, seconds, found.suspicion, found.outputs)
+        return _screening(scan, plan, found.state, found.mask, found.dropped, seconds, found.suspicion, found.outputs)
     seconds = {"preprocess": prepared.seconds}
 
     later = Later.of(volume.hu.size, len(windows))
@@ -163,11 +164,11 @@ def screen(
 
         start = budget.elapsed_s()
         unread = state.unread()
-        state.did_read(unread[: focus(scan, unread, stitcher, plan, engine, time.for_focus(), progress)])
+        state.did_read(read_suspicious(scan, unread, stitcher, plan, engine, time, progress))
         seconds["focus"] += budget.elapsed_s() - start
 
     start = budget.elapsed_s()
-    again = second_look(scan, stitcher, plan, len(state.read), cells)
+    again = second_look(scan, stitcher, plan, in_wide_ones(state.read, close_per_wide(plan)), cells)
     done_again = look_again(scan, again, stitcher, plan, engine, time, progress)
     seconds["focus"] += budget.elapsed_s() - start
     # A GPU is held no longer than it computes: on an H100, half of the time that it was held went into what follows.
@@ -195,12 +196,13 @@ def screen(
 
     suspicion = None if of_cells is None else of_cells.suspicion
     outputs = gathered(scan.grid, plan, state, probability, unfiltered, cells, judged) if keep_outputs else None
-    result = _screening(scan, state, mask, dropped, seconds, suspicion, outputs)
+    result = _screening(scan, plan, state, mask, dropped, seconds, suspicion, outputs)
     return replace(result, second_looks=len(again), second_looks_done=done_again)
 
 
 def _screening(
     scan: ModelScan,
+    plan: Plan,
     state: ScreeningState,
     mask: NDArray[np.uint8],
     dropped: int,
@@ -210,12 +212,13 @@ def _screening(
 ) -> Screening:
     """The result, with what the search has counted; without second looks."""
     skipped = state.unread()
+    kept, done = state.counts(close_per_wide(plan))
     return Screening(
         mask=mask,
         region=scan.region,
         windows_total=len(state.windows),
-        windows_kept=len(state.kept),
-        windows_done=len(state.read),
+        windows_kept=kept,
+        windows_done=done,
         windows_unglanced=len(state.unseen(state.windows)),
         skipped_probability=state.suspicion_of(skipped[0]) if skipped else None,
         findings_dropped=dropped,

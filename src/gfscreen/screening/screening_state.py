@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,6 +64,15 @@ class ScreeningState:
         kept = self.suspicious if self.pointed is None else self.pointed
         return [window for window in kept if window not in self.read]
 
+    def counts(self, close_per_wide: int) -> tuple[int, int]:
+        """How many sub-volumes are kept, and how many of these were read, of close ones so many as one.
+
+        The first rounded up; the second is the same if nothing is left unread, and smaller if anything is.
+        """
+        kept = math.ceil(in_wide_ones(self.kept, close_per_wide))
+        read = math.floor(in_wide_ones(self.read, close_per_wide))
+        return kept, min(read, kept - 1) if self.unread() else kept
+
     def saw(self, glanced: Glanced, *, looked: bool = False) -> None:
         """Take over what Glance says. looked: it has looked at something, if at no whole sub-volume."""
         seen = {w: float(p) for w, p in zip(glanced.windows, glanced.probability, strict=True) if not math.isnan(p)}
@@ -87,6 +97,12 @@ class ScreeningState:
         self.read |= set(windows)
         done = len(self.suspicion) == len(self.windows) and not self.unread()
         self.goes_on = (self._moved or bool(windows)) and not done
+
+
+def in_wide_ones(windows: Collection[Window], close_per_wide: int) -> float:
+    """How many of Focus's sub-volumes take as long: of close ones so many count for one."""
+    close = sum(window.close for window in windows)
+    return len(windows) - close + close / close_per_wide
 
 
 def most_suspicious_first(glanced: Glanced, gate: float, keep_share: float | None = None) -> list[Window]:

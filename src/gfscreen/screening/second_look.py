@@ -30,7 +30,7 @@ from gfscreen.screening.false_positive_reduction import judged_findings
 from gfscreen.screening.finding_measures import part_around
 from gfscreen.screening.findings import TOUCHING, drop_unlikely
 from gfscreen.screening.ordinary import aerated, may_mark
-from gfscreen.screening.windows import Stitcher, Window, centred_starts, within_middle
+from gfscreen.screening.windows import Stitcher, Window, centred_starts, close_per_wide, within_middle
 
 # A second look goes where Focus found lesion more likely than not.
 SURE = 0.5
@@ -62,14 +62,15 @@ class SecondLooks:
 
 
 def second_look(
-    scan: OnModelGrid, stitcher: Stitcher, plan: Plan, reads: int, cells: CellMap | None = None
+    scan: OnModelGrid, stitcher: Stitcher, plan: Plan, reads: float, cells: CellMap | None = None
 ) -> SecondLooks:
     """Where to look again, the surest first (the likeliest, by `look_from`): at most the plan's share of `reads`.
 
     Rounded up. Close looks count for less, as their sub-volumes are smaller, and wide ones by both networks twice: all
     together they take no longer than wide ones of Focus alone. stitcher: with the answers of the first reading; it is
-    not changed. reads: how many sub-volumes that were. Empty where nothing was found, or if the plan's share is 0.
-    cells: what could not stay by these is not looked at. A small finding in the middle of a wide look has no close one.
+    not changed. reads: how many sub-volumes of Focus it took. Empty where nothing was found, or if the plan's share is
+    0. cells: what could not stay by these is not looked at. A small finding in the middle of a wide look has no close
+    one.
     """
     most = math.ceil(plan.second_look * reads)
     if not most:
@@ -94,7 +95,7 @@ def second_look(
     wide = _around(places[~small], probability[~small], worth[~small], scan, size, most)
     for _, look in wide:
         small &= ~within_middle(places, look.start, size, scan.grid.shape, MIDDLE)
-    each = max(1, math.prod(size) // math.prod(close_size))
+    each = close_per_wide(plan)
     close = _around(places[small], probability[small], worth[small], scan, close_size, each * most)
     # Of close ones `each` take as long as one wide one.
     time, chosen = each * most, SecondLooks([], [], plan.second_focus.wide)

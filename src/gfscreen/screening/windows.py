@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,10 +21,24 @@ BODY_MARGIN_VOXELS = 4
 
 @dataclass(frozen=True)
 class Window:
-    """One sub-volume: start on the model grid (x, y, z; negative where the scan is smaller) and its region."""
+    """One sub-volume: start on the model grid (x, y, z; negative where the scan is smaller) and its region.
+
+    close: of the second Focus's size instead of Focus's.
+    """
 
     start: tuple[int, int, int]
     region: RegionName
+    close: bool = False
+
+
+def size_of(window: Window, plan: Plan) -> tuple[int, ...]:
+    """Voxels (x, y, z) of a sub-volume: Focus's, or the second Focus's of a close one."""
+    return plan.of_second_focus.sub_volume_voxels if window.close else plan.sub_volume_voxels
+
+
+def close_per_wide(plan: Plan) -> int:
+    """How many sub-volumes of the second Focus hold no more voxels than one of Focus's, at least 1."""
+    return max(1, math.prod(plan.sub_volume_voxels) // math.prod(plan.of_second_focus.sub_volume_voxels))
 
 
 def axis_starts(length: int, size: int, overlap: float) -> list[int]:

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gfscreen.network_plan import CellGlanceConfig
+from gfscreen.network_plan import CellGlanceConfig, FocusConfig, SecondFocusConfig
 from gfscreen.networks.engines.base import NOMINAL_VOXELS, EngineInfo
 from gfscreen.scan.grid import ModelScan, resample_model
-from gfscreen.screening.budget import Budget
+from gfscreen.screening.budget import Budget, write_reserve_s
 from gfscreen.screening.cells import (
     CELL_STRIDE,
     INPUT_MULTIPLE,
@@ -350,6 +350,77 @@ class TestScreening:
         screen(volume_of(hu, ISOTROPIC), PLAN, engine_of(), Budget(), progress=lambda *args: said.append(args))
         # 399 voxels of 4 mm are 532 slices of 3 mm: 134 layers, five pieces.
         assert said == [("glance", done, 5) for done in range(1, 6)]
+
+
+class TestCloseReads:
+    """With the plan's `second_focus.reads` the second Focus reads what its small sub-volumes hold."""
+
+    CLOSE = (64, 64, 32)
+    PLAN = replace(
+        PLAN, sub_volume_voxels=(96, 64, 32), second_focus=SecondFocusConfig(FocusConfig(), CLOSE, reads=True)
+    )
+    SPOT = np.s_[20:26, 14:20, 14:20], LESION_HU
+    # The middle of a wide sub-volume holds 77 voxels along x, that of a close one, which takes as long, 51.
+    LARGE = np.s_[100:166, 20:44, 8:24], LESION_HU
+
+    @staticmethod
+    def engine(**options: Any) -> FakeEngine:
+        return engine_of(second_outline=lambda patch: 0.9 * (patch > 0.7).astype(np.float32), **options)
+
+    def test_a_small_place_is_read_by_the_second_focus_alone(self):
+        engine, hu = self.engine(), block((96, 64, 32), spot=self.SPOT)
+        result = screened(hu, engine, plan=self.PLAN)
+        assert (len(engine.focused), [patch.shape for patch in engine.looked_closely]) == (0, [self.CLOSE])
+        assert (result.windows_kept, result.windows_done, result.complete) == (1, 1, True)
+        np.testing.assert_array_equal(result.mask, hu == LESION_HU)
+        outputs = result.network_outputs
+        assert outputs is not None
+        np.testing.assert_array_equal(outputs.sizes, [self.CLOSE])
+        assert outputs.focus_probability.max() == np.float32(0.9)
+        np.testing.assert_array_equal(
+            screened(hu, engine_of(), plan=replace(self.PLAN, second_focus=None)).mask, result.mask
+        )
+
+    def test_a_large_one_by_focus_and_the_close_ones_come_first(self):
+        said: list[tuple[str, int, int]] = []
+        engine, hu = self.engine(), block((192, 64, 32), spot=self.SPOT, large=self.LARGE)
+        result = screen(volume_of(hu, ISOTROPIC), self.PLAN, engine, Budget(), progress=lambda *args: said.append(args))
+        assert {patch.shape for patch in engine.focused} == {(96, 64, 32)}
+        assert len(engine.looked_closely) == 1
+        assert result.windows_done == result.windows_kept == 1 + len(engine.focused)
+        np.testing.assert_array_equal(result.mask, hu == LESION_HU)
+        of_focus = [(done, total) for stage, done, total in said if stage == "focus"]
+        assert of_focus == [(done, result.windows_kept) for done in range(1, result.windows_kept + 1)]
+
+    @pytest.mark.parametrize(("left_s", "close", "wide"), [(0.05, 0, 0), (0.6, 0, 0), (1.1, 0, 1), (1.6, 1, 1)])
+    def test_a_deadline_takes_the_least_suspicious(self, left_s, close, wide):
+        """The large place is more suspicious here; where time may not do for all, its turn comes first."""
+
+        def judge(volume: NDArray[np.float32]) -> NDArray[np.float32]:
+            logit = bright_cells(volume)
+            logit[:, :, : logit.shape[2] // 3] = np.minimum(logit[:, :, : logit.shape[2] // 3], 1.0)
+            return logit
+
+        clock = FakeClock()
+        info = EngineInfo("fake", "cpu", "fp32", "for a test", 0.0, 1.0, None, 0.25)
+        engine = self.engine(clock=clock, focus_s=1.0, second_focus_s=0.25, info=info)
+        engine.judge = judge
+        hu = block((192, 64, 32), spot=self.SPOT, large=self.LARGE)
+        budget = Budget(left_s + write_reserve_s(hu.size), clock=clock)
+        result = screened(hu, engine, budget, plan=self.PLAN)
+        assert (len(engine.looked_closely), len(engine.focused)) == (close, wide)
+        assert result.complete == (left_s > 1.5)
+        assert budget.remaining_s() >= 0.0
+
+    def test_second_looks_are_a_share_of_the_time_that_reading_took(self):
+        """Eight close reads are two wide ones: a quarter of that is one, or four close looks."""
+        spots = {f"spot{n}": (np.s_[8 + 40 * n : 14 + 40 * n, 14:20, 14:20], LESION_HU) for n in range(8)}
+        hu = block((320, 64, 32), **spots)
+        second = SecondFocusConfig(FocusConfig(), (32, 32, 32), reads=True)
+        plan = replace(self.PLAN, sub_volume_voxels=(64, 64, 32), second_focus=second)
+        for share, looks in ((0.0, 0), (0.25, 4), (0.5, 4), (1.0, 8)):
+            result = screened(hu, self.engine(), plan=replace(plan, second_look=share))
+            assert (result.windows_kept, result.windows_done, result.second_looks) == (2, 2, looks)
 
 
 class TestBesideAGlance:

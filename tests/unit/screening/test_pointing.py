@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from gfscreen.config import Plan
-from gfscreen.network_plan import CellGlanceConfig
+from gfscreen.network_plan import CellGlanceConfig, FocusConfig, SecondFocusConfig
 from gfscreen.screening.cells import CellMap, probability
 from gfscreen.screening.pointing import MIDDLE, pointed
-from gfscreen.screening.windows import Window, plan_windows, within_middle
+from gfscreen.screening.windows import Window, plan_windows, size_of, within_middle
 from tests.helpers.engines import TINY_PLAN
 from tests.helpers.scans import model_scan
 
@@ -188,6 +188,75 @@ class TestBesideAGlance:
         centre = np.stack([np.rint(np.argwhere(~(logit < 0))[:, axis] * step) for axis in range(3)], axis=1)
         held = covered(centre.clip(0, np.array(SHAPE) - 1).astype(np.int32), list(suspicious))
         assert not held.any() or covered(centre.clip(0, np.array(SHAPE) - 1).astype(np.int32)[held], found).all()
+
+
+CLOSE = (32, 32, 32)
+READS = replace(PLAN, sub_volume_voxels=(64, 64, 32), second_focus=SecondFocusConfig(FocusConfig(), CLOSE, reads=True))
+# A wide sub-volume takes as long as four close ones.
+CLOSE_PER_WIDE = 4
+
+
+class TestCloseReads:
+    """What few sub-volumes of the second Focus hold is read by it."""
+
+    def test_one_cell_takes_one_close_read_that_is_centred_on_it(self):
+        found = point(cells_of(((12, 8, 7), 1.0)), READS)
+        assert found == [(Window((32, 16, 12), "abdomen", close=True), probability(1.0))]
+
+    def test_two_cells_of_one_wide_read_that_are_far_from_each_other(self):
+        cells = cells_of(((10, 4, 8), 1.0), ((10, 12, 8), 2.0))
+        assert [window.start for window, _ in point(cells, replace(READS, second_focus=None))] == [(8, 0, 16)]
+        assert point(cells, READS) == [
+            (Window((24, 32, 16), "abdomen", close=True), probability(2.0)),
+            (Window((24, 0, 16), "abdomen", close=True), probability(1.0)),
+        ]
+
+    def test_what_many_would_have_to_hold_is_read_as_before(self):
+        # The middle of a wide sub-volume holds 77 voxels along x, that of a close one 51; it would take two of them.
+        second = SecondFocusConfig(FocusConfig(), (64, 64, 32), reads=True)
+        plan = replace(READS, sub_volume_voxels=(96, 64, 32), second_focus=second)
+        wide = [Window((0, 0, 14), "abdomen")]
+        for last, found in ((20, wide), (14, [Window((8, 0, 14), "abdomen", close=True)])):
+            cells = cells_of()
+            cells.logit[7:last, 4:12, 6:10] = 1.0
+            assert [window for window, _ in point(cells, plan)] == found
+            assert [window for window, _ in point(cells, replace(plan, second_focus=None))] == wide
+
+    def test_what_was_read_closely_is_not_read_again(self):
+        cells = cells_of(((4, 8, 8), 1.0), ((20, 8, 8), 2.0))
+        (first, _), second = point(cells, READS)
+        assert first.close
+        assert point(cells, READS, read=(first,)) == [second]
+        assert point(cells, READS, read=(first, second[0])) == []
+
+    def test_the_region_is_that_of_the_close_one(self):
+        chest = np.arange(64) >= 40
+        scan = model_scan(SHAPE, chest=chest)
+        cells = cells_of(((12, 8, 1), 2.0), ((12, 8, 14), 1.0))
+        found = pointed(cells, scan, READS, plan_windows(scan, READS, 0.125), ())
+        assert [(window.region, window.close) for window, _ in found] == [("abdomen", True), ("chest", True)]
+
+    @given(
+        st.lists(
+            st.tuples(
+                st.tuples(st.integers(0, 23), st.integers(0, 15), st.integers(0, 15)), st.floats(0.125, 9, width=32)
+            ),
+            max_size=40,
+        )
+    )
+    @settings(max_examples=80, deadline=None)
+    def test_every_suspicious_cell_is_read_in_no_more_time(self, where):
+        cells = cells_of(*where)
+        before = point(cells, replace(READS, second_focus=None))
+        found = [window for window, _ in point(cells, READS)]
+        assert sum(1 / CLOSE_PER_WIDE if window.close else 1 for window in found) <= len(before)
+        assert len(set(found)) == len(found)
+        hot = places(cells)
+        held = np.zeros(len(hot), bool)
+        for window in found:
+            low = np.array(window.start)
+            held |= ((hot >= low) & (hot < low + np.array(size_of(window, READS)))).all(axis=1)
+        assert held.all()
 
 
 def covered(where: NDArray[np.int32], windows: list[Window]) -> NDArray[np.bool_]:

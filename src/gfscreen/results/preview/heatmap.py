@@ -80,10 +80,12 @@ def cells(outputs: NetworkOutputs) -> tuple[NDArray[np.uint8], NDArray[np.float3
         probability = np.nan_to_num(cell_probability(outputs.cells), nan=0.0)[index]
         fate[~np.isneginf(logit)] = Fate.SKIPPED
         fate[np.isnan(logit)] = Fate.UNGLANCED
-    for number, (window, its_fate) in enumerate(zip(outputs.windows, fates(outputs), strict=True)):
+    for number, (window, voxels, its_fate) in enumerate(
+        zip(outputs.windows, outputs.sizes, fates(outputs), strict=True)
+    ):
         box = tuple(
             slice(_first_cell(start, cell), _first_cell(start + length, cell))
-            for start, length, cell in zip(window.start, outputs.size_voxels, size, strict=True)
+            for start, length, cell in zip(window.start, voxels.tolist(), size, strict=True)
         )
         fate[box] = np.maximum(fate[box], its_fate)
         if values is not None and outputs.cells is None and not np.isnan(values[number]):
@@ -158,7 +160,7 @@ def window_entries(outputs: NetworkOutputs, small: SmallVolumes) -> list[dict[st
     """Every sub-volume for the page's script: its faces on the embedded grid, what Glance said, what became of it."""
     starts = outputs.starts.astype(np.float64)
     low = small.position_of(outputs.to_scan(starts - 0.5))
-    high = small.position_of(outputs.to_scan(starts + np.asarray(outputs.size_voxels) - 0.5))
+    high = small.position_of(outputs.to_scan(starts + outputs.sizes - 0.5))
     entries = []
     for number, fate in enumerate(fates(outputs)):
         said = None if outputs.glance_probability is None else float(outputs.glance_probability[number])
