@@ -141,6 +141,16 @@ class TestHeatmap:
         assert fate[:, 0, 0].tolist() == [Fate.READ, Fate.READ, Fate.UNREAD, Fate.UNREAD, Fate.OUTSIDE, Fate.OUTSIDE]
         assert probability[:, 1, 1] == pytest.approx([0.7, 0.7, 0.9, 0.9, 0, 0])
 
+    def test_a_close_sub_volume_has_its_own_size(self):
+        outputs = dataclasses.replace(small_outputs([0.7, 0.2, 0.9]), close_voxels=(4, 4, 4))
+        outputs.windows[2] = Window((8, 0, 0), "abdomen", close=True)
+        assert outputs.sizes.tolist() == [[8, 8, 8], [8, 8, 8], [4, 4, 4]]
+        fate, _ = cells(outputs)
+        assert fate[:, 0, 0].tolist() == [Fate.READ, Fate.READ, Fate.UNREAD, *[Fate.OUTSIDE] * 3]
+        assert fate[2, 1, 1] == Fate.SKIPPED
+        (*_, entry) = window_entries(outputs, SmallVolumes({}, {}, (12, 4, 4), (2, 2, 2), (0, 0, 0)))
+        assert (entry["low"], entry["high"]) == ([3.5, -0.5, -0.5], [5.5, 1.5, 1.5])
+
     def test_paint(self):
         fate = np.full((5, 5, 5), Fate.SKIPPED, np.uint8)
         fate[:, :, 4] = Fate.OUTSIDE
