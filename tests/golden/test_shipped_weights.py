@@ -1,4 +1,4 @@
-"""The weights that ship: whole, trained, small, with a card; they find and outline 13 of 32 lesions of the demo."""
+"""The weights that ship: whole, trained, small, with a card; they find and outline 14 of 32 lesions of the demo."""
 
 from __future__ import annotations
 
@@ -70,8 +70,9 @@ def test_lesions_of_the_demo_are_found_and_outlined_among_few_others(tmp_path):
         found += sum(lesion.a_tenth for lesion in result.lesions)
         others += result.false_components
         dices.append(dice(as_bool(truth.voxels), as_bool(mask.voxels)))
-    # Measured in bf16: 15 of 32, a tenth of each or more; 29 others a scan; mean DSC 0.47. Wanted: all, and none.
+    # Measured in bf16 with whole numbers: 18 of 32, a tenth of each or more; 8 others a scan; mean DSC 0.53. Wanted:
+    # all, and none.
     assert lesions == 32
-    assert found >= 13
-    assert others <= 40 * len(dices)
-    assert sum(dices) / len(dices) > 0.43
+    assert found >= 14
+    assert others <= 16 * len(dices)
+    assert sum(dices) / len(dices) > 0.45

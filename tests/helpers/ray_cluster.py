@@ -48,11 +48,13 @@ def another_node(address: str, cpus: int) -> AbstractContextManager[subprocess.P
 class StubWorker:
     """Sleeps for an item and writes its record and a mask of its own; kills its worker for an item called `killer`.
 
-    What it has screened it appends to DIR/seen.txt, a line each, before it sleeps: name, process, its GPUs.
+    What it has screened it appends to DIR/seen.txt, a line each, before it sleeps: name, process, its GPUs. together:
+    it sleeps on until so many processes have done so, at most a minute: on a busy machine one may begin long before
+    another.
     """
 
-    def __init__(self, root: Path, sleep_s: float) -> None:
-        self._layout, self._sleep_s = Layout(root), sleep_s
+    def __init__(self, root: Path, sleep_s: float, together: int = 1) -> None:
+        self._layout, self._sleep_s, self._together = Layout(root), sleep_s, together
 
     def __call__(self, item: Item, tries: int) -> Record:
         with (self._layout.root / "seen.txt").open("a") as log:
@@ -60,12 +62,19 @@ class StubWorker:
         if item.name == "killer":
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(self._sleep_s)
+        end = time.monotonic() + 60
+        while self._processes() < self._together and time.monotonic() < end:
+            time.sleep(0.1)
         self._layout.mask(item.name).write_bytes(b"mask")
         record = Record(
             item.name, status="ok", tries=tries, source=item.place, worker="stub", finished_unix_s=time.time()
         )
         write_record(self._layout, record)
         return record
+
+    def _processes(self) -> int:
+        """How many processes have begun to screen."""
+        return len({line.split()[1] for line in (self._layout.root / "seen.txt").read_text().splitlines()})
 
 
 # A driver that screens by stubs: MANIFEST OUTPUT WEIGHTS ADDRESS WORKERS SLEEP_S.
@@ -99,7 +108,7 @@ from gfscreen.cohort.sources.items import Item
 from tests.helpers.ray_cluster import StubWorker
 
 output, address, *names = sys.argv[1:]
-pool = Pool(connect(address), partial(StubWorker, Path(output), 0.3), None, 2, 1)
+pool = Pool(connect(address), partial(StubWorker, Path(output), 0.3, together=2), None, 2, 1)
 for record in pool.run(iter([Item(name, name) for name in names]), lambda: False):
     if record is not None:
         print(record.name, record.status, flush=True)
