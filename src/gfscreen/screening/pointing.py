@@ -92,7 +92,8 @@ def _closer(
             found.append(window)
         else:
             found += [Window(start, region_of(scan.chest, start[2], close_size[2]), close=True) for start in starts]
-    return found
+    # At the scan's border two may have come to lie on each other.
+    return list(dict.fromkeys(found))
 
 
 def _worth_a_read(above: NDArray[np.bool_], cells: CellMap, scan: ModelScan, plan: Plan) -> NDArray[np.bool_]:

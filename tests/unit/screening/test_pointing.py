@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gfscreen.config import Plan
 from gfscreen.network_plan import CellGlanceConfig, FocusConfig, SecondFocusConfig
 from gfscreen.screening.cells import CellMap, probability
-from gfscreen.screening.pointing import MIDDLE, pointed
+from gfscreen.screening.pointing import MIDDLE, _closer, pointed
 from gfscreen.screening.windows import Window, plan_windows, size_of, within_middle
 from tests.helpers.engines import TINY_PLAN
 from tests.helpers.scans import model_scan
@@ -228,6 +228,13 @@ class TestCloseReads:
         assert first.close
         assert point(cells, READS, read=(first,)) == [second]
         assert point(cells, READS, read=(first, second[0])) == []
+
+    def test_of_two_that_lie_on_each_other_at_the_border_one_is_read(self):
+        """A scan that one close sub-volume holds, of whose two cells each wide one has its own."""
+        where = np.array([[0, 16, 16], [28, 16, 16]], np.int32)
+        wide = [Window((-60, 0, 0), "abdomen"), Window((8, 0, 0), "abdomen")]
+        found = _closer(wide, where, np.ones(2, np.float32), model_scan((32, 32, 32)), READS)
+        assert found == [Window((0, 0, 0), "abdomen", close=True)]
 
     def test_the_region_is_that_of_the_close_one(self):
         chest = np.arange(64) >= 40
